@@ -1,0 +1,40 @@
+# Every target does its own set-up: a fresh machine needs Python 3.11 or later, make and git.
+# The Python that makes the environment can be chosen: make test PYTHON=python3.13
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo quick test check bench docs setup
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+
+demo: .venv/.product ## install millstream into .venv and run a first flow
+	@$(BIN)/millstream run examples/stdlib_report.py
+
+quick: .venv/.dev ## run unit and contract tests (under a minute)
+	@$(BIN)/python -m pytest -q $(wildcard tests/unit tests/contract)
+
+test: .venv/.dev ## run all tests
+	@$(BIN)/python -m pytest tests
+
+check: .venv/.dev ## check style, types, direction of imports, sizes and the lock file
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python scripts/check_sizes.py
+	$(BIN)/python scripts/check_lock.py
+
+bench: .venv/.product ## measure speed on this machine
+	@$(BIN)/python -m benchmarks
+
+docs: .venv/.product ## run every example of README.md and docs/
+	@$(BIN)/python scripts/check_docs.py
+
+setup: .venv/.dev
+
+# The stamps lie in the environment itself, so that removing .venv starts afresh.
+.venv/.product .venv/.dev: pyproject.toml scripts/setup_venv.sh
+	@PYTHON='$(PYTHON)' sh scripts/setup_venv.sh $(subst .,,$(@F))
