@@ -1,0 +1,140 @@
+"""Run the examples of README.md and docs/, each document in a directory and processes of its own.
+
+- A ```python block whose first line is `# name.py` is saved under that name and run as a program.
+- All other ```python blocks of a document are one program, run after everything else; line numbers in a traceback are
+  the document's.
+- Of a ```console block the lines that start with `$ millstream ` are run in the shell and have to exit with 0.
+- A block right after an HTML comment `not run: reason` is left out.
+
+`check_docs.py [DOCUMENT]...` runs these documents, or all of them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import dedent
+
+ROOT = Path(__file__).resolve().parent.parent
+TIMEOUT_SECONDS = 60
+
+FENCE = re.compile(
+    r"^ *(?P<fence>`{3,}|~{3,})(?P<language>\w*)[^\n]*\n(?P<code>.*?)^ *(?P=fence) *$", re.DOTALL | re.MULTILINE
+)
+COMMAND = re.compile(r"^\$ (?P<command>millstream (?:[^\n]*\\\n)*[^\n]*)", re.MULTILINE)
+LEFT_OUT = re.compile(r"<!--\s*not run:\s*\S(?:(?!-->).)*-->\s*\Z", re.DOTALL)
+FILE_NAME = re.compile(r"# (?P<name>\w+\.py)\s*$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced example: its language, its code, and the line of the document on which the code starts."""
+
+    language: str
+    code: str
+    line: int
+
+    @property
+    def file_name(self) -> str | None:
+        """The name under which the block is saved, when its first line says one."""
+        match = FILE_NAME.match(self.code)
+        return match["name"] if match else None
+
+    @property
+    def commands(self) -> list[tuple[int, str]]:
+        """The millstream command lines of a console block, each with its line; a trailing backslash continues one."""
+        return [
+            (self.line + self.code.count("\n", 0, match.start()), match["command"].replace("\\\n", ""))
+            for match in COMMAND.finditer(self.code)
+        ]
+
+
+def documents(root: Path = ROOT) -> list[Path]:
+    """Return the documents whose examples are run."""
+    return [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+
+
+def blocks(text: str) -> list[Block]:
+    r"""Return the examples of a document that are to be run, in order.
+
+    Example:
+        >>> blocks("```python\nprint(1)\n```\n")
+        [Block(language='python', code='print(1)\n', line=2)]
+    """
+    return [
+        Block(match["language"], dedent(match["code"]), text.count("\n", 0, match.start("code")) + 1)
+        for match in FENCE.finditer(text)
+        if match["language"] in {"python", "console"} and not LEFT_OUT.search(text, 0, match.start())
+    ]
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Return the environment of an example: this interpreter's programs first, nobody's settings, a home of its own."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MILLSTREAM_", "LANGFLOW_"))}
+    path = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
+    return kept | {"PATH": path, "HOME": str(home), "PYTHONWARNINGS": "error"}
+
+
+def steps(text: str, work: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the document line and the command of each example, saving files in `work` on the way."""
+    session = ""
+    for block in blocks(text):
+        if block.language == "console":
+            yield from ((line, ["bash", "-euo", "pipefail", "-c", command]) for line, command in block.commands)
+        elif block.file_name is None:
+            session += "\n" * (block.line - 1 - session.count("\n")) + block.code
+        else:
+            (work / block.file_name).write_text(block.code, encoding="utf-8")
+            yield block.line, [sys.executable, block.file_name]
+    if session:
+        (work / "document.py").write_text(session, encoding="utf-8")
+        yield len(session) - len(session.lstrip("\n")) + 1, [sys.executable, "document.py"]
+
+
+def failures(document: Path) -> list[str]:
+    """Run one document's examples and return what failed, each as the place followed by the output."""
+    found = []
+    with tempfile.TemporaryDirectory(prefix="millstream-docs-") as directory:
+        work = Path(directory)
+        for line, command in steps(document.read_text(encoding="utf-8"), work):
+            if outcome := failure(command, work):
+                found.append(f"{document}:{line}: {' '.join(command)}: {outcome}")
+    return found
+
+
+def failure(command: list[str], work: Path) -> str | None:
+    """Run one command and return what went wrong, or None."""
+    try:
+        done = subprocess.run(
+            command,
+            cwd=work,
+            env=environment(work),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=TIMEOUT_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"did not end within {TIMEOUT_SECONDS} s"
+    return f"exit code {done.returncode}\n{done.stdout}" if done.returncode else None
+
+
+def main(arguments: list[str]) -> int:
+    """Run the documents, print what failed and return the exit code."""
+    chosen = [Path(a).resolve() for a in arguments] or documents()
+    found = [complaint for document in chosen for complaint in failures(document)]
+    print("\n".join(found) or f"Docs: the examples of {len(chosen)} documents ran.")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

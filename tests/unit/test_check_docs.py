@@ -1,0 +1,81 @@
+"""The runner of the documentation's examples runs what it says, and notices what fails."""
+
+from pathlib import Path
+
+import pytest
+
+from scripts.check_docs import blocks, failures
+
+PAGE = """\
+# Page
+
+```python
+x = 1
+```
+
+<!-- not run: needs a server -->
+```python
+raise SystemExit(3)
+```
+
+```text
+nothing
+```
+
+```console
+$ millstream run hello.py \\
+    --json
+{"state": "succeeded"}
+$ ls
+```
+"""
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Path:
+    return tmp_path / "page.md"
+
+
+def test_only_python_and_console_blocks_are_taken_and_excuses_are_heard() -> None:
+    assert [(b.language, b.line) for b in blocks(PAGE)] == [("python", 4), ("console", 17)]
+
+
+def test_an_excuse_covers_one_block_only() -> None:
+    text = "<!-- not run: slow -->\n```python\na\n```\n\n<!-- a remark -->\n```python\nb\n```\n"
+    assert [b.code for b in blocks(text)] == ["b\n"]
+
+
+def test_a_block_inside_a_list_is_run_as_well() -> None:
+    assert [b.code for b in blocks("1. First:\n\n   ```python\n   if x:\n       y\n   ```\n")] == ["if x:\n    y\n"]
+
+
+def test_of_a_console_block_only_our_commands_are_run_and_continued_lines_are_joined() -> None:
+    console = blocks(PAGE)[1]
+    assert [command.split() for _, command in console.commands] == [["millstream", "run", "hello.py", "--json"]]
+
+
+def test_the_blocks_of_a_page_share_one_namespace(page: Path) -> None:
+    page.write_text("```python\nx = 1\n```\n\n```python\nassert x == 1\n```\n")
+    assert failures(page) == []
+
+
+def test_a_failing_block_is_reported_with_the_line_of_the_page(page: Path) -> None:
+    page.write_text("text\n\n```python\nx = 1\n```\n\n```python\nassert x == 2\n```\n")
+    (complaint,) = failures(page)
+    assert 'document.py", line 8' in complaint
+
+
+def test_a_block_that_names_a_file_is_saved_and_run_on_its_own(page: Path) -> None:
+    page.write_text("```python\n# one.py\nx = 1\n```\n\n```python\nimport one\nassert one.x == 1\n```\n")
+    assert failures(page) == []
+
+
+def test_a_warning_in_an_example_is_a_failure(page: Path) -> None:
+    page.write_text("```python\nimport warnings\nwarnings.warn('old', DeprecationWarning)\n```\n")
+    assert len(failures(page)) == 1
+
+
+def test_a_failing_command_is_reported_with_its_line(page: Path) -> None:
+    page.write_text("```console\n$ millstream no-such-command\n```\n")
+    (complaint,) = failures(page)
+    assert complaint.startswith(f"{page}:2:")
