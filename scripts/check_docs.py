@@ -84,18 +84,18 @@ def environment(home: Path) -> dict[str, str]:
 
 def steps(text: str, work: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the document line and the command of each example, saving files in `work` on the way."""
-    session = ""
+    program = ""
     for block in blocks(text):
         if block.language == "console":
             yield from ((line, ["bash", "-euo", "pipefail", "-c", command]) for line, command in block.commands)
         elif block.file_name is None:
-            session += "\n" * (block.line - 1 - session.count("\n")) + block.code
+            program += "\n" * (block.line - 1 - program.count("\n")) + block.code
         else:
             (work / block.file_name).write_text(block.code, encoding="utf-8")
             yield block.line, [sys.executable, block.file_name]
-    if session:
-        (work / "document.py").write_text(session, encoding="utf-8")
-        yield len(session) - len(session.lstrip("\n")) + 1, [sys.executable, "document.py"]
+    if program:
+        (work / "document.py").write_text(program, encoding="utf-8")
+        yield len(program) - len(program.lstrip("\n")) + 1, [sys.executable, "document.py"]
 
 
 def failures(document: Path) -> list[str]:
