@@ -1,0 +1,1 @@
+"""How flows are written: tasks, flows that draw, flows that conduct."""

@@ -1,0 +1,132 @@
+"""Conducting: the body of an `async def` flow runs while its job runs, and each call it awaits is recorded.
+
+A recorded call is keyed by (branch path, n): a branch is a concurrent asyncio task of the body, numbered by the order in
+which the body spawned it, and n counts the calls of that branch. So a body that runs again after a crash asks for the
+same keys in whatever order its branches proceed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextvars import Context, ContextVar, copy_context
+from typing import Any
+
+from millstream.authoring.draw import Drawing, Shapes
+from millstream.authoring.handle import Handle
+from millstream.engine.attempt import Attempt
+from millstream.engine.context import running
+from millstream.errors import MillstreamError
+
+MAX_CALLS = 10_000
+"""Calls that one conducting flow may record."""
+
+
+class RecordLimitError(MillstreamError):
+    """Raised when a conducting flow has recorded as many calls as it may."""
+
+
+class _Branch:
+    """A concurrent asyncio task of a body."""
+
+    __slots__ = ("calls", "path", "spawned")
+
+    def __init__(self, path: tuple[int, ...]) -> None:
+        self.path = path
+        self.calls = 0
+        self.spawned = 0
+
+    def next_key(self) -> str:
+        """Return the key of the branch's next call, such as `#0` or `#1.0.4`."""
+        key = ".".join(str(number) for number in (*self.path, self.calls))
+        self.calls += 1
+        return f"#{key}"
+
+    def spawn(self) -> _Branch:
+        """Return the branch that the body spawns next."""
+        child = _Branch((*self.path, self.spawned))
+        self.spawned += 1
+        return child
+
+
+_branch: ContextVar[_Branch | None] = ContextVar("millstream_branch", default=None)
+
+
+class Conductor(Attempt):
+    """The attempt of a conducting flow: what `ctx` is in its body, and where its calls go."""
+
+    __slots__ = ("_count", "_shapes")
+
+    def __init__(self, attempt: Attempt, shapes: Shapes) -> None:
+        """Take over from the attempt that the engine started."""
+        super().__init__(attempt.run, attempt.frame, attempt.index, attempt.attempt, attempt.deadline)
+        self._count = 0
+        self._shapes = shapes
+
+    async def conduct(self, body: Coroutine[Any, Any, Any]) -> Any:
+        """Run the body, with its calls recorded here."""
+        tokens = running.set(self), _branch.set(_Branch(()))
+        loop = asyncio.get_running_loop()
+        if not isinstance(loop.get_task_factory(), _NumberBranches):
+            loop.set_task_factory(_NumberBranches(loop.get_task_factory()))
+        try:
+            return await body
+        finally:
+            running.reset(tokens[0])
+            _branch.reset(tokens[1])
+
+    def call(self, add: Callable[[Drawing], Handle]) -> Coroutine[Any, Any, Any]:
+        """Return the coroutine of a recorded call; its key is taken now, and it starts when it is awaited."""
+        key = self._next_key()
+        inner = Drawing()
+        drawn = inner.finish(add(inner), self._shapes)
+
+        async def answer() -> Any:
+            # In an empty context: what the engine starts for the call is no branch of the body.
+            return await Context().run(self.run.call, (self.frame, self.index), key, drawn)
+
+        return answer()
+
+    def now(self) -> float:
+        """Return the time, recorded."""
+        return self._noted(super().now)
+
+    def random(self) -> float:
+        """Return a random number in [0, 1), recorded."""
+        return self._noted(super().random)
+
+    def uuid(self) -> str:
+        """Return a new id, recorded."""
+        return self._noted(super().uuid)
+
+    def _noted(self, make: Callable[[], Any]) -> Any:
+        value = make()
+        key = self._next_key()
+        self.run.put((True, "noted", self.run.now(), self.node + key, {"value": value}))
+        return value
+
+    def _next_key(self) -> str:
+        self._count += 1
+        if self._count > MAX_CALLS:
+            raise RecordLimitError(f"{self.node} has recorded {MAX_CALLS} calls; move a part of them into a sub-flow")
+        branch = _branch.get()
+        if branch is None:
+            raise MillstreamError("a recorded call must be made in the flow's own asyncio tasks")
+        return branch.next_key()
+
+
+class _NumberBranches:
+    """A task factory that gives each asyncio task which a body spawns a branch of its own, by order of spawning."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> Any:
+        branch = _branch.get()
+        if branch is not None:
+            context = options.get("context") or copy_context()
+            context.run(_branch.set, branch.spawn())
+            options["context"] = context
+        if self._inner is not None:
+            return self._inner(loop, coro, **options)
+        return asyncio.Task(coro, loop=loop, **options)

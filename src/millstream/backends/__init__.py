@@ -1,0 +1,1 @@
+"""Where segments execute. Each backend passes the contract suite in `testing/`."""

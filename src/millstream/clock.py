@@ -1,0 +1,68 @@
+"""Time and ids: the only home of both, so that a test can put another clock in their place."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from uuid_utils import uuid7
+
+
+class Timer(Protocol):
+    """A call that was put off; `asyncio.TimerHandle` is one."""
+
+    def cancel(self) -> None:
+        """Take the call back; nothing happens when it was made already."""
+
+
+class Clock(Protocol):
+    """Where the engine gets the time from."""
+
+    def now(self) -> float:
+        """Return seconds since the epoch, UTC."""
+
+    def monotonic(self) -> float:
+        """Return seconds that never run backwards; their zero means nothing."""
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
+        """Call `callback` on the running loop after `seconds`."""
+
+
+class SystemClock:
+    """The machine's clock, on the running asyncio loop."""
+
+    __slots__ = ()
+
+    def now(self) -> float:
+        """Return seconds since the epoch, UTC."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Return the monotonic clock's seconds."""
+        return time.monotonic()
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
+        """Call `callback` on the running loop after `seconds`."""
+        return asyncio.get_running_loop().call_later(seconds, callback)
+
+
+async def sleep_on(clock: Clock, seconds: float) -> None:
+    """Sleep by a clock, so that a test's clock can pass the time in no time.
+
+    Args:
+        clock: The clock that decides when the time is over.
+        seconds: How long, >= 0.
+    """
+    over = asyncio.get_running_loop().create_future()
+    timer = clock.call_later(seconds, lambda: over.done() or over.set_result(None))
+    try:
+        await over
+    finally:
+        timer.cancel()
+
+
+def new_id() -> str:
+    """Return a new id: a UUID of version 7 (RFC 9562), 36 characters, sorted by time of making."""
+    return str(uuid7())

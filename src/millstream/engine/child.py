@@ -1,0 +1,155 @@
+"""What runs in a pool process: take an order, run the function, answer.
+
+The main thread runs functions, so that the soft time-out can interrupt them by a signal. A second thread reads; when
+the engine is gone it ends the process at once, so none outlives its parent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import os
+import queue
+import runpy
+import signal
+import socket
+import sys
+import time
+import types
+from collections.abc import Callable
+from threading import Thread
+from typing import Any, NoReturn
+
+from millstream.engine.context import SystemChance, running
+from millstream.engine.wire import HEAD, Order, Raised, Returned, Said, Setup, pack, unpack
+from millstream.errors import SoftTimeLimitExceeded
+from millstream.model.failure import record_failure
+
+
+class _RunningHere(SystemChance):
+    """The attempt that runs in this process."""
+
+    __slots__ = ("_say", "attempt", "deadline", "job_id", "node")
+
+    is_cancelled = False  # a cancelled job kills its processes
+
+    def __init__(self, order: Order, say: Callable[[Any], None]) -> None:
+        self.job_id = order.job_id
+        self.node = order.node
+        self.attempt = order.attempt
+        self.deadline = order.deadline
+        self._say = say
+
+    def now(self) -> float:
+        """Return seconds since the epoch, UTC."""
+        return time.time()
+
+    def emit(self, kind: str, data: Any) -> None:
+        """Send an event to the engine at once."""
+        self._say(Said(kind, data))
+
+
+def main(descriptor: int) -> None:
+    """Serve orders over an inherited socket until the engine is gone.
+
+    Args:
+        descriptor: The socket's file descriptor.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole terminal; the engine decides what it means
+    connection = socket.socket(fileno=descriptor)
+    setup: Setup = _read(connection)
+    sys.path[:] = setup.path
+    orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
+    Thread(target=_take_orders, args=(connection, orders), daemon=True).start()
+
+    def say(frame: Any) -> None:
+        connection.sendall(pack(frame))
+
+    while True:
+        order = orders.get()
+        answer = _answer(order, setup, say)
+        try:
+            say(answer)
+        except Exception as error:  # noqa: BLE001  whatever a value's pickling raises
+            what = TypeError(f"its result ({type(getattr(answer, 'value', None)).__name__}) cannot be pickled: {error}")
+            say(Raised(record_failure(what, order.node)))
+
+
+def _take_orders(connection: socket.socket, orders: queue.SimpleQueue[Order]) -> NoReturn:
+    try:
+        while True:
+            orders.put(_read(connection))
+    except (EOFError, OSError):
+        os._exit(0)
+
+
+def _read(connection: socket.socket) -> Any:
+    (size,) = HEAD.unpack(_read_exactly(connection, HEAD.size))
+    return unpack(_read_exactly(connection, size))
+
+
+def _read_exactly(connection: socket.socket, size: int) -> bytes:
+    parts = bytearray()
+    while len(parts) < size:
+        part = connection.recv(min(size - len(parts), 1 << 20))
+        if not part:
+            raise EOFError
+        parts += part
+    return bytes(parts)
+
+
+def _answer(order: Order, setup: Setup, say: Callable[[Any], None]) -> Returned | Raised:
+    try:
+        function = _find(order.module, order.qualname, setup.main)
+        token = running.set(_RunningHere(order, say))
+        try:
+            values = _run(function, order)
+        finally:
+            running.reset(token)
+    except BaseException as error:  # noqa: BLE001  whatever a task raises is its outcome, also SystemExit
+        return Raised(record_failure(error, order.node))
+    return Returned(values if order.is_chunk else values[0])
+
+
+def _run(function: Callable[..., Any], order: Order) -> list[Any]:
+    if order.soft_timeout is not None:
+        signal.signal(signal.SIGALRM, _interrupt)
+        signal.setitimer(signal.ITIMER_REAL, order.soft_timeout)
+    try:
+        return [_call(function, args, kwargs) for args, kwargs in order.calls]
+    finally:
+        if order.soft_timeout is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    value = function(*args, **kwargs)
+    if inspect.iscoroutine(value):
+        return asyncio.run(value)
+    return value
+
+
+def _interrupt(_signal: int, _frame: types.FrameType | None) -> NoReturn:
+    raise SoftTimeLimitExceeded("the soft time limit is over")
+
+
+def _find(module: str, qualname: str, main_file: str | None) -> Callable[..., Any]:
+    """Return the function behind a name; where a task was put in its place, the task's own function."""
+    found: Any = _main_module(main_file) if module == "__main__" else importlib.import_module(module)
+    for part in qualname.split("."):
+        found = getattr(found, part)
+    function: Callable[..., Any] = getattr(found, "fn", found)
+    return function
+
+
+def _main_module(file: str | None) -> types.ModuleType:
+    """Load the engine's main file under another name, so that its `if __name__ == "__main__"` does not hold."""
+    name = "__mp_main__"
+    if name not in sys.modules:
+        if file is None:
+            raise ImportError("a function defined at an interactive prompt cannot run in a process; put it in a file")
+        module = types.ModuleType(name)
+        module.__dict__.update(runpy.run_path(file, run_name=name))
+        sys.modules[name] = sys.modules["__main__"] = module
+    return sys.modules[name]

@@ -1,0 +1,172 @@
+"""What a running task can ask and say: `ctx`."""
+
+from __future__ import annotations
+
+import random
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+from millstream.clock import new_id
+
+
+class Running(Protocol):
+    """One attempt that is running; the engine, a pool process and a conducting flow each have their own."""
+
+    @property
+    def job_id(self) -> str:
+        """Id of the job."""
+
+    @property
+    def node(self) -> str:
+        """Path of the node in the job."""
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is, from 1."""
+
+    @property
+    def deadline(self) -> float | None:
+        """When the attempt's time-out is over; seconds since the epoch, UTC."""
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the job was asked to stop."""
+
+    def now(self) -> float:
+        """Return seconds since the epoch, UTC."""
+
+    def random(self) -> float:
+        """Return a random number in [0, 1)."""
+
+    def uuid(self) -> str:
+        """Return a new id."""
+
+    def emit(self, kind: str, data: Any) -> None:
+        """Put a volatile event into the job's event log."""
+
+
+running: ContextVar[Running | None] = ContextVar("millstream_running", default=None)
+"""The attempt that runs here; `None` outside of tasks."""
+
+
+class Context:
+    """What a running task can ask and say, as `from millstream import ctx`.
+
+    Every attribute raises `LookupError` outside a running task.
+
+    Example:
+        >>> from millstream import Millstream, ctx, task
+        >>> @task
+        ... async def whoami() -> str:
+        ...     ctx.progress(1, 2, message="half way")
+        ...     return ctx.node
+    """
+
+    __slots__ = ()
+
+    @property
+    def job_id(self) -> str:
+        """Id of the job that the task runs for."""
+        return _here().job_id
+
+    @property
+    def node(self) -> str:
+        """Path of the task's node in its job, such as `multiply[3]`."""
+        return _here().node
+
+    @property
+    def task_id(self) -> str:
+        """Id of the node among all jobs: `<job id>.<node>`."""
+        here = _here()
+        return f"{here.job_id}.{here.node}"
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is, from 1."""
+        return _here().attempt
+
+    @property
+    def deadline(self) -> float | None:
+        """When this attempt's `timeout` is over (seconds since the epoch, UTC); `None` without one."""
+        return _here().deadline
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the job was asked to stop: what a long function in a thread should look at now and then."""
+        return _here().is_cancelled
+
+    def now(self) -> float:
+        """Return seconds since the epoch, UTC; in a conducting flow the same after a restart."""
+        return _here().now()
+
+    def random(self) -> float:
+        """Return a random number in [0, 1); in a conducting flow the same after a restart."""
+        return _here().random()
+
+    def uuid(self) -> str:
+        """Return a new UUID (version 7) as a string; in a conducting flow the same after a restart."""
+        return _here().uuid()
+
+    def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
+        """Report progress as an event `progress`.
+
+        Args:
+            done: How much is done, in any unit.
+            total: How much there is, in the same unit, where that is known.
+            message: One line for people.
+        """
+        _here().emit("progress", {"done": done, "total": total, "message": message})
+
+    def log(self, message: str, *, level: str = "info", **fields: Any) -> None:
+        """Write a line to the job's log as an event `log`.
+
+        Args:
+            message: One line for people.
+            level: `debug`, `info`, `warning` or `error`.
+            fields: Further facts, for machines.
+        """
+        _here().emit("log", {"level": level, "message": message, **fields})
+
+    def emit(self, kind: str, data: Any = None) -> None:
+        """Put an event of one's own into the job's event log.
+
+        Args:
+            kind: The event's type, such as `token`; not one that millstream itself uses.
+            data: Anything that JSON can hold.
+
+        Raises:
+            ValueError: The type is millstream's own.
+        """
+        if kind in _OWN_TYPES:
+            raise ValueError(f"the event type {kind!r} is millstream's own; choose another")
+        _here().emit(kind, data)
+
+
+_OWN_TYPES = frozenset({"planned", "started", "expanded", "routed", "waiting", "ended", "progress", "log"}) | {
+    f"node_{what}"
+    for what in ("started", "succeeded", "failed", "retried", "skipped", "upstream_failed", "cancelled")
+}
+
+
+def _here() -> Running:
+    here = running.get()
+    if here is None:
+        raise LookupError("ctx says something only inside a running task or flow")
+    return here
+
+
+class SystemChance:
+    """Random numbers and ids as they come, for tasks (a conducting flow records its own)."""
+
+    __slots__ = ()
+
+    def random(self) -> float:
+        """Return a random number in [0, 1)."""
+        return random.random()  # noqa: S311  no secrets are made of it
+
+    def uuid(self) -> str:
+        """Return a new id."""
+        return new_id()
+
+
+ctx = Context()

@@ -1,0 +1,152 @@
+"""Runners: the coroutines that await nodes. This is the engine's hot path.
+
+The segment's own coroutine is the first runner; a chain, or a fan of nodes that do not suspend, needs no other. Before a
+runner awaits a node while others are ready it makes sure that a spare runner is on its way, which then takes over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from millstream.engine import control, elsewhere
+from millstream.engine.attempt import Attempt, cache_key
+from millstream.engine.context import running
+from millstream.engine.deadline import Deadline
+from millstream.engine.program import Mode
+from millstream.errors import ExpiredError
+from millstream.graph.frame import Frame
+from millstream.graph.plan import Place
+from millstream.model.failure import record_failure
+from millstream.model.policy import Policy
+
+if TYPE_CHECKING:
+    from millstream.engine.run import Run
+
+_TURN = 64
+"""Nodes after which a runner lets the loop run: else nodes that never suspend would hold up everything else."""
+
+
+async def work(run: Run, is_host: bool = False) -> None:  # noqa: FBT001, FBT002  a task group passes it by position
+    """Take ready nodes until there are none; the host goes on until the plan is done."""
+    if not is_host:
+        run.spare -= 1
+    run.running += 1
+    deadline = Deadline(run.services.clock)
+    try:
+        while True:
+            while run.ready:
+                frame, index = run.ready.popleft()
+                await _chain(run, frame, index, deadline)
+            if not is_host:
+                return
+            if run.plan.is_done:
+                return
+            await run.park()
+    finally:
+        run.running -= 1
+        deadline.close()
+        if not is_host:
+            run.wake()
+
+
+async def _chain(run: Run, frame: Frame, index: int, deadline: Deadline) -> None:
+    """Run a node, then in place the first of those that it releases, and so on."""
+    done = 0
+    while True:
+        scope = frame.content
+        program = scope.program
+        following: Sequence[Place]
+        if program.modes[index] or program.guards[index] is not None:
+            following = await _special(run, frame, index, deadline)
+        else:
+            attempt = run.attempt_of(frame, index)
+            run.put((False, "node_started", run.now(), frame.name(index), None))
+            running.set(Attempt(run, frame, index, attempt))
+            if run.ready:
+                run.spawn()
+            try:
+                source = program.sources[index]
+                if source is None:
+                    value = await _call(scope, program.fns[index], index)
+                else:
+                    values = scope.values
+                    value = await program.fns[index](*[values[i] for i in source])
+            except (Exception, asyncio.CancelledError, SystemExit) as error:
+                if is_stopping(run, error):
+                    raise
+                following = run.failed(frame, index, record_failure(error, frame.name(index)), attempt)
+            else:
+                following = run.succeeded(frame, index, value, attempt)
+        done += 1
+        if done % _TURN == 0:
+            await asyncio.sleep(0)
+        if not following:
+            return
+        if not run.chains:
+            run.ready.extend(following)
+            return
+        if len(following) > 1:
+            run.ready.extend(following[1:])
+        frame, index = following[0]
+
+
+async def _special(run: Run, frame: Frame, index: int, deadline: Deadline) -> Sequence[Place]:
+    """Start a node that is anything but a plain coroutine without conditions."""
+    scope = frame.content
+    mode = scope.program.modes[index]
+    attempt = run.attempt_of(frame, index)
+    try:
+        if mode is Mode.CONTROL:
+            return control.act(run, frame, index)
+        if mode is Mode.MAP:
+            return elsewhere.open_map(run, frame, index)
+        policy = scope.policy(index)
+        calls = scope.calls(index)
+        key = None
+        if policy.expires is not None and attempt == 1:
+            _check_expiry(run, policy)
+        if policy.cache_ttl is not None:
+            key = cache_key(frame.node(index).task, scope.program.fns[index], policy, calls)
+            known, value = run.services.cache.get(key, run.now())
+            if known:
+                return run.succeeded(frame, index, value, 0)
+        started = elsewhere.Started(run, frame, index, attempt, policy, calls, key)
+        started.announce()
+        if mode is Mode.THREAD:
+            started.in_thread()
+            return ()
+        if mode is Mode.PROCESS:
+            started.in_process()
+            return ()
+        if run.ready:
+            run.spawn()
+        return await started.on_loop(mode, deadline)
+    except (Exception, asyncio.CancelledError, SystemExit) as error:
+        if is_stopping(run, error):
+            raise
+        return run.failed(frame, index, record_failure(error, frame.name(index)), attempt)
+
+
+def _check_expiry(run: Run, policy: Policy) -> None:
+    waited = run.now() - run.created_at
+    if policy.expires is not None and waited > policy.expires:
+        raise ExpiredError(f"it had not started {policy.expires:g} s after the job's submission")
+
+
+async def _call(scope: Any, fn: Any, index: int) -> Any:
+    """Await a coroutine function whose arguments are not simply other nodes' values."""
+    calls = scope.calls(index)
+    if getattr(scope, "is_chunked", False):
+        return [await fn(*args, **kwargs) for args, kwargs in calls]
+    ((args, kwargs),) = calls
+    return await fn(*args, **kwargs)
+
+
+def is_stopping(run: Run, error: BaseException) -> bool:
+    """Whether a cancellation is meant for the runner itself, not the doing of the task's own code."""
+    if not isinstance(error, asyncio.CancelledError):
+        return False
+    task = asyncio.current_task()
+    return run.group.cancel_scope.cancel_called or (task is not None and task.cancelling() > 0)

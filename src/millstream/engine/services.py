@@ -1,0 +1,75 @@
+"""What a run is given by whoever owns it: clock, pools, cache, and where to say what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from millstream.clock import Clock
+from millstream.engine.processes import ProcessPool
+from millstream.engine.program import Program, Work
+from millstream.engine.threads import ThreadPool
+from millstream.graph.shape import Shape
+from millstream.model.event import Draft
+
+
+class Sink(Protocol):
+    """Takes what happens in a run."""
+
+    def put(self, draft: Draft) -> None:
+        """Take an event. Must be called on the loop, and must not block."""
+
+
+class Cache(Protocol):
+    """Results by key, for as long as their `cache_ttl` says."""
+
+    def get(self, key: str, now: float) -> tuple[bool, Any]:
+        """Return whether there is a result for the key at that time, and the result."""
+
+    def put(self, key: str, value: Any, expires_at: float) -> None:
+        """Keep a result until a time."""
+
+
+class Programs:
+    """Programs by the digest of their graph, so that jobs of one shape share one."""
+
+    def __init__(self, limit: int = 1000) -> None:
+        """Keep at most `limit` programs, the last ones made."""
+        self._limit = limit
+        self._programs: dict[str, Program] = {}
+
+    def get(self, shape: Shape, works: Mapping[str, Work]) -> Program:
+        """Return the program of a graph with this code.
+
+        Raises:
+            UnknownNameError: A node names a task that is not among `works`.
+            DefinitionError: A task cannot run where its policy wants it.
+        """
+        known = self._programs.get(shape.digest)
+        if known is not None and all(works.get(name) is work for name, work in known.works.items()):
+            return known
+        program = Program(shape, works)
+        if len(self._programs) >= self._limit:
+            self._programs.pop(next(iter(self._programs)))
+        self._programs[shape.digest] = program
+        return program
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What every run of one event loop shares.
+
+    Attributes:
+        clock: The time.
+        threads: For plain functions.
+        processes: For CPU-bound functions.
+        cache: For tasks with `cache_ttl`.
+        programs: Compiled graphs with their code.
+    """
+
+    clock: Clock
+    threads: ThreadPool
+    processes: ProcessPool
+    cache: Cache
+    programs: Programs

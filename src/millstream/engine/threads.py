@@ -1,0 +1,216 @@
+"""The thread pool for plain functions: owned threads that drain one queue.
+
+A hand-over to a thread and back costs more than a trivial function. So a thread that is awake keeps taking from the
+queue, results come back in bulk with one wake of the loop, and a further thread is woken only when the queue stalls:
+a tick of a millisecond doubles the awake threads while nothing was finished since the last. A fan of trivial functions
+then runs on one thread, and functions that block run in parallel as in any pool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import ctypes
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from millstream.errors import SoftTimeLimitExceeded
+
+_TICK_SECONDS = 0.001
+_GIVE_WAY_SECONDS = 0.00005
+
+
+class ThreadCall:
+    """A plain function's attempt in a thread.
+
+    Attributes:
+        work: What to call, without arguments.
+        context: The context variables that it sees.
+        on_done: Called on the loop with (the call, error or `None`, value), unless the call was abandoned.
+    """
+
+    __slots__ = ("_lock", "_thread", "abandoned", "context", "on_done", "work")
+
+    def __init__(self, work: Callable[[], Any], on_done: Callable[[ThreadCall, BaseException | None, Any], None]) -> None:
+        """Take the work, and the context of whoever hands it in."""
+        self.work = work
+        self.on_done = on_done
+        self.context = contextvars.copy_context()
+        self.abandoned = False
+        self._thread: int | None = None
+        self._lock: threading.Lock | None = None
+
+    def allow_interrupt(self) -> None:
+        """Prepare for `interrupt`; must be called before the call is handed in."""
+        self._lock = threading.Lock()
+
+    def interrupt(self) -> None:
+        """Raise `SoftTimeLimitExceeded` inside the function, at its next bytecode; nothing if it is not running."""
+        if self._lock is None:
+            return
+        with self._lock:
+            if self._thread is not None:
+                kind = ctypes.py_object(SoftTimeLimitExceeded)
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), kind)
+
+    def run(self) -> tuple[BaseException | None, Any]:
+        """Run the function in the calling thread, and return what it raised and what it returned."""
+        try:
+            if self._lock is None:
+                return None, self.context.run(self.work)
+            return None, self._run_interruptibly(self._lock)
+        except BaseException as error:  # noqa: BLE001  whatever a task raises is its outcome, also SystemExit
+            return error, None
+
+    def _run_interruptibly(self, lock: threading.Lock) -> Any:
+        self._thread = threading.get_ident()
+        try:
+            value = self.context.run(self.work)
+        finally:
+            with lock:
+                self._thread = None
+        return value
+
+
+class ThreadPool:
+    """Threads of one event loop; at most `limit` at once, started when needed, daemons.
+
+    Args:
+        limit: How many threads there may be, 1 or more. A thread whose call was abandoned does not count until it
+            comes back.
+    """
+
+    def __init__(self, limit: int) -> None:
+        """Start no thread yet."""
+        self._limit = limit
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._queue: deque[ThreadCall] = deque()
+        self._results: deque[tuple[ThreadCall, BaseException | None, Any]] = deque()
+        self._lock = threading.Lock()
+        self._wake = threading.Semaphore(0)
+        self._threads = 0
+        self._idle = 0
+        self._finished = 0
+        self._open = 0
+        self._told = False
+        self._closed = False
+        self._tick: asyncio.TimerHandle | None = None
+        self._seen = 0
+        self._step = 1
+
+    def submit(self, call: ThreadCall) -> None:
+        """Hand in a call; must be called on the loop."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        self._queue.append(call)
+        self._open += 1
+        if self._tick is None:
+            self._seen, self._step = self._finished, 1
+            self._tick = self._loop.call_later(_TICK_SECONDS, self._look)
+        with self._lock:
+            all_idle = self._idle == self._threads
+        if all_idle:
+            self._more()
+
+    def abandon(self, call: ThreadCall) -> None:
+        """Drop a call's result; a thread that is in it is replaced until it comes back."""
+        call.abandoned = True
+        try:
+            self._queue.remove(call)
+            self._open -= 1
+        except ValueError:
+            with self._lock:
+                self._limit += 1
+            call.on_done = self._came_back
+
+    def close(self) -> None:
+        """Let the threads end after what they are in; what waits in the queue is dropped."""
+        self._closed = True
+        self._queue.clear()
+        if self._tick is not None:
+            self._tick.cancel()
+            self._tick = None
+        for _ in range(self._threads):
+            self._wake.release()
+
+    def _came_back(self, _call: ThreadCall, _error: BaseException | None, _value: Any) -> None:
+        with self._lock:
+            self._limit -= 1
+
+    def _more(self) -> None:
+        """Wake an idle thread, or start one."""
+        with self._lock:
+            if self._idle:
+                self._idle -= 1
+                self._wake.release()
+                return
+            if self._threads >= self._limit or self._closed:
+                return
+            self._threads += 1
+            number = self._threads
+        threading.Thread(target=self._work, daemon=True, name=f"millstream-{number}").start()
+
+    def _look(self) -> None:
+        """Once a tick: where nothing was finished since the last one, every awake thread is blocked or starved.
+
+        A loop that never blocks wins the interpreter lock back each time, so it gives it away here on purpose.
+        """
+        self._tick = None
+        if not self._open or self._loop is None:
+            return
+        if self._finished == self._seen:
+            time.sleep(_GIVE_WAY_SECONDS)
+            for _ in range(min(self._step, len(self._queue))):
+                self._more()
+            self._step *= 2
+        else:
+            self._step = 1
+        self._seen = self._finished
+        self._tick = self._loop.call_later(_TICK_SECONDS, self._look)
+
+    def _work(self) -> None:
+        while True:
+            try:
+                call = self._queue.popleft()
+            except IndexError:
+                if not self._rest():
+                    return
+                continue
+            error, value = call.run()
+            self._results.append((call, error, value))
+            del call, error, value
+            with self._lock:
+                self._finished += 1
+                tell = not self._told
+                self._told = True
+            if tell and not self._tell():
+                return
+
+    def _rest(self) -> bool:
+        """Wait to be woken; return whether to go on."""
+        with self._lock:
+            if self._queue:
+                return True
+            self._idle += 1
+        self._wake.acquire()
+        return not self._closed
+
+    def _tell(self) -> bool:
+        """Wake the loop for the results; return whether it is still there."""
+        try:
+            self._loop.call_soon_threadsafe(self._deliver)  # type: ignore[union-attr]  set before any thread
+        except RuntimeError:
+            return False
+        return True
+
+    def _deliver(self) -> None:
+        with self._lock:
+            self._told = False
+        results = self._results
+        while results:
+            call, error, value = results.popleft()
+            self._open -= 1
+            call.on_done(call, error, value)

@@ -1,0 +1,105 @@
+"""What is recorded of an exception, and how it is raised again."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from types import FunctionType
+from typing import Any
+
+import msgspec
+
+from millstream.errors import Retry, TaskError
+from millstream.model.policy import class_name
+
+_KEPT_ARGUMENTS = (str, int, float, bool, type(None))
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """A failed attempt's exception, in a form that leaves the process.
+
+    Attributes:
+        type: Its class as `module:qualname`.
+        message: `str()` of it.
+        args: Its arguments, as long as they are plain values; else the message alone.
+        traceback: Its formatted traceback.
+        node: Path of the node that it failed, where there is one.
+        ancestors: Its classes from its own upwards, as `retry_for` compares them.
+        delay: The seconds that it asks to wait before another attempt (`Retry`).
+    """
+
+    type: str
+    message: str
+    args: tuple[Any, ...] = ()
+    traceback: str = ""
+    node: str | None = None
+    ancestors: tuple[str, ...] = ()
+    delay: float | None = None
+
+    @property
+    def short_type(self) -> str:
+        """The class's bare name, such as `ValueError`."""
+        return self.type.rpartition(":")[2].rpartition(".")[2]
+
+    def to_exception(self) -> BaseException:
+        """Return the failure as an exception: of its own class when that is imported here, else a `TaskError`.
+
+        The traceback of where it happened is added as a note (PEP 678).
+        """
+        error = self._same_class() or TaskError(f"{self.short_type}: {self.message}")
+        where = f"in node {self.node}" if self.node else "in the job"
+        error.add_note(f"Raised {where}:\n{self.traceback}" if self.traceback else f"Raised {where}")
+        return error
+
+    def _same_class(self) -> BaseException | None:
+        module, _, name = self.type.partition(":")
+        kind: Any = sys.modules.get(module)
+        for part in name.split("."):
+            kind = getattr(kind, part, None)
+        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            return None
+        try:
+            error: BaseException = kind(*self.args)
+            says_the_same = str(error) == self.message
+        except Exception:  # noqa: BLE001  a class may demand any arguments; the caller falls back
+            return None
+        # A constructor written in Python may have made the message of its arguments, and would make it twice.
+        return error if says_the_same or not isinstance(kind.__init__, FunctionType) else None
+
+
+def record_failure(error: BaseException, node: str | None = None) -> Failure:
+    """Return what is kept of an exception.
+
+    >>> record_failure(ValueError("no rows")).message
+    'no rows'
+    """
+    message = _message(error)
+    return Failure(
+        type=class_name(type(error)),
+        message=message,
+        args=_arguments(error, message),
+        traceback=_writable("".join(traceback.format_exception(error))),
+        node=node,
+        ancestors=tuple(class_name(kind) for kind in type(error).__mro__[:-1]),
+        delay=error.delay if isinstance(error, Retry) else None,
+    )
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return _writable(str(error))
+    except Exception:  # noqa: BLE001  a `__str__` that raises must not hide the failure that it belongs to
+        return f"<{type(error).__name__} without a message: its __str__ failed>"
+
+
+def _arguments(error: BaseException, message: str) -> tuple[Any, ...]:
+    # `args` of an OSError lacks the file's name; the form in which it is pickled has it.
+    args: tuple[Any, ...] = OSError.__reduce__(error)[1] if isinstance(error, OSError) else error.args  # type: ignore[assignment]
+    if not all(type(arg) in _KEPT_ARGUMENTS for arg in args):
+        return (message,)
+    return tuple(_writable(arg) if isinstance(arg, str) else arg for arg in args)
+
+
+def _writable(text: str) -> str:
+    """Return text that UTF-8 can write: the names of files may hold lone surrogates, which are then escaped."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,132 @@
+"""The states of jobs and nodes, and which may follow which: the only home of the state machine."""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+from typing import Any, Literal
+
+import msgspec
+
+from millstream.errors import StateTransitionError
+from millstream.model.failure import Failure
+
+
+class JobState(StrEnum):
+    """Where a job stands. The last three are final."""
+
+    SCHEDULED = "scheduled"
+    QUEUED = "queued"
+    RUNNING = "running"
+    WAITING = "waiting"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether a job in this state stays in it."""
+        return self in FINAL_STATES
+
+
+FINAL_STATES = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
+
+Reason = Literal["error", "timeout", "expired", "cancel", "shutdown", "approval", "timer", "internal"]
+"""Why a job is in its state, where the state alone does not say it."""
+
+_NEXT: dict[JobState, frozenset[JobState]] = {
+    JobState.SCHEDULED: frozenset({JobState.QUEUED, *FINAL_STATES}),
+    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.FAILED, JobState.CANCELLED}),
+    JobState.RUNNING: frozenset({JobState.QUEUED, JobState.WAITING, *FINAL_STATES}),
+    JobState.WAITING: frozenset({JobState.QUEUED, JobState.RUNNING, *FINAL_STATES}),
+    JobState.SUCCEEDED: frozenset(),
+    JobState.FAILED: frozenset(),
+    JobState.CANCELLED: frozenset(),
+}
+
+
+def check_transition(now: JobState, then: JobState) -> None:
+    """Refuse a move that the state machine does not have.
+
+    Raises:
+        StateTransitionError: `then` may not follow `now`.
+
+    >>> check_transition(JobState.RUNNING, JobState.SUCCEEDED)
+    """
+    if then not in _NEXT[now]:
+        message = f"a job that is {now} cannot become {then}"
+        raise StateTransitionError(message)
+
+
+class NodeState(IntEnum):
+    """Where a node stands in the plan; from `SUCCEEDED` on it has ended."""
+
+    PENDING = 0
+    READY = 1
+    SUCCEEDED = 2
+    FAILED = 3
+    SKIPPED = 4
+    UPSTREAM_FAILED = 5
+    CANCELLED = 6
+
+    @property
+    def label(self) -> str:
+        """The state's public name, such as `upstream_failed`."""
+        return self.name.lower()
+
+
+class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One submission of a flow or task, as the ledger records it.
+
+    Attributes:
+        id: A UUID of version 7.
+        flow: Registered name of the flow or task.
+        version: Digest of its definition.
+        graph: Digest of its graph.
+        state: Where it stands.
+        reason: Why, where one is due.
+        cancel_requested: Whether someone asked to stop it.
+        priority: 0 to 9; the higher is claimed first.
+        inputs: The inputs by name.
+        result: What it returned; `None` until it succeeded.
+        error: What failed it.
+        created_at: When it was submitted; seconds since the epoch, UTC.
+        started_at: When it was first claimed.
+        ended_at: When it reached its final state.
+        expires_at: When it fails unless it has started.
+        idempotency_key: The caller's key; one key never makes two jobs.
+    """
+
+    id: str
+    flow: str
+    version: str
+    graph: str
+    state: JobState
+    created_at: float
+    inputs: dict[str, Any] = {}
+    reason: Reason | None = None
+    cancel_requested: bool = False
+    priority: int = 0
+    result: Any = None
+    error: Failure | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    expires_at: float | None = None
+    idempotency_key: str | None = None
+
+
+class NodeResult(msgspec.Struct, frozen=True, gc=False):
+    """How one node of a job ended, as the ledger records it.
+
+    Attributes:
+        path: Its place in the job, such as `fetch`, `multiply[3]` or `report/join`.
+        state: How it ended.
+        attempt: Which attempt ended it, from 1; 0 where it never started.
+        value: What it returned.
+        error: What failed it.
+    """
+
+    path: str
+    state: NodeState
+    attempt: int
+    value: Any = None
+    error: Failure | None = None

@@ -1,0 +1,63 @@
+"""The sync door: an event loop in a thread of its own, in which blocking callers run coroutines."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_STOP_SECONDS = 5.0
+
+
+class Portal:
+    """An event loop in a daemon thread; works wherever blocking code runs, notebooks included.
+
+    AnyIO's `start_blocking_portal` does the same on a thread that the interpreter joins before it calls any exit hook; a
+    script that forgot to close it would hang. This one ends by itself.
+    """
+
+    def __init__(self) -> None:
+        """Start the thread, and return when its loop runs."""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._serve, daemon=True, name="millstream-portal")
+        self._on_stop: list[Callable[[], Coroutine[Any, Any, None]]] = []
+        self._thread.start()
+        atexit.register(self.stop)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether coroutines can be run."""
+        return self._thread.is_alive()
+
+    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the portal's loop and return its result; an interrupt of the caller cancels it."""
+        future: Future[T] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def on_stop(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a coroutine function in the loop before it ends."""
+        self._on_stop.append(close)
+
+    def stop(self) -> None:
+        """End the loop and its thread; may be called twice."""
+        atexit.unregister(self.stop)
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(_STOP_SECONDS)
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+        for close in self._on_stop:
+            self._loop.run_until_complete(close())
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()

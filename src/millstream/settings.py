@@ -1,0 +1,396 @@
+"""Settings: what can be set, where each value was read, and which values this version refuses.
+
+Only `Settings.load` reads the environment and the files; every other part is handed the finished, frozen `Settings`.
+Importing this module imports pydantic, so the facade imports it on first use.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
+
+import yaml  # type: ignore[import-untyped, unused-ignore]  # PyYAML ships no types; the stubs may be installed or not
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+)
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource
+
+from millstream.errors import SettingsError
+
+# What this version does not have yet, and the settings that need it: they are refused unless they have their default,
+# or the value that says the default aloud. Whoever adds a part takes its line out; a trailing `*` stands for the rest.
+_NOT_YET: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "Celery backend": ("broker_url", "celery_enabled"),
+        "Redis event log": ("job_queue_type", "redis_*"),
+        "SQL ledger": ("database_url", "durability"),
+        "server": ("disconnect_grace", "gunicorn_preload", "host", "port", "worker_timeout", "workers"),
+        "user accounts": ("auto_login", "superuser", "superuser_password"),
+    }
+)
+_SAYS_THE_DEFAULT: Final[Mapping[str, object]] = MappingProxyType({"job_queue_type": "asyncio"})
+
+
+def _lower(value: object) -> object:
+    """Let `INFO` mean `info`."""
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def _split(value: object) -> object:
+    """Let `shop.tasks, shop.flows` mean both."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _module(name: str) -> str:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ValueError("give module names, separated by commas, as in shop.tasks,shop.flows")
+    return name
+
+
+def _expanded(path: Path) -> Path:
+    """Put the home directory in place of `~`; where `~name` is nobody's, it is a name like any other."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
+def _directory(path: Path) -> Path:
+    path = _expanded(path)
+    if path.exists() and not path.is_dir():
+        raise ValueError("give a directory; this is a file")
+    return path
+
+
+_Count = Annotated[int, Field(ge=1)]
+_Seconds = Annotated[float, Field(ge=0)]
+_SomeSeconds = Annotated[float, Field(gt=0)]
+_Port = Annotated[int, Field(ge=1, le=65_535)]
+_Modules = Annotated[tuple[Annotated[str, AfterValidator(_module)], ...], BeforeValidator(_split)]
+_Directory = Annotated[Path, AfterValidator(_directory)]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the value of a setting was read.
+
+    Args:
+        kind: The sort of place.
+        key: The name under which it stands there, where that is not the setting's own.
+        path: The file, where it is one.
+
+    Example:
+        >>> str(Source("environment", "MILLSTREAM_WORKERS"))
+        'environment MILLSTREAM_WORKERS'
+    """
+
+    kind: Literal["argument", "environment", ".env", "config.yaml", "default"]
+    key: str = ""
+    path: Path | None = None
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (self.kind, f"({self.path})" if self.path else "", self.key)))
+
+
+class _LangflowSettings(BaseModel):
+    """The settings that Langflow has too, with its defaults; they are also read under their `LANGFLOW_` names."""
+
+    # Pydantic quotes the inputs it refuses; one of them may be a password.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+
+    config_dir: _Directory | None = None
+    database_url: str | None = None
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65_535)] = 7860  # 0: one that is free
+    workers: _Count = 1
+    worker_timeout: _Count = 300
+    gunicorn_preload: bool = False
+
+    superuser: str | None = None
+    superuser_password: SecretStr | None = None
+    auto_login: bool | None = None  # None: on where the server listens on loopback only
+
+    celery_enabled: bool = False
+    redis_url: str | None = None
+    redis_host: str = "localhost"
+    redis_port: _Port = 6379
+
+    job_queue_type: Annotated[Literal["asyncio", "redis"], BeforeValidator(_lower)] | None = None
+    redis_queue_url: str | None = None
+    redis_queue_host: str | None = None  # None: redis_host
+    redis_queue_port: _Port | None = None  # None: redis_port
+    redis_queue_db: Annotated[int, Field(ge=0)] = 1
+    redis_queue_ttl: _Count = 3600
+    redis_queue_startup_grace_s: _Seconds = 30.0
+    redis_queue_cancel_channel_enabled: bool = True
+    redis_queue_cancel_marker_ttl: _Count = 60
+    redis_queue_polling_stale_threshold_s: _Seconds = 90.0
+    redis_queue_polling_watchdog_interval_s: _SomeSeconds = 15.0
+
+
+class Settings(_LangflowSettings):
+    """All settings of one process, checked and frozen.
+
+    `Settings.load` reads them from where the user put them. Made directly, a `Settings` has the values that are passed
+    and the defaults: no file or environment is read, and a part that is not there yet is not noticed.
+
+    Example:
+        >>> Settings(max_threads=8).max_threads
+        8
+    """
+
+    imports: _Modules = ()
+    durability: Annotated[Literal["full", "relaxed", "off"], BeforeValidator(_lower)] = "off"
+
+    max_segments: _Count = 1000
+    max_threads: Annotated[int, Field(ge=1, le=1000)] = 40
+    max_processes: _Count | None = None  # None: as many as there are CPUs
+    max_graph_nodes: _Count = 100_000
+    draw_timeout: _SomeSeconds = 5.0
+    disconnect_grace: _Seconds = 5.0
+
+    broker_url: str | None = None
+
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "warning"
+    log_format: Annotated[Literal["console", "json"], BeforeValidator(_lower)] = "console"
+
+    _sources: dict[str, Source] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def load(cls, *, env_file: Path | str | None = None, **overrides: object) -> Self:
+        """Read the settings from all sources; of several values for one setting the first in this order counts.
+
+        `overrides`, the environment's `MILLSTREAM_*` and then `LANGFLOW_*`, the same two of the `.env` file, the
+        `config.yaml` in `config_dir` or else in the working directory, the defaults. A value that is empty (`None`,
+        in YAML `null`) counts as not set.
+
+        Args:
+            env_file: The `.env` file; it must exist. None: `.env` in the working directory, if there is one.
+            **overrides: Values by name of the setting.
+
+        Returns:
+            The settings; `sources` tells where each was read.
+
+        Raises:
+            SettingsError: A name is unknown, a value is wrong or needs a part that this version does not have, or a
+                file cannot be read. The message has one line for each such problem.
+
+        Example:
+            >>> Settings.load(imports="shop.tasks, shop.flows").imports
+            ('shop.tasks', 'shop.flows')
+        """
+        reading = _Reading()
+        reading.take(_Given(name, value, Source("argument")) for name, value in overrides.items())
+        reading.take(_from_variables(EnvSettingsSource(BaseSettings, env_ignore_empty=True).env_vars, "environment"))
+        reading.take(_from_env_file(env_file))
+        reading.take(_from_yaml(_expanded(Path(str(reading.value("config_dir") or "."))) / "config.yaml"))
+        settings = cls(**reading.valid_values())
+        settings._sources = {name: given.source for name, given in reading.given.items()}
+        if problems := [*reading.problems, *settings._problems_of_missing_parts()]:
+            raise SettingsError("\n".join(problems))
+        return settings
+
+    @property
+    def effective_job_queue_type(self) -> Literal["asyncio", "redis"]:
+        """The event log in use: `job_queue_type`; if unset, `redis` where Celery is on and a Redis URL is known.
+
+        Example:
+            >>> Settings(celery_enabled=True, redis_url="redis://localhost").effective_job_queue_type
+            'redis'
+        """
+        is_redis_known = bool(self.redis_queue_url or self.redis_url)
+        return self.job_queue_type or ("redis" if self.celery_enabled and is_redis_known else "asyncio")
+
+    def sources(self) -> dict[str, Source]:
+        """Return where the value of each setting was read, by name of the setting.
+
+        Example:
+            >>> str(Settings.load(max_threads=8).sources()["max_threads"])
+            'argument'
+        """
+        passed = dict.fromkeys(self.model_fields_set, Source("argument"))
+        return dict.fromkeys(type(self).model_fields, Source("default")) | passed | self._sources
+
+    def display(self, name: str) -> str:
+        """Return the value of a setting as text to show: `***` stands for passwords.
+
+        Args:
+            name: A setting.
+
+        Raises:
+            AttributeError: There is no such setting.
+
+        Example:
+            >>> Settings(redis_url="rediss://me:secret@example.org:6379/1").display("redis_url")
+            'rediss://***@example.org:6379/1'
+        """
+        match getattr(self, name):
+            case None | ():
+                return "not set"
+            case bool(value):
+                return str(value).lower()
+            case tuple(value):
+                return ",".join(value)
+            case value:
+                return _without_password(name, str(value))
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        return [(name, self.display(name)) for name in type(self).model_fields if name in self.model_fields_set]
+
+    def _problems_of_missing_parts(self) -> Iterator[str]:
+        sources, plain = self.sources(), Settings()
+        for name, part in missing_parts().items():
+            default = getattr(plain, name)
+            if getattr(self, name) not in (default, _SAYS_THE_DEFAULT.get(name, default)):
+                found = f"{name} = {self.display(name)} ({sources[name]})"
+                way_out = "leave it unset" if default is None else f"leave it at {plain.display(name)}"
+                yield f"{found}: needs the {part}, which this version does not have yet; {way_out}"
+
+
+def missing_parts() -> dict[str, str]:
+    """Return the settings that this version refuses, each with the part that it needs.
+
+    Example:
+        >>> missing_parts()["redis_url"]
+        'Redis event log'
+    """
+    return {
+        name: part
+        for part, patterns in _NOT_YET.items()
+        for pattern in patterns
+        for name in fnmatch.filter(Settings.model_fields, pattern)
+    }
+
+
+class _Given(NamedTuple):
+    """A value that a source gives for what it says is a setting."""
+
+    name: str
+    value: object
+    source: Source
+
+
+@dataclass
+class _Reading:
+    """What the sources give, the best one first, and every problem met on the way."""
+
+    given: dict[str, _Given] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def take(self, layer: Iterable[_Given]) -> None:
+        """Take over what a source gives beyond the better sources before it."""
+        try:
+            for item in layer:
+                if item.name not in Settings.model_fields:
+                    self.problems.append(self._unknown(item))
+                elif item.value not in (None, ""):
+                    self.given.setdefault(item.name, item)
+        except SettingsError as error:
+            self.problems.append(str(error))
+
+    def value(self, name: str) -> object:
+        """Return the value given so far, unchecked."""
+        return self.given[name].value if name in self.given else None
+
+    def valid_values(self) -> dict[str, Any]:
+        """Return the values that are right; the others become problems."""
+        values: dict[str, Any] = {name: item.value for name, item in self.given.items()}
+        try:
+            Settings(**values)
+        except ValidationError as error:
+            wrong = {str(e["loc"][0]): e for e in reversed(error.errors())}  # of a list's items, the first counts
+            for name in sorted(wrong):
+                told = wrong[name].get("ctx", {}).get("error") or f"give {_allowed(name)}"
+                shown = _without_password(name, repr(values.pop(name)))
+                self.problems.append(f"{name} = {shown} ({self.given[name].source}): {told}")
+        return values
+
+    def _unknown(self, item: _Given) -> str:
+        line = f"{item.name} ({item.source}): no such setting"
+        for close in difflib.get_close_matches(item.name.lower(), Settings.model_fields, n=1):
+            line += f"; did you mean {f'MILLSTREAM_{close.upper()}' if item.source.key else close}?"
+        return line
+
+
+def _from_variables(
+    variables: Mapping[str, str | None], kind: Literal["environment", ".env"], path: Path | None = None
+) -> Iterator[_Given]:
+    """Yield our variables and after them those of Langflow that we share; its others are not ours to judge."""
+    for prefix, is_ours in (("millstream_", True), ("langflow_", False)):
+        for variable, value in variables.items():
+            name = variable.removeprefix(prefix)
+            if name != variable and (is_ours or name in _LangflowSettings.model_fields):
+                yield _Given(name, value, Source(kind, variable.upper(), path))
+
+
+def _from_env_file(env_file: Path | str | None) -> Iterator[_Given]:
+    path = _expanded(Path(env_file or ".env")).absolute()
+    if env_file and (path.is_dir() or not path.exists()):
+        raise SettingsError(f"{path}: there is no such .env file")
+    try:
+        variables = DotEnvSettingsSource(BaseSettings, env_file=path, env_ignore_empty=True).env_vars
+    except (OSError, UnicodeError) as error:
+        raise SettingsError(f"{path}: the .env file cannot be read: {error}") from error
+    yield from _from_variables(variables, ".env", path)
+
+
+def _from_yaml(path: Path) -> Iterator[_Given]:
+    path = path.absolute()
+    if not path.is_file():
+        return
+    try:
+        # Every scalar stays the text it is, so that a value means the same in each source; YAML's own rules would make
+        # `durability: off` false, and 8 of `010`.
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # noqa: S506  makes text only
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise SettingsError(f"{path}, line {line}: not valid YAML: {error.problem}") from None  # it quotes the file
+    except (OSError, UnicodeError, yaml.YAMLError) as error:
+        raise SettingsError(f"{path}: cannot be read: {type(error).__name__}") from error
+    if not isinstance(content or {}, dict):
+        raise SettingsError(f"{path}: has to be a mapping of settings to values, as in `max_threads: 8`")
+    for name, value in (content or {}).items():
+        yield _Given(name, None if value in ("null", "~") else value, Source("config.yaml", path=path))
+
+
+def _without_password(name: str, text: str) -> str:
+    """Put `***` in place of what must not be shown: all of a password, and a URL's part before the host."""
+    if name == "superuser_password":
+        return "***"
+    if name.endswith("_url") or "://" in text:
+        text = re.sub(r"(?s)((?:\w[\w+.-]*://)?).*@", r"\1***@", text, count=1)
+        text = re.sub(r"(?i)((?:pass|pwd|secret|token)[^=&\s]*=)[^&\s]*", r"\1***", text)
+    return text
+
+
+def _allowed(name: str) -> str:
+    """Say which values a setting takes, from its type."""
+    whole = Settings.model_json_schema()["properties"][name]
+    schema = next(option for option in whole.get("anyOf", [whole]) if option.get("type") != "null")
+    kinds = {"integer": "a whole number", "number": "a number", "boolean": "true or false", "string": "text"}
+    match schema:
+        case {"enum": [*others, last]}:
+            return f"{', '.join(others)} or {last}"
+        case {"type": kind, "minimum": low, "maximum": high}:
+            return f"{kinds[kind]} from {low:g} to {high:g}"
+        case {"type": kind, "minimum": low}:
+            return f"{kinds[kind]} of at least {low:g}"
+        case {"type": kind, "exclusiveMinimum": low}:
+            return f"{kinds[kind]} above {low:g}"
+        case {"type": kind}:
+            return kinds.get(kind, "module names, separated by commas")
+    raise NotImplementedError(name)
