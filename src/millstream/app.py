@@ -1,4 +1,4 @@
-"""`Millstream`: the facade. The only importer of adapters; it picks them from the settings and puts the parts together."""
+"""`Millstream`: the facade. It alone imports adapters, picks them by the settings, and puts the parts together."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from millstream.authoring.flow import Flow
 from millstream.authoring.registry import Definition, Registry
-from millstream.authoring.result import Job, unwrap
+from millstream.authoring.result import Job
 from millstream.authoring.task import Task
 from millstream.backends.anyio import AnyIOBackend
 from millstream.backends.base import TaskBackend
@@ -68,8 +68,8 @@ class _Process:
 class Millstream:
     """An app: tasks and flows, and the engine that runs them.
 
-    It starts on first use, on the event loop that uses it first, and can then be used from any loop and thread. Close it
-    with `async with` or `aclose()`; what still runs is then cancelled.
+    It starts on first use, on the event loop that uses it first, and can then be used from any loop and thread. Close
+    it with `async with` or `aclose()`; what still runs is then cancelled.
 
     Args:
         imports: Modules whose tasks and flows it knows by name, beside those of the setting `imports`.
@@ -112,12 +112,14 @@ class Millstream:
             self.registry.load(module)
 
     # ------------------------------------------------------------------------------------------------ lifetime
-    async def __aenter__(self) -> Millstream:
+    async def __aenter__(self) -> Self:
         """Start the app on this event loop."""
         await self._started()
         return self
 
-    async def __aexit__(self, _kind: type[BaseException] | None, _error: BaseException | None, _tb: TracebackType | None) -> None:
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _tb: TracebackType | None
+    ) -> None:
         """Close the app."""
         await self.aclose()
 
@@ -188,10 +190,12 @@ class Millstream:
             Exception: What `submit` raises, and whatever failed the job.
         """
         if running.get() is not None:
-            raise BlockingCallError("run() inside a task could wait for itself; make it a node, or await it in an async flow")
+            raise BlockingCallError(
+                "run() inside a task could wait for itself; make it a node, or await it in an async flow"
+            )
         process = self._process
         if process is not None and _running_loop() is process.loop:
-            raise BlockingCallError("run() would block the event loop that runs the app; use `await app.submit(...)`")
+            raise BlockingCallError("run() would block the loop that runs the app; use `await app.submit(...)`")
         return self._door().call(self._run(work, *args, **inputs))
 
     async def _run(self, work: Definition | str, /, *args: Any, **inputs: Any) -> Any:
@@ -222,7 +226,7 @@ class Millstream:
             limit: At most this many.
         """
         which = Filter(states=tuple(states), flow=flow, limit=limit)
-        return await self._at_home(lambda _: self._ledger.list(which))
+        return await self._at_home(lambda _: self._ledger.find(which))
 
     async def record(self, job_id: str) -> JobRecord:
         """Return what the ledger says of a job.

@@ -31,17 +31,12 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clock, on the running asyncio loop."""
+    """The machine's clock, on the running asyncio loop; the functions themselves, since each node asks for the time."""
 
     __slots__ = ()
 
-    def now(self) -> float:
-        """Return seconds since the epoch, UTC."""
-        return time.time()
-
-    def monotonic(self) -> float:
-        """Return the monotonic clock's seconds."""
-        return time.monotonic()
+    now = staticmethod(time.time)
+    monotonic = staticmethod(time.monotonic)
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
         """Call `callback` on the running loop after `seconds`."""
@@ -55,10 +50,10 @@ async def sleep_on(clock: Clock, seconds: float) -> None:
         clock: The clock that decides when the time is over.
         seconds: How long, >= 0.
     """
-    over = asyncio.get_running_loop().create_future()
-    timer = clock.call_later(seconds, lambda: over.done() or over.set_result(None))
+    over = asyncio.Event()
+    timer = clock.call_later(seconds, over.set)
     try:
-        await over
+        await over.wait()
     finally:
         timer.cancel()
 

@@ -17,8 +17,8 @@ _STOP_SECONDS = 5.0
 class Portal:
     """An event loop in a daemon thread; works wherever blocking code runs, notebooks included.
 
-    AnyIO's `start_blocking_portal` does the same on a thread that the interpreter joins before it calls any exit hook; a
-    script that forgot to close it would hang. This one ends by itself.
+    AnyIO's `start_blocking_portal` does the same on a thread that the interpreter joins before it calls any exit hook;
+    a script that forgot to close it would hang. This one ends by itself.
     """
 
     def __init__(self) -> None:

@@ -23,8 +23,8 @@ def branch(value: Any, ways: Mapping[Any, Way] | Way, otherwise: Way | None = No
 
     Args:
         value: The handle (or value) that decides.
-        ways: Either one way, taken when `value` is true (then `otherwise` is the way for false); or ways by value, where
-            the key is compared as text.
+        ways: Either one way, taken when `value` is true (then `otherwise` is the way for false); or ways by value,
+            where the key is compared as text.
         otherwise: The way when `value` is false, or equal to no key.
 
     Returns:

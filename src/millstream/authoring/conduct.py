@@ -1,8 +1,8 @@
 """Conducting: the body of an `async def` flow runs while its job runs, and each call it awaits is recorded.
 
-A recorded call is keyed by (branch path, n): a branch is a concurrent asyncio task of the body, numbered by the order in
-which the body spawned it, and n counts the calls of that branch. So a body that runs again after a crash asks for the
-same keys in whatever order its branches proceed.
+A recorded call is keyed by (branch path, n): a branch is a concurrent asyncio task of the body, numbered by the order
+in which the body spawned it, and n counts the calls of that branch. So a body that runs again after a crash asks for
+the same keys in whatever order its branches proceed.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
-from typing import Any
+from typing import Any, TypeVar
 
 from millstream.authoring.draw import Drawing, Shapes
 from millstream.authoring.handle import Handle
 from millstream.engine.attempt import Attempt
 from millstream.engine.context import running
 from millstream.errors import MillstreamError
+
+T = TypeVar("T")
 
 MAX_CALLS = 10_000
 """Calls that one conducting flow may record."""
@@ -99,7 +101,7 @@ class Conductor(Attempt):
         """Return a new id, recorded."""
         return self._noted(super().uuid)
 
-    def _noted(self, make: Callable[[], Any]) -> Any:
+    def _noted(self, make: Callable[[], T]) -> T:
         value = make()
         key = self._next_key()
         self.run.put((True, "noted", self.run.now(), self.node + key, {"value": value}))

@@ -166,7 +166,12 @@ class Drawing:
 
     # ------------------------------------------------------------------------------------------------- nodes
     def add_work(
-        self, kind: NodeKind, work: Work, args: Sequence[Any], kwargs: Mapping[str, Any], options: NodeOptions = NO_OPTIONS
+        self,
+        kind: NodeKind,
+        work: Work,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        options: NodeOptions = NO_OPTIONS,
     ) -> Handle:
         """Add a node at which a task or flow stands."""
         self._know(work)
@@ -310,4 +315,4 @@ def _holds_handle(value: Any) -> bool:
 def _short(name: str) -> str:
     """Return a node id made of a registered name: its last part."""
     short = name.rpartition(".")[2]
-    return "".join(c if c.isalnum() and c.isascii() or c in "_-" else "_" for c in short) or "node"
+    return "".join(c if (c.isalnum() and c.isascii()) or c in "_-" else "_" for c in short) or "node"

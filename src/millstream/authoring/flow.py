@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from functools import partial, update_wrapper
 from types import TracebackType
-from typing import Any, Literal, overload
+from typing import Any, Literal, Self, overload
 
 import anyio
 import anyio.to_thread
@@ -64,7 +64,7 @@ class Flow:
         """
         if not name:
             raise DefinitionError("a flow needs a name")
-        if body is not None and (not callable(body) or inspect.isasyncgenfunction(body) or inspect.isgeneratorfunction(body)):
+        if body is not None and (inspect.isasyncgenfunction(body) or inspect.isgeneratorfunction(body)):
             raise DefinitionError(f"flow {name}: its body must be a `def` or `async def` function without `yield`")
         self.name = name
         self.policy = revise_policy(DEFAULT_POLICY, policy, where=f"flow {name}")
@@ -86,7 +86,7 @@ class Flow:
         return self._drawn.shape.digest if self._drawn is not None else self.inputs.version
 
     # --------------------------------------------------------------------------------------- drawn in a block
-    def __enter__(self) -> Flow:
+    def __enter__(self) -> Self:
         """Begin to draw: calls of tasks in the block add nodes."""
         if self._body is not None or self._drawn is not None:
             raise DefinitionError(f"flow {self.name} is drawn already")
@@ -94,7 +94,9 @@ class Flow:
         self._token = drawing.set(self._canvas)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, _error: BaseException | None, _tb: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, _error: BaseException | None, _tb: TracebackType | None
+    ) -> None:
         """End the drawing; the result is that of the only last node, or a dict of the last ones by id."""
         drawing.reset(self._token)
         canvas, self._canvas = self._canvas, None
@@ -185,7 +187,9 @@ class Flow:
         """
         placed = place("flow", self, args, kwargs, NO_OPTIONS)
         if placed is NOT_HERE:
-            raise DefinitionError(f"flow {self.name} does not run by a call; use {self.name}.run(...) or app.submit(...)")
+            raise DefinitionError(
+                f"flow {self.name} does not run by a call; use {self.name}.run(...) or app.submit(...)"
+            )
         return placed
 
     def map(self, *args: Any, **kwargs: Any) -> Any:
@@ -218,8 +222,9 @@ def flow(*, name: str | None = None, **policy: Any) -> Callable[[Callable[..., A
 def flow(body: Callable[..., Any] | None = None, /, *, name: str | None = None, **policy: Any) -> Any:
     """Make a flow of a function.
 
-    The body of a `def` function draws: it runs once at submit, with the real inputs, and each call of a task in it adds a
-    node. The body of an `async def` function conducts: it runs while the job runs, and each call it awaits is recorded.
+    The body of a `def` function draws: it runs once at submit, with the real inputs, and each call of a task in it adds
+    a node. The body of an `async def` function conducts: it runs while the job runs, and each call it awaits is
+    recorded.
 
     Args:
         body: The function, when the decorator is used without arguments.

@@ -30,9 +30,7 @@ class Handle:
 
     __slots__ = ("_drawing", "_index", "_path", "_when")
 
-    def __init__(
-        self, drawing: Drawing, index: int, path: tuple[str | int, ...] = (), when: str | None = None
-    ) -> None:
+    def __init__(self, drawing: Drawing, index: int, path: tuple[str | int, ...] = (), when: str | None = None) -> None:
         self._drawing = drawing
         self._index = index
         self._path = path
@@ -44,7 +42,7 @@ class Handle:
         return self._drawing.nodes[self._index].id if self._index >= 0 else "the loop's state"
 
     def way(self, label: str) -> Handle:
-        """Return a handle that stands for one way of a router: what is ordered behind it starts only if it is chosen."""
+        """Return a handle of one way of a router: what is ordered behind it starts only if it is chosen."""
         return Handle(self._drawing, self._index, self._path, label)
 
     def __getitem__(self, key: str | int) -> Handle:
@@ -87,7 +85,7 @@ class Handle:
             f"the result of {self.id} is {use}, but it does not exist while the flow is being drawn; use {instead}"
         )
 
-    def __bool__(self) -> NoReturn:
+    def __bool__(self) -> NoReturn:  # noqa: PLE0304  it refuses
         """Refuse `if handle`."""
         self._refuse("tested (if, and, or, not)", "branch(...), or an `async def` flow")
 
@@ -95,7 +93,7 @@ class Handle:
         """Refuse `for x in handle`."""
         self._refuse("iterated over", "task.map(...), or an `async def` flow")
 
-    def __len__(self) -> NoReturn:
+    def __len__(self) -> NoReturn:  # noqa: PLE0303  it refuses
         """Refuse `len(handle)`."""
         self._refuse("counted", "a task that counts, or task.map(...)")
 
@@ -107,8 +105,8 @@ class Handle:
         self._refuse("compared", "branch(...), or loop(...) with `until`")
 
     __lt__ = __le__ = __gt__ = __ge__ = _refuse_comparison
-    __eq__ = _refuse_comparison  # type: ignore[assignment]
-    __ne__ = _refuse_comparison  # type: ignore[assignment]
+    __eq__ = _refuse_comparison
+    __ne__ = _refuse_comparison
     __hash__ = object.__hash__
 
     def _refuse_arithmetic(self, *_others: object) -> NoReturn:

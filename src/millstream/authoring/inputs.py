@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import typing
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any
@@ -55,7 +56,7 @@ class Inputs:
 
     def split(self, inputs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return bound inputs as arguments by position and by name, as few by name as can be."""
-        bound = inspect.BoundArguments(self.signature, dict(inputs))  # type: ignore[arg-type]  any mapping will do
+        bound = inspect.BoundArguments(self.signature, OrderedDict(inputs))
         return bound.args, bound.kwargs
 
     def parse(self, texts: Mapping[str, str]) -> dict[str, Any]:

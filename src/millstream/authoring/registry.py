@@ -84,6 +84,8 @@ class Registry:
 
 def where(definition: Definition) -> str:
     """Return the place of a definition, as `file:line` where there is a source."""
-    function = inspect.unwrap(definition.fn) if isinstance(definition, Task) else getattr(definition, "__wrapped__", None)
+    function = (
+        inspect.unwrap(definition.fn) if isinstance(definition, Task) else getattr(definition, "__wrapped__", None)
+    )
     code = getattr(function, "__code__", None)
     return f"{code.co_filename}:{code.co_firstlineno}" if code else repr(definition)

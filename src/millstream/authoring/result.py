@@ -100,8 +100,8 @@ class Job:
     async def cancel(self) -> JobState:
         """Ask the job to stop, and return the state that it then is in.
 
-        `cancelled` means that nothing of it runs any more (but a plain function in a thread, which cannot be stopped: its
-        result is dropped). Another final state means that the job had ended before. `running` means that it still
+        `cancelled` means that nothing of it runs any more (but a plain function in a thread, which cannot be stopped:
+        its result is dropped). Another final state means that the job had ended before. `running` means that it still
         stops after two seconds.
         """
         return (await self._jobs.cancel(self.id)).state

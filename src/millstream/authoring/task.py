@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import update_wrapper
-from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
 
 from msgspec.structs import replace
 
@@ -37,11 +37,11 @@ class Task(Generic[P, R]):
 
     def __init__(self, fn: Callable[P, R], *, name: str | None = None, **policy: Any) -> None:
         """Define a task; see `task` for the arguments."""
-        if not callable(fn) or inspect.isclass(fn):
+        if not (inspect.isroutine(fn) or inspect.isfunction(fn)):
             raise DefinitionError(f"@task needs a function, not {fn!r}")
         if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
             raise DefinitionError(f"{fn.__qualname__} is a generator; a task returns its result as one value")
-        self.fn = fn
+        self.fn: Callable[P, R] = fn
         self.name = name or f"{fn.__module__}.{fn.__qualname__}"
         self.policy = revise_policy(DEFAULT_POLICY, policy, where=f"task {self.name}")
         self.form: Literal["plain", "coroutine"] = "coroutine" if inspect.iscoroutinefunction(fn) else "plain"
@@ -57,7 +57,9 @@ class Task(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Add a node, record a call, or call the function, depending on where this is."""
         placed = place("task", self, args, kwargs, NO_OPTIONS)
-        return self.fn(*args, **kwargs) if placed is NOT_HERE else placed  # type: ignore[no-any-return]
+        if placed is NOT_HERE:
+            return self.fn(*args, **kwargs)
+        return cast("R", placed)
 
     def map(self, *args: Any, **kwargs: Any) -> Any:
         """Run the task once for each item of its arguments, pairing them; `fixed(...)` ones are the same for all.

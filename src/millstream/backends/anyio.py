@@ -39,6 +39,7 @@ class AnyIOBackend:
         self._group: TaskGroup | None = None
         self._host: asyncio.Task[None] | None = None
         self._is_pulling = False
+        self._is_queue_waiting = False
 
     async def start(self) -> None:
         """Begin to execute; see `TaskBackend.start`."""
@@ -67,8 +68,10 @@ class AnyIOBackend:
         self._group.start_soon(self._execute, claim)
 
     def wake(self) -> None:
-        """Pull queued segments, if slots are free; see `Dispatcher.wake`."""
-        if self.can_take() and not self._is_pulling and self._group is not None:
+        """Pull queued segments, now if slots are free, else when one becomes free; see `Dispatcher.wake`."""
+        if not self.can_take():
+            self._is_queue_waiting = True
+        elif not self._is_pulling and self._group is not None:
             self._is_pulling = True
             self._group.start_soon(self._pull)
 
@@ -93,6 +96,7 @@ class AnyIOBackend:
                     self.take(claim)
                 if not claims:
                     return
+            self._is_queue_waiting = True
         finally:
             self._is_pulling = False
 
@@ -104,4 +108,6 @@ class AnyIOBackend:
             self._ended += 1
         if self._ended % _TRIM_EVERY == 0:
             await self._segments.trim(KEPT_JOBS)
-        self.wake()
+        if self._is_queue_waiting:
+            self._is_queue_waiting = False
+            self.wake()

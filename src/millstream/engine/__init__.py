@@ -1,1 +1,1 @@
-"""Runs the nodes of one segment in this process: coroutines on the loop, functions in threads, CPU work in processes."""
+"""Runs the nodes of one segment: coroutines on the loop, functions in threads, CPU-bound work in processes."""

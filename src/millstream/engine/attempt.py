@@ -67,7 +67,7 @@ class Attempt(SystemChance):
             self.run.loop.call_soon_threadsafe(self.run.put, draft)
 
 
-def run_calls(fn: Callable[..., Any], calls: list[Call], *, is_chunk: bool) -> Any:
+def run_calls(fn: Callable[..., Any], calls: list[Call], is_chunk: bool) -> Any:  # noqa: FBT001  passed by position
     """Call a plain function in the present thread; a coroutine function gets an event loop of its own."""
     values = [_run_call(fn, args, kwargs) for args, kwargs in calls]
     return values if is_chunk else values[0]

@@ -143,8 +143,7 @@ class Context:
 
 
 _OWN_TYPES = frozenset({"planned", "started", "expanded", "routed", "waiting", "ended", "progress", "log"}) | {
-    f"node_{what}"
-    for what in ("started", "succeeded", "failed", "retried", "skipped", "upstream_failed", "cancelled")
+    f"node_{what}" for what in ("started", "succeeded", "failed", "retried", "skipped", "upstream_failed", "cancelled")
 }
 
 

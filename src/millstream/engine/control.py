@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -100,8 +101,8 @@ def turned(run: Run, frame: Frame, failure: Failure | None) -> Sequence[Place]:
         return run.succeeded(loop, index, state[0] if len(state) == 1 else tuple(state), 1)
     turn, limit = int(frame.path.rpartition("[")[2][:-1]) + 1, loop.node(index).max_turns
     if turn >= limit:
-        error = LoopLimitError(f"it has taken {limit} turns (max_turns) and its condition still does not hold")
-        return run.ended_badly(loop, index, record_failure(error, loop.name(index)), 1)
+        over = LoopLimitError(f"it has taken {limit} turns (max_turns) and its condition still does not hold")
+        return run.ended_badly(loop, index, record_failure(over, loop.name(index)), 1)
     ((first, _),) = loop.content.calls(index)
     return _turn(run, loop, index, turn, [*state, *first[len(state) :]])
 
@@ -129,14 +130,10 @@ def seconds_until(length: Any, now: float) -> float:
             seconds = length.total_seconds()
         case datetime() if length.tzinfo is not None:
             seconds = (length - datetime.fromtimestamp(now, UTC)).total_seconds()
-        case bool():
-            seconds = None
-        case int() | float() if length == length:  # noqa: PLR0124  NaN is no length
+        case int() | float() if not isinstance(length, bool) and not math.isnan(length):
             seconds = float(length)
         case _:
-            seconds = None
-    if seconds is None:
-        raise ValueError(f"a wait takes seconds, a timedelta or a datetime with a time zone, not {length!r}")
+            raise ValueError(f"a wait takes seconds, a timedelta or a datetime with a time zone, not {length!r}")
     return max(0.0, seconds)
 
 
@@ -156,4 +153,3 @@ def answer(run: Run, path: str, value: Any) -> bool:
         return False
     run.resume(run.succeeded(*place, value, 0))
     return True
-

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,74 @@ def open_map(run: Run, frame: Frame, index: int) -> Sequence[Place]:
     """Put a map's items in its node's place."""
     items = ItemScope(frame.content, index)
     return run.open(frame, index, "", items.count, items)
+
+
+def start_thread(run: Run, frame: Frame, index: int) -> None:
+    """Hand a plain function without conditions to the thread pool: the shortest way there."""
+    scope = frame.content
+    attempt = run.attempt_of(frame, index)
+    run.put((False, "node_started", run.now(), frame.name(index), None))
+    running.set(Attempt(run, frame, index, attempt))
+    fn, args = _plain_call(scope, index)
+    call = _PlainCall(fn, args, run, frame, index, attempt)
+    run.hold()
+    run.threads.add(call)
+    run.services.threads.submit(call)
+
+
+def _plain_call(scope: Any, index: int) -> tuple[Callable[..., Any], Sequence[Any]]:
+    """Return what to call, and with what: the function itself where its arguments are just other nodes' values."""
+    program = scope.program
+    source = program.sources[index]
+    if source is not None:
+        values = scope.values
+        return program.fns[index], [values[i] for i in source]
+    is_chunk = getattr(scope, "is_chunked", False)
+    return run_calls, (program.fns[index], scope.calls(index), is_chunk)
+
+
+class _PlainCall(ThreadCall):
+    """A node's attempt in a thread, without conditions."""
+
+    __slots__ = ("attempt", "frame", "index", "run")
+
+    def __init__(
+        self, fn: Callable[..., Any], args: Sequence[Any], run: Run, frame: Frame, index: int, attempt: int
+    ) -> None:
+        super().__init__(fn, args)
+        self.run = run
+        self.frame = frame
+        self.index = index
+        self.attempt = attempt
+
+    def done(self, error: BaseException | None, value: Any) -> None:
+        """Take what the function raised or returned."""
+        run, frame, index = self.run, self.frame, self.index
+        run.threads.discard(self)
+        if error is None:
+            run.resume(run.succeeded(frame, index, value, self.attempt))
+        else:
+            run.resume(run.failed(frame, index, record_failure(error, frame.name(index)), self.attempt))
+
+
+class _GuardedCall(ThreadCall):
+    """A node's attempt in a thread, under time-outs."""
+
+    __slots__ = ("started", "timers")
+
+    def __init__(self, started: Started, timers: list[Timer]) -> None:
+        super().__init__(run_calls, (started.fn, started.calls, started.is_chunk))
+        self.started = started
+        self.timers = timers
+
+    def done(self, error: BaseException | None, value: Any) -> None:
+        """Take what the function raised or returned."""
+        self.started.returned(self, error, value)
+
+    def disarm(self) -> None:
+        """Take the time-outs back."""
+        for timer in self.timers:
+            timer.cancel()
 
 
 class Started:
@@ -64,14 +132,16 @@ class Started:
 
     def announce(self) -> None:
         """Say that the attempt starts: durably where it must never be repeated unknowingly."""
-        self.run.put((self.policy.effect == "once", "node_started", self.run.now(), self.name, {"attempt": self.attempt}))
+        self.run.put(
+            (self.policy.effect == "once", "node_started", self.run.now(), self.name, {"attempt": self.attempt})
+        )
         deadline = None if self.policy.timeout is None else self.run.now() + self.policy.timeout
         running.set(Attempt(self.run, self.frame, self.index, self.attempt, deadline))
 
     async def on_loop(self, mode: Mode, deadline: Deadline) -> Sequence[Place]:
         """Await it here, or for `run_in="loop"` call it here; a drawing becomes a frame."""
         if mode is Mode.INLINE:
-            return self._succeeded(run_calls(self.fn, self.calls, is_chunk=self.is_chunk))
+            return self._succeeded(run_calls(self.fn, self.calls, self.is_chunk))
         work = self._await_all()
         if self.policy.timeout is None and self.policy.soft_timeout is None:
             value = await work
@@ -88,33 +158,30 @@ class Started:
     # ----------------------------------------------------------------------------------------------- threads
     def in_thread(self) -> None:
         """Hand it to the thread pool."""
-        timers: list[Timer] = []
-        call = ThreadCall(partial(run_calls, self.fn, self.calls, is_chunk=self.is_chunk), partial(self._returned, timers))
+        call = _GuardedCall(self, [])
         later = self.run.services.clock.call_later
         if self.policy.soft_timeout is not None:
             call.allow_interrupt()
-            timers.append(later(self.policy.soft_timeout, call.interrupt))
+            call.timers.append(later(self.policy.soft_timeout, call.interrupt))
         if self.policy.timeout is not None:
-            timers.append(later(self.policy.timeout, lambda: self._give_up(call, timers)))
+            call.timers.append(later(self.policy.timeout, lambda: self._give_up(call)))
         self.run.hold()
         self.run.threads.add(call)
         self.run.services.threads.submit(call)
 
-    def _returned(self, timers: list[Timer], call: ThreadCall, error: BaseException | None, value: Any) -> None:
-        for timer in timers:
-            timer.cancel()
+    def returned(self, call: _GuardedCall, error: BaseException | None, value: Any) -> None:
+        """Take what came back from a thread in time."""
+        call.disarm()
         self.run.threads.discard(call)
         self.run.resume(self._succeeded(value) if error is None else self._failed(error))
 
-    def _give_up(self, call: ThreadCall, timers: list[Timer]) -> None:
+    def _give_up(self, call: _GuardedCall) -> None:
         """A thread cannot be killed: its result is dropped, and the node fails now."""
-        if call not in self.run.threads:
-            return
-        for timer in timers:
-            timer.cancel()
-        self.run.threads.discard(call)
-        self.run.services.threads.abandon(call)
-        self.run.resume(self._failed(self._timeout()))
+        if call in self.run.threads:
+            call.disarm()
+            self.run.threads.discard(call)
+            self.run.services.threads.abandon(call)
+            self.run.resume(self._failed(self._timeout()))
 
     # --------------------------------------------------------------------------------------------- processes
     def in_process(self) -> None:
@@ -137,16 +204,15 @@ class Started:
         try:
             with anyio.CancelScope() as scope:
                 answer = await self.run.services.processes.run(order, self._heard, partial(self._limit, scope))
-            if scope.cancelled_caught:
-                raise self._timeout()
         except Exception as error:  # noqa: BLE001  the node's failure, whatever it is
             places = self._failed(error)
         else:
-            places = (
-                self.run.failed(self.frame, self.index, answer.failure, self.attempt)
-                if isinstance(answer, Raised)
-                else self._succeeded(answer.value)
-            )
+            if scope.cancelled_caught:
+                places = self._failed(self._timeout())
+            elif isinstance(answer, Raised):
+                places = self.run.failed(self.frame, self.index, answer.failure, self.attempt)
+            else:
+                places = self._succeeded(answer.value)
         self.run.resume(places)
 
     def _limit(self, scope: anyio.CancelScope) -> Timer | None:

@@ -12,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
 import anyio
 
@@ -21,6 +20,7 @@ from millstream.engine.wire import HEAD, Order, Raised, Returned, Said, Setup, p
 from millstream.errors import NotSerializableError, ProcessDiedError
 
 _EXIT_SECONDS = 5.0
+_POLL_SECONDS = 0.001
 
 
 class PoolProcess:
@@ -64,8 +64,8 @@ class PoolProcess:
             while True:
                 (size,) = HEAD.unpack(await self._reader.readexactly(HEAD.size))
                 frame = unpack(await self._reader.readexactly(size))
-                if not isinstance(frame, Said):
-                    return frame  # type: ignore[no-any-return]  it is one of the two
+                if isinstance(frame, Returned | Raised):
+                    return frame
                 heard(frame)
         except (asyncio.IncompleteReadError, ConnectionError):
             raise ProcessDiedError(f"the process that ran it ended {await self._how_it_ended()}") from None
@@ -77,13 +77,15 @@ class PoolProcess:
             self.popen.kill()
         with anyio.CancelScope(shield=True), suppress(OSError):
             await self._writer.wait_closed()
-            while self.popen.poll() is None:
-                await asyncio.sleep(0.001)
+            await self._gone()
+
+    async def _gone(self) -> None:
+        while self.popen.poll() is None:  # noqa: ASYNC110  nothing tells of it without a child watcher
+            await asyncio.sleep(_POLL_SECONDS)
 
     async def _how_it_ended(self) -> str:
         with anyio.move_on_after(_EXIT_SECONDS):
-            while self.popen.poll() is None:
-                await asyncio.sleep(0.001)
+            await self._gone()
         code = self.popen.returncode
         if code is None:
             return "its connection"

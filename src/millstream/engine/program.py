@@ -94,7 +94,9 @@ class Program:
         self._bodies: dict[int, Program] = {}
         nodes = shape.graph.nodes
         found = [_work(node, works) for node in nodes]
-        self.policies = [node.policy or (work.policy if work else None) for node, work in zip(nodes, found, strict=True)]
+        self.policies = [
+            node.policy or (work.policy if work else None) for node, work in zip(nodes, found, strict=True)
+        ]
         self.modes: Sequence[Mode] = [
             Mode.MAP if node.map else base_mode(node, work, policy)
             for node, work, policy in zip(nodes, found, self.policies, strict=True)

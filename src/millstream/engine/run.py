@@ -27,7 +27,6 @@ from millstream.errors import JobFailedError, MillstreamError
 from millstream.graph.frame import Frame, GraphFrame
 from millstream.graph.plan import Place, Plan, Steps
 from millstream.graph.shape import Shape
-from millstream.model.event import Draft
 from millstream.model.failure import Failure, record_failure
 from millstream.model.job import JobState, NodeState
 
@@ -58,6 +57,7 @@ class Run:
         self.created_at = created_at
         self.services = services
         self.put = sink.put
+        self.now = services.clock.now
         self.is_cancelled = False
         self.failure: Failure | None = None
         self.result: Any = None
@@ -73,7 +73,7 @@ class Run:
         self.running = 0
         self.waits: dict[str, Place] = {}
         self.threads: set[ThreadCall] = set()
-        self._attempts: dict[Place, int] = {}
+        self.attempts: dict[Place, int] = {}
         self._failures: dict[str, Failure] = {}
         self._calls: dict[str, asyncio.Future[Any]] = {}
         self._timers: set[Timer] = set()
@@ -109,9 +109,11 @@ class Run:
     # -------------------------------------------------------------------------------- what ended, and what follows
     def attempt_of(self, frame: Frame, index: int) -> int:
         """Return which attempt a node is in, from 1."""
-        return self._attempts.get((frame, index), 1) if self._attempts else 1
+        return self.attempts.get((frame, index), 1) if self.attempts else 1
 
-    def succeeded(self, frame: Frame, index: int, value: Any, attempt: int, label: str | None = None) -> Sequence[Place]:
+    def succeeded(
+        self, frame: Frame, index: int, value: Any, attempt: int, label: str | None = None
+    ) -> Sequence[Place]:
         """Take a node's value, and return the nodes that may start; `label` is what a router chose."""
         frame.content.values[index] = value
         self.put((True, "node_succeeded", self.now(), frame.name(index), {"attempt": attempt, "value": value}))
@@ -133,7 +135,7 @@ class Run:
         return self._retry(frame, index, failure, attempt, delay)
 
     def _retry(self, frame: Frame, index: int, failure: Failure, attempt: int, delay: float) -> Sequence[Place]:
-        self._attempts[frame, index] = attempt + 1
+        self.attempts[frame, index] = attempt + 1
         data = {"attempt": attempt, "error": failure, "delay": delay}
         self.put((True, "node_retried", self.now(), frame.name(index), data))
         if not delay:
@@ -172,7 +174,9 @@ class Run:
         """Put a frame in a node's place, and return its nodes that may start."""
         size = inside if isinstance(inside, int) else inside.size
         if isinstance(scope, Scope) and scope.program.is_prioritised and self.chains:
-            self.ready = PriorityQueue(self.ready)
+            waiting, self.ready = self.ready, PriorityQueue()
+            while waiting:
+                self.ready.extend([waiting.popleft()])
             self.chains = False
         self.put((True, "expanded", self.now(), frame.name(index) + key, {"nodes": size}))
         _, steps = self.plan.expand(frame, index, key, inside, scope)
@@ -289,10 +293,6 @@ class Run:
         if self._parked is not None and not self._parked.done():
             self._parked.set_result(None)
 
-    def now(self) -> float:
-        """Return seconds since the epoch, UTC."""
-        return self.services.clock.now()
-
     def _cancel_nodes(self) -> None:
         for frame, index in self.plan.open_nodes():
             self.put((True, "node_cancelled", self.now(), frame.name(index), None))
@@ -355,4 +355,3 @@ class PriorityQueue:
     def __len__(self) -> int:
         """Return how many there are."""
         return len(self._heap)
-

@@ -1,7 +1,7 @@
 """Runners: the coroutines that await nodes. This is the engine's hot path.
 
-The segment's own coroutine is the first runner; a chain, or a fan of nodes that do not suspend, needs no other. Before a
-runner awaits a node while others are ready it makes sure that a spare runner is on its way, which then takes over.
+The segment's own coroutine is the first runner; a chain, or a fan of nodes that do not suspend, needs no other. Before
+a runner awaits a node while others are ready it makes sure that a spare runner is on its way, which then takes over.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from millstream.errors import ExpiredError
 from millstream.graph.frame import Frame
 from millstream.graph.plan import Place
 from millstream.model.failure import record_failure
-from millstream.model.policy import Policy
 
 if TYPE_CHECKING:
     from millstream.engine.run import Run
@@ -54,31 +53,17 @@ async def work(run: Run, is_host: bool = False) -> None:  # noqa: FBT001, FBT002
 async def _chain(run: Run, frame: Frame, index: int, deadline: Deadline) -> None:
     """Run a node, then in place the first of those that it releases, and so on."""
     done = 0
+    following: Sequence[Place]
     while True:
-        scope = frame.content
-        program = scope.program
-        following: Sequence[Place]
-        if program.modes[index] or program.guards[index] is not None:
+        program = frame.content.program
+        mode = program.modes[index]
+        if mode is Mode.THREAD and program.guards[index] is None:
+            elsewhere.start_thread(run, frame, index)
+            following = ()
+        elif mode or program.guards[index] is not None:
             following = await _special(run, frame, index, deadline)
         else:
-            attempt = run.attempt_of(frame, index)
-            run.put((False, "node_started", run.now(), frame.name(index), None))
-            running.set(Attempt(run, frame, index, attempt))
-            if run.ready:
-                run.spawn()
-            try:
-                source = program.sources[index]
-                if source is None:
-                    value = await _call(scope, program.fns[index], index)
-                else:
-                    values = scope.values
-                    value = await program.fns[index](*[values[i] for i in source])
-            except (Exception, asyncio.CancelledError, SystemExit) as error:
-                if is_stopping(run, error):
-                    raise
-                following = run.failed(frame, index, record_failure(error, frame.name(index)), attempt)
-            else:
-                following = run.succeeded(frame, index, value, attempt)
+            following = await _plain(run, frame, index)
         done += 1
         if done % _TURN == 0:
             await asyncio.sleep(0)
@@ -92,47 +77,73 @@ async def _chain(run: Run, frame: Frame, index: int, deadline: Deadline) -> None
         frame, index = following[0]
 
 
-async def _special(run: Run, frame: Frame, index: int, deadline: Deadline) -> Sequence[Place]:
-    """Start a node that is anything but a plain coroutine without conditions."""
+async def _plain(run: Run, frame: Frame, index: int) -> Sequence[Place]:
+    """Await a coroutine function that has no say before or during its attempt: the most common node by far."""
     scope = frame.content
-    mode = scope.program.modes[index]
+    program = scope.program
+    attempt = run.attempts.get((frame, index), 1) if run.attempts else 1
+    run.put((False, "node_started", run.now(), frame.name(index), None))
+    running.set(Attempt(run, frame, index, attempt))
+    if run.ready:
+        run.spawn()
+    try:
+        source = program.sources[index]
+        if source is None:
+            value = await _call(scope, program.fns[index], index)
+        else:
+            values = scope.values
+            value = await program.fns[index](*[values[i] for i in source])
+    except (Exception, asyncio.CancelledError, SystemExit) as error:
+        if is_stopping(run, error):
+            raise
+        return run.failed(frame, index, record_failure(error, frame.name(index)), attempt)
+    return run.succeeded(frame, index, value, attempt)
+
+
+async def _special(run: Run, frame: Frame, index: int, deadline: Deadline) -> Sequence[Place]:
+    """Run or start a node that is anything else; what it raises ends its attempt."""
     attempt = run.attempt_of(frame, index)
     try:
+        mode = frame.content.program.modes[index]
         if mode is Mode.CONTROL:
             return control.act(run, frame, index)
         if mode is Mode.MAP:
             return elsewhere.open_map(run, frame, index)
-        policy = scope.policy(index)
-        calls = scope.calls(index)
-        key = None
-        if policy.expires is not None and attempt == 1:
-            _check_expiry(run, policy)
-        if policy.cache_ttl is not None:
-            key = cache_key(frame.node(index).task, scope.program.fns[index], policy, calls)
-            known, value = run.services.cache.get(key, run.now())
-            if known:
-                return run.succeeded(frame, index, value, 0)
-        started = elsewhere.Started(run, frame, index, attempt, policy, calls, key)
-        started.announce()
-        if mode is Mode.THREAD:
-            started.in_thread()
-            return ()
-        if mode is Mode.PROCESS:
-            started.in_process()
-            return ()
-        if run.ready:
-            run.spawn()
-        return await started.on_loop(mode, deadline)
+        return await _start(run, frame, index, attempt, deadline)
     except (Exception, asyncio.CancelledError, SystemExit) as error:
         if is_stopping(run, error):
             raise
         return run.failed(frame, index, record_failure(error, frame.name(index)), attempt)
 
 
-def _check_expiry(run: Run, policy: Policy) -> None:
-    waited = run.now() - run.created_at
-    if policy.expires is not None and waited > policy.expires:
-        raise ExpiredError(f"it had not started {policy.expires:g} s after the job's submission")
+async def _start(run: Run, frame: Frame, index: int, attempt: int, deadline: Deadline) -> Sequence[Place]:
+    """Start an attempt under its policy: not when it came too late, nor when its result is known."""
+    scope = frame.content
+    policy, calls, key = scope.policy(index), scope.calls(index), None
+    if policy.expires is not None and attempt == 1:
+        _check_expiry(run, policy.expires)
+    if policy.cache_ttl is not None:
+        key = cache_key(frame.node(index).task, scope.program.fns[index], policy, calls)
+        is_known, value = run.services.cache.get(key, run.now())
+        if is_known:
+            return run.succeeded(frame, index, value, 0)
+    started = elsewhere.Started(run, frame, index, attempt, policy, calls, key)
+    started.announce()
+    mode = scope.program.modes[index]
+    if mode is Mode.THREAD:
+        started.in_thread()
+        return ()
+    if mode is Mode.PROCESS:
+        started.in_process()
+        return ()
+    if run.ready:
+        run.spawn()
+    return await started.on_loop(mode, deadline)
+
+
+def _check_expiry(run: Run, seconds: float) -> None:
+    if run.now() - run.created_at > seconds:
+        raise ExpiredError(f"it had not started {seconds:g} s after the job's submission")
 
 
 async def _call(scope: Any, fn: Any, index: int) -> Any:

@@ -101,7 +101,19 @@ class ItemScope:
         count: How many places there are.
     """
 
-    __slots__ = ("_chunk", "_fixed", "_mode", "_over", "_policy", "_product", "_sizes", "_total", "count", "program", "values")
+    __slots__ = (
+        "_chunk",
+        "_fixed",
+        "_mode",
+        "_over",
+        "_policy",
+        "_product",
+        "_sizes",
+        "_total",
+        "count",
+        "program",
+        "values",
+    )
 
     def __init__(self, outer: Scope, index: int) -> None:
         """Take the arguments of a mapped node apart.
@@ -191,5 +203,7 @@ def _total(node: Node, over: dict[int | str, Sequence[Any]], sizes: list[int], s
         return total
     if len(set(sizes)) > 1:
         lengths = ", ".join(f"{key!r}: {size}" for key, size in zip(over, sizes, strict=True))
-        raise ValueError(f"{node.id} maps over arguments of different lengths ({lengths}); for all combinations say product")
+        raise ValueError(
+            f"{node.id} maps over arguments of different lengths ({lengths}); for all combinations say product"
+        )
     return sizes[0]

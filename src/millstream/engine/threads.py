@@ -13,8 +13,9 @@ import contextvars
 import ctypes
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from millstream.errors import SoftTimeLimitExceeded
@@ -23,25 +24,29 @@ _TICK_SECONDS = 0.001
 _GIVE_WAY_SECONDS = 0.00005
 
 
-class ThreadCall:
-    """A plain function's attempt in a thread.
+class ThreadCall(ABC):
+    """A plain function's call in a thread, under a copy of the caller's context variables.
 
     Attributes:
-        work: What to call, without arguments.
-        context: The context variables that it sees.
-        on_done: Called on the loop with (the call, error or `None`, value), unless the call was abandoned.
+        fn: What to call.
+        args: Its arguments.
+        is_abandoned: Whether nobody waits for it any more.
     """
 
-    __slots__ = ("_lock", "_thread", "abandoned", "context", "on_done", "work")
+    __slots__ = ("_context", "_lock", "_thread", "args", "fn", "is_abandoned")
 
-    def __init__(self, work: Callable[[], Any], on_done: Callable[[ThreadCall, BaseException | None, Any], None]) -> None:
-        """Take the work, and the context of whoever hands it in."""
-        self.work = work
-        self.on_done = on_done
-        self.context = contextvars.copy_context()
-        self.abandoned = False
+    def __init__(self, fn: Callable[..., Any], args: Sequence[Any]) -> None:
+        """Take the call, and the context of whoever hands it in."""
+        self.fn = fn
+        self.args = args
+        self.is_abandoned = False
+        self._context = contextvars.copy_context()
         self._thread: int | None = None
         self._lock: threading.Lock | None = None
+
+    @abstractmethod
+    def done(self, error: BaseException | None, value: Any) -> None:
+        """Take what the function raised or returned; called on the loop, unless the call was abandoned."""
 
     def allow_interrupt(self) -> None:
         """Prepare for `interrupt`; must be called before the call is handed in."""
@@ -56,23 +61,22 @@ class ThreadCall:
                 kind = ctypes.py_object(SoftTimeLimitExceeded)
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), kind)
 
-    def run(self) -> tuple[BaseException | None, Any]:
+    def execute(self) -> tuple[BaseException | None, Any]:
         """Run the function in the calling thread, and return what it raised and what it returned."""
         try:
-            if self._lock is None:
-                return None, self.context.run(self.work)
-            return None, self._run_interruptibly(self._lock)
+            if self._lock is not None:
+                return None, self._execute_interruptibly(self._lock)
+            return None, self._context.run(self.fn, *self.args)
         except BaseException as error:  # noqa: BLE001  whatever a task raises is its outcome, also SystemExit
             return error, None
 
-    def _run_interruptibly(self, lock: threading.Lock) -> Any:
+    def _execute_interruptibly(self, lock: threading.Lock) -> Any:
         self._thread = threading.get_ident()
         try:
-            value = self.context.run(self.work)
+            return self._context.run(self.fn, *self.args)
         finally:
             with lock:
                 self._thread = None
-        return value
 
 
 class ThreadPool:
@@ -117,14 +121,14 @@ class ThreadPool:
 
     def abandon(self, call: ThreadCall) -> None:
         """Drop a call's result; a thread that is in it is replaced until it comes back."""
-        call.abandoned = True
+        call.is_abandoned = True
         try:
             self._queue.remove(call)
-            self._open -= 1
         except ValueError:
             with self._lock:
                 self._limit += 1
-            call.on_done = self._came_back
+        else:
+            self._open -= 1
 
     def close(self) -> None:
         """Let the threads end after what they are in; what waits in the queue is dropped."""
@@ -135,10 +139,6 @@ class ThreadPool:
             self._tick = None
         for _ in range(self._threads):
             self._wake.release()
-
-    def _came_back(self, _call: ThreadCall, _error: BaseException | None, _value: Any) -> None:
-        with self._lock:
-            self._limit -= 1
 
     def _more(self) -> None:
         """Wake an idle thread, or start one."""
@@ -179,7 +179,7 @@ class ThreadPool:
                 if not self._rest():
                     return
                 continue
-            error, value = call.run()
+            error, value = call.execute()
             self._results.append((call, error, value))
             del call, error, value
             with self._lock:
@@ -200,8 +200,10 @@ class ThreadPool:
 
     def _tell(self) -> bool:
         """Wake the loop for the results; return whether it is still there."""
+        if self._loop is None:
+            return False
         try:
-            self._loop.call_soon_threadsafe(self._deliver)  # type: ignore[union-attr]  set before any thread
+            self._loop.call_soon_threadsafe(self._deliver)
         except RuntimeError:
             return False
         return True
@@ -213,4 +215,8 @@ class ThreadPool:
         while results:
             call, error, value = results.popleft()
             self._open -= 1
-            call.on_done(call, error, value)
+            if call.is_abandoned:
+                with self._lock:
+                    self._limit -= 1
+            else:
+                call.done(error, value)

@@ -77,7 +77,7 @@ class Segments:
         end = Settlement(JobState.CANCELLED, "shutdown")
         try:
             end = await self._drive(claim, recorder)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  the last resort: whatever it is, the job ends with a stated outcome
             _log.exception("a segment failed outside of its tasks", job=job.id, flow=job.flow)
             end = Settlement(JobState.FAILED, "internal", error=record_failure(error))
         finally:

@@ -36,7 +36,7 @@ class _ItemsState(msgspec.Struct, frozen=True, tag="i", array_like=True):
     bad: dict[int, NodeState]
 
 
-_encoder = msgspec.msgpack.Encoder(order="deterministic")
+_encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(tuple[_GraphState | _ItemsState, ...])
 
 

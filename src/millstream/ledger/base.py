@@ -74,11 +74,13 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
 class Ledger(Protocol):
     """The record of jobs.
 
-    Every event that `submit`, `claim`, `record` or `cancel` makes true is recorded with it, numbered densely per job; what
-    they return tells the numbers, so that the event log can be given the same.
+    Every event that `submit`, `record` or `cancel` makes true is recorded with it, numbered densely per job; what they
+    return tells the numbers, so that the event log can be given the same.
     """
 
-    async def submit(self, job: JobRecord, drafts: Sequence[Draft], claim_for: str | None) -> tuple[JobRecord, Claim | None]:
+    async def submit(
+        self, job: JobRecord, drafts: Sequence[Draft], claim_for: str | None
+    ) -> tuple[JobRecord, Claim | None]:
         """Record a new job, and claim it in the same breath where `claim_for` names a process.
 
         With an idempotency key that is known, the job that has it is returned and nothing is recorded.
@@ -120,7 +122,7 @@ class Ledger(Protocol):
             JobNotFoundError: There is no such job.
         """
 
-    async def list(self, which: Filter) -> list[JobRecord]:
+    async def find(self, which: Filter) -> list[JobRecord]:
         """Return jobs, the newest first."""
 
     async def node_results(self, job_id: str) -> list[NodeResult]:

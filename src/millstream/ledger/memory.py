@@ -34,7 +34,7 @@ class _Row:
         self.holder: str | None = None
         self.attempt = 0
         self.events: list[Draft] = []
-        self.ended: set[str] = set()
+        self.ended: set[str | None] = set()
 
 
 class MemoryLedger:
@@ -52,7 +52,9 @@ class MemoryLedger:
         self._keys: dict[str, str] = {}
         self._finished: dict[str, None] = {}
 
-    async def submit(self, job: JobRecord, drafts: Sequence[Draft], claim_for: str | None) -> tuple[JobRecord, Claim | None]:
+    async def submit(
+        self, job: JobRecord, drafts: Sequence[Draft], claim_for: str | None
+    ) -> tuple[JobRecord, Claim | None]:
         """Record a new job; see `Ledger.submit`."""
         if job.idempotency_key is not None:
             known = self._keys.get(job.idempotency_key)
@@ -90,21 +92,12 @@ class MemoryLedger:
             done(FencedError(f"job {claim.job.id} is no longer held by {claim.holder} (attempt {claim.attempt})"), ())
             return
         first = len(row.events) + 1
-        kept = [draft for draft in drafts if not draft[0] or self._counts(row, draft)]
+        kept = _without_repeated_ends(row.ended, drafts)
         if end is not None:
             self._settle(row, end)
             kept.append((True, TERMINAL, self._clock.now(), None, {"state": end.state.value, "reason": end.reason}))
         row.events.extend(draft for draft in kept if draft[0])
         done(first, kept)
-
-    @staticmethod
-    def _counts(row: _Row, draft: Draft) -> bool:
-        if draft[1] not in ENDS or draft[3] is None:
-            return True
-        if draft[3] in row.ended:
-            return False
-        row.ended.add(draft[3])
-        return True
 
     def _settle(self, row: _Row, end: Settlement) -> None:
         check_transition(row.job.state, end.state)
@@ -135,8 +128,8 @@ class MemoryLedger:
         """Return a job; see `Ledger.get`."""
         return self._row(job_id).job
 
-    async def list(self, which: Filter) -> list[JobRecord]:
-        """Return jobs; see `Ledger.list`."""
+    async def find(self, which: Filter) -> list[JobRecord]:
+        """Return jobs; see `Ledger.find`."""
         found: list[JobRecord] = []
         for row in reversed(self._rows.values()):
             if len(found) >= which.limit:
@@ -175,11 +168,28 @@ class MemoryLedger:
             raise JobNotFoundError(f"there is no job {job_id!r}") from None
 
 
+def _without_repeated_ends(ended: set[str | None], drafts: Sequence[Draft]) -> list[Draft]:
+    """Leave out the ends of nodes that have ended, and add the others to `ended`; nearly always there is none."""
+    paths = [draft[3] for draft in drafts if draft[1] in ENDS]
+    fresh = set(paths)
+    if len(fresh) == len(paths) and ended.isdisjoint(fresh):
+        ended |= fresh
+        return list(drafts)
+    kept = []
+    for draft in drafts:
+        if draft[1] in ENDS:
+            if draft[3] in ended:
+                continue
+            ended.add(draft[3])
+        kept.append(draft)
+    return kept
+
+
 def _same(known: JobRecord, job: JobRecord) -> JobRecord:
     """Return the job that has the key already, if it was made by the same submission."""
     mine: tuple[Any, ...] = (job.flow, job.inputs)
     if (known.flow, known.inputs) != mine:
         raise IdempotencyConflictError(
-            f"the idempotency key {job.idempotency_key!r} belongs to job {known.id}, which has another flow or other inputs"
+            f"the idempotency key {job.idempotency_key!r} belongs to job {known.id}, with another flow or other inputs"
         )
     return known

@@ -106,14 +106,16 @@ def _plain(name: str, value: Any) -> Any:
         return 1.0 if value else 0.0
     if name == "retry_for":
         kinds = value if isinstance(value, list | tuple) else (value,)
-        return tuple(class_name(kind) if _is_exception_class(kind) else kind for kind in kinds)
+        return tuple(_exception_name(kind) for kind in kinds)
     if name in _SECONDS and isinstance(value, timedelta):
         return value.total_seconds()
     return value
 
 
-def _is_exception_class(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseException)
+def _exception_name(kind: Any) -> str:
+    if isinstance(kind, type) and issubclass(kind, BaseException):
+        return class_name(kind)
+    return kind if isinstance(kind, str) else repr(kind)
 
 
 _SECONDS = ("retry_backoff", "retry_backoff_max", "timeout", "soft_timeout", "expires", "cache_ttl")
@@ -138,7 +140,7 @@ def _check_ranges(policy: Policy, where: str) -> None:
         if (value := getattr(policy, name)) < 0
     ]
     problems += [
-        f"retry_for names {name!r}, but a class is written as 'module:name'"
+        f"retry_for takes exception classes, also written as 'module:name', but not {name}"
         for name in policy.retry_for
         if not _CLASS_NAME.fullmatch(name)
     ]
