@@ -269,7 +269,7 @@ class Millstream:
         await self.record(job_id)
         batches = self._log.read(job_id, after)
         while True:
-            batch = await self._at_home(lambda _: anext(batches, ()))
+            batch = await self._at_home(lambda _: _next(batches))
             if not batch:
                 return
             for event in batch:
@@ -359,6 +359,13 @@ async def _on(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]
     if loop is asyncio.get_running_loop():
         return await coroutine
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, loop))
+
+
+async def _next(batches: AsyncIterator[Sequence[Event]]) -> Sequence[Event]:
+    """Return the next batch, or an empty one at the end (`anext` with a default cannot wait for a future)."""
+    async for batch in batches:
+        return batch
+    return ()
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

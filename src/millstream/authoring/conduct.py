@@ -74,6 +74,7 @@ class Conductor(Attempt):
         try:
             return await body
         finally:
+            self.run.revoke_calls((self.frame, self.index))
             running.reset(tokens[0])
             _branch.reset(tokens[1])
 
@@ -83,9 +84,15 @@ class Conductor(Attempt):
         inner = Drawing()
         drawn = inner.finish(add(inner), self._shapes)
 
+        place = (self.frame, self.index)
+
         async def answer() -> Any:
             # In an empty context: what the engine starts for the call is no branch of the body.
-            return await Context().run(self.run.call, (self.frame, self.index), key, drawn)
+            try:
+                return await Context().run(self.run.call, place, key, drawn)
+            except asyncio.CancelledError:
+                self.run.revoke_call(place, key)
+                raise
 
         return answer()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from contextvars import Context
 
 import anyio
 from anyio.abc import TaskGroup
@@ -65,7 +66,8 @@ class AnyIOBackend:
         self._free -= 1
         if self._group is None:
             raise RuntimeError("the backend takes segments only between start and stop")
-        self._group.start_soon(self._execute, claim)
+        # In an empty context: a job inherits nothing of its submitter, for it may as well run in another process.
+        Context().run(self._group.start_soon, self._execute, claim)
 
     def wake(self) -> None:
         """Pull queued segments, now if slots are free, else when one becomes free; see `Dispatcher.wake`."""

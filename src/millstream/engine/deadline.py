@@ -14,16 +14,20 @@ from typing import Any
 
 from millstream.clock import Clock, Timer
 from millstream.errors import SoftTimeLimitExceeded, TaskTimeoutError
+from millstream.graph.frame import Frame
 
 
 class Deadline:
-    """The one timer of a runner.
+    """The one timer of a runner, and the way to cancel what it awaits. Made in the runner's own asyncio task.
 
     Args:
         clock: Decides when a time is over.
+
+    Attributes:
+        frame: The frame of the node that the runner awaits now.
     """
 
-    __slots__ = ("_clock", "_due", "_fired", "_soft", "_task", "_timer", "_timer_due")
+    __slots__ = ("_clock", "_due", "_fired", "_revoked", "_soft", "_task", "_timer", "_timer_due", "frame")
 
     def __init__(self, clock: Clock) -> None:
         """Start unarmed."""
@@ -33,7 +37,22 @@ class Deadline:
         self._fired = False
         self._timer: Timer | None = None
         self._timer_due = 0.0
-        self._task: asyncio.Task[Any] | None = None
+        self._task = asyncio.current_task()
+        self._revoked = False
+        self.frame: Frame | None = None
+
+    def revoke(self) -> None:
+        """Cancel what the runner awaits now, but not the runner."""
+        self._revoked = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def take_revoked(self) -> bool:
+        """Whether `revoke`, and nobody else, cancelled the task; takes that cancellation back."""
+        if not self._revoked:
+            return False
+        self._revoked = False
+        return self._task is not None and self._task.uncancel() == 0
 
     async def run(self, work: Awaitable[Any], hard: float | None, soft: float | None) -> Any:
         """Await `work` under time-outs.
@@ -46,7 +65,6 @@ class Deadline:
         Raises:
             TaskTimeoutError: The hard time-out was over before the work was.
         """
-        self._task = asyncio.current_task()
         start = self._clock.monotonic()
         end = None if hard is None else start + hard
         if soft is not None:

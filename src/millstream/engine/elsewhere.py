@@ -56,17 +56,31 @@ def _plain_call(scope: Any, index: int) -> tuple[Callable[..., Any], Sequence[An
     return run_calls, (program.fns[index], scope.calls(index), is_chunk)
 
 
-class _PlainCall(ThreadCall):
+class NodeCall(ThreadCall):
+    """A node's attempt in a thread.
+
+    Attributes:
+        frame: The node's frame.
+    """
+
+    __slots__ = ("frame",)
+
+    def __init__(self, fn: Callable[..., Any], args: Sequence[Any], frame: Frame) -> None:
+        """Take the call, and the frame of the node that it is for."""
+        super().__init__(fn, args)
+        self.frame = frame
+
+
+class _PlainCall(NodeCall):
     """A node's attempt in a thread, without conditions."""
 
-    __slots__ = ("attempt", "frame", "index", "run")
+    __slots__ = ("attempt", "index", "run")
 
     def __init__(
         self, fn: Callable[..., Any], args: Sequence[Any], run: Run, frame: Frame, index: int, attempt: int
     ) -> None:
-        super().__init__(fn, args)
+        super().__init__(fn, args, frame)
         self.run = run
-        self.frame = frame
         self.index = index
         self.attempt = attempt
 
@@ -80,13 +94,13 @@ class _PlainCall(ThreadCall):
             run.resume(run.failed(frame, index, record_failure(error, frame.name(index)), self.attempt))
 
 
-class _GuardedCall(ThreadCall):
+class _GuardedCall(NodeCall):
     """A node's attempt in a thread, under time-outs."""
 
     __slots__ = ("started", "timers")
 
     def __init__(self, started: Started, timers: list[Timer]) -> None:
-        super().__init__(run_calls, (started.fn, started.calls, started.is_chunk))
+        super().__init__(run_calls, (started.fn, started.calls, started.is_chunk), started.frame)
         self.started = started
         self.timers = timers
 
@@ -201,8 +215,10 @@ class Started:
             None if self.policy.timeout is None else self.run.now() + self.policy.timeout,
             self.policy.soft_timeout,
         )
+        place = (self.frame, self.index)
         try:
             with anyio.CancelScope() as scope:
+                self.run.scopes[place] = scope
                 answer = await self.run.services.processes.run(order, self._heard, partial(self._limit, scope))
         except Exception as error:  # noqa: BLE001  the node's failure, whatever it is
             places = self._failed(error)
@@ -213,6 +229,8 @@ class Started:
                 places = self.run.failed(self.frame, self.index, answer.failure, self.attempt)
             else:
                 places = self._succeeded(answer.value)
+        finally:
+            del self.run.scopes[place]
         self.run.resume(places)
 
     def _limit(self, scope: anyio.CancelScope) -> Timer | None:

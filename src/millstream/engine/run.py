@@ -18,11 +18,13 @@ import anyio
 
 from millstream.clock import Timer
 from millstream.engine import control, runner
+from millstream.engine.deadline import Deadline
+from millstream.engine.elsewhere import NodeCall
 from millstream.engine.program import Drawn
 from millstream.engine.retry import delay_before
+from millstream.engine.revoke import revoke
 from millstream.engine.scope import ItemScope, Scope
 from millstream.engine.services import Services, Sink
-from millstream.engine.threads import ThreadCall
 from millstream.errors import JobFailedError, MillstreamError
 from millstream.graph.frame import Frame, GraphFrame
 from millstream.graph.plan import Place, Plan, Steps
@@ -72,7 +74,10 @@ class Run:
         self.spare = 0
         self.running = 0
         self.waits: dict[str, Place] = {}
-        self.threads: set[ThreadCall] = set()
+        self.threads: set[NodeCall] = set()
+        self.scopes: dict[Place, anyio.CancelScope] = {}
+        self.deadlines: set[Deadline] = set()
+        self.has_revoked = False
         self.attempts: dict[Place, int] = {}
         self._failures: dict[str, Failure] = {}
         self._calls: dict[str, asyncio.Future[Any]] = {}
@@ -115,6 +120,8 @@ class Run:
         self, frame: Frame, index: int, value: Any, attempt: int, label: str | None = None
     ) -> Sequence[Place]:
         """Take a node's value, and return the nodes that may start; `label` is what a router chose."""
+        if self.has_revoked and frame.state(index) >= NodeState.SUCCEEDED:
+            return ()
         frame.content.values[index] = value
         self.put((True, "node_succeeded", self.now(), frame.name(index), {"attempt": attempt, "value": value}))
         ready = frame.advance(index)
@@ -126,6 +133,8 @@ class Run:
 
     def failed(self, frame: Frame, index: int, failure: Failure, attempt: int) -> Sequence[Place]:
         """Take what an attempt raised: another attempt, a skip, or the end of the node."""
+        if self.has_revoked and frame.state(index) >= NodeState.SUCCEEDED:
+            return ()
         if failure.type == _SKIP:
             return self._skipped(frame, index, failure.message, attempt)
         policy = frame.content.policy(index)
@@ -189,6 +198,19 @@ class Run:
         self._calls[frame.name(index) + key] = future
         self.release(self.expand(frame, index, key, drawn))
         return future
+
+    def revoke_call(self, place: Place, key: str) -> None:
+        """Take back a recorded call that has not ended."""
+        frame, index = place
+        path = frame.name(index) + key
+        if self._calls.pop(path, None) is not None:
+            revoke(self, self.plan.frames[path])
+
+    def revoke_calls(self, place: Place) -> None:
+        """Take back all recorded calls of a conducting flow that have not ended."""
+        frame, index = place
+        for child in frame.children.get(index, ()):
+            self.revoke_call(place, child.path.removeprefix(frame.name(index)))
 
     # ------------------------------------------------------------------------------------------ closed frames
     def _settle(self, frame: Frame) -> NodeState:

@@ -33,6 +33,7 @@ async def work(run: Run, is_host: bool = False) -> None:  # noqa: FBT001, FBT002
         run.spare -= 1
     run.running += 1
     deadline = Deadline(run.services.clock)
+    run.deadlines.add(deadline)
     try:
         while True:
             while run.ready:
@@ -46,6 +47,7 @@ async def work(run: Run, is_host: bool = False) -> None:  # noqa: FBT001, FBT002
     finally:
         run.running -= 1
         deadline.close()
+        run.deadlines.discard(deadline)
         if not is_host:
             run.wake()
 
@@ -63,7 +65,7 @@ async def _chain(run: Run, frame: Frame, index: int, deadline: Deadline) -> None
         elif mode or program.guards[index] is not None:
             following = await _special(run, frame, index, deadline)
         else:
-            following = await _plain(run, frame, index)
+            following = await _plain(run, frame, index, deadline)
         done += 1
         if done % _TURN == 0:
             await asyncio.sleep(0)
@@ -77,7 +79,7 @@ async def _chain(run: Run, frame: Frame, index: int, deadline: Deadline) -> None
         frame, index = following[0]
 
 
-async def _plain(run: Run, frame: Frame, index: int) -> Sequence[Place]:
+async def _plain(run: Run, frame: Frame, index: int, deadline: Deadline) -> Sequence[Place]:
     """Await a coroutine function that has no say before or during its attempt: the most common node by far."""
     scope = frame.content
     program = scope.program
@@ -86,6 +88,7 @@ async def _plain(run: Run, frame: Frame, index: int) -> Sequence[Place]:
     running.set(Attempt(run, frame, index, attempt))
     if run.ready:
         run.spawn()
+    deadline.frame = frame
     try:
         source = program.sources[index]
         if source is None:
@@ -94,6 +97,8 @@ async def _plain(run: Run, frame: Frame, index: int) -> Sequence[Place]:
             values = scope.values
             value = await program.fns[index](*[values[i] for i in source])
     except (Exception, asyncio.CancelledError, SystemExit) as error:
+        if deadline.take_revoked():
+            return ()
         if is_stopping(run, error):
             raise
         return run.failed(frame, index, record_failure(error, frame.name(index)), attempt)
@@ -111,6 +116,8 @@ async def _special(run: Run, frame: Frame, index: int, deadline: Deadline) -> Se
             return elsewhere.open_map(run, frame, index)
         return await _start(run, frame, index, attempt, deadline)
     except (Exception, asyncio.CancelledError, SystemExit) as error:
+        if deadline.take_revoked():
+            return ()
         if is_stopping(run, error):
             raise
         return run.failed(frame, index, record_failure(error, frame.name(index)), attempt)
@@ -138,6 +145,7 @@ async def _start(run: Run, frame: Frame, index: int, attempt: int, deadline: Dea
         return ()
     if run.ready:
         run.spawn()
+    deadline.frame = frame
     return await started.on_loop(mode, deadline)
 
 
