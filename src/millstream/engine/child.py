@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
+import io
 import os
+import pickle
 import queue
 import runpy
 import signal
@@ -101,10 +103,11 @@ def _read_exactly(connection: socket.socket, size: int) -> bytes:
 
 def _answer(order: Order, setup: Setup, say: Callable[[Any], None]) -> Returned | Raised:
     try:
+        calls = _Arguments(order.calls, setup.main).load()
         function = _find(order.module, order.qualname, setup.main)
         token = running.set(_RunningHere(order, say))
         try:
-            values = _run(function, order)
+            values = _run(function, calls, order.soft_timeout)
         finally:
             running.reset(token)
     except BaseException as error:  # noqa: BLE001  whatever a task raises is its outcome, also SystemExit
@@ -112,14 +115,14 @@ def _answer(order: Order, setup: Setup, say: Callable[[Any], None]) -> Returned 
     return Returned(values if order.is_chunk else values[0])
 
 
-def _run(function: Callable[..., Any], order: Order) -> list[Any]:
-    if order.soft_timeout is not None:
+def _run(function: Callable[..., Any], calls: Any, soft_timeout: float | None) -> list[Any]:
+    if soft_timeout is not None:
         signal.signal(signal.SIGALRM, _interrupt)
-        signal.setitimer(signal.ITIMER_REAL, order.soft_timeout)
+        signal.setitimer(signal.ITIMER_REAL, soft_timeout)
     try:
-        return [_call(function, args, kwargs) for args, kwargs in order.calls]
+        return [_call(function, args, kwargs) for args, kwargs in calls]
     finally:
-        if order.soft_timeout is not None:
+        if soft_timeout is not None:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 
@@ -143,13 +146,41 @@ def _find(module: str, qualname: str, main_file: str | None) -> Callable[..., An
     return function
 
 
+class _Arguments(pickle.Unpickler):
+    """Reads arguments; the main file is loaded when a class of it is among them."""
+
+    def __init__(self, body: Any, main_file: str | None) -> None:
+        super().__init__(io.BytesIO(body))
+        self._main_file = main_file
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what a name stands for."""
+        if module == "__main__":
+            _main_module(self._main_file)
+        return super().find_class(module, name)
+
+
 def _main_module(file: str | None) -> types.ModuleType:
-    """Load the engine's main file under another name, so that its `if __name__ == "__main__"` does not hold."""
+    """Load the engine's main file, so that its `if __name__ == "__main__"` does not hold.
+
+    What it defines is called `__main__` all the same: results and failures go back to where it is.
+    """
     name = "__mp_main__"
     if name not in sys.modules:
         if file is None:
             raise ImportError("a function defined at an interactive prompt cannot run in a process; put it in a file")
         module = types.ModuleType(name)
         module.__dict__.update(runpy.run_path(file, run_name=name))
+        _rename(module, name)
+        module.__name__ = "__main__"
         sys.modules[name] = sys.modules["__main__"] = module
     return sys.modules[name]
+
+
+def _rename(holder: Any, former: str) -> None:
+    """Let the classes and functions of the main file say that they are of `__main__`, those inside of classes too."""
+    for value in vars(holder).values():
+        if isinstance(value, type | types.FunctionType) and value.__module__ == former:
+            value.__module__ = "__main__"
+            if isinstance(value, type):
+                _rename(value, former)

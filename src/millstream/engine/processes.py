@@ -7,6 +7,7 @@ several calls in one order (see docs/decisions/0004-own-process-pool.md).
 from __future__ import annotations
 
 import asyncio
+import pickle
 import socket
 import subprocess
 import sys
@@ -153,7 +154,7 @@ class ProcessPool:
 
 def _pack(order: Order) -> bytes:
     try:
-        return pack(order)
+        return pack(order._replace(calls=pickle.dumps(order.calls, protocol=pickle.HIGHEST_PROTOCOL)))
     except Exception as error:
         message = f"an argument of {order.qualname} cannot be pickled, which run_in='process' needs: {error}"
         raise NotSerializableError(message) from error

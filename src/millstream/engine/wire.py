@@ -33,7 +33,8 @@ class Order(NamedTuple):
     Attributes:
         module: Where the function is defined.
         qualname: Its name there.
-        calls: Arguments by position and by name, once per call; several run one after the other.
+        calls: Arguments by position and by name, once per call; several run one after the other. On the way they are
+            a pickle of their own: where they cannot be read, the order still says whose they are.
         is_chunk: Whether the answer is the list of all values, or the one value.
         job_id: See `Running`; so are the next three.
         node: Path of the node.
@@ -44,7 +45,7 @@ class Order(NamedTuple):
 
     module: str
     qualname: str
-    calls: list[tuple[tuple[Any, ...], dict[str, Any]]]
+    calls: list[tuple[tuple[Any, ...], dict[str, Any]]] | bytes
     is_chunk: bool
     job_id: str
     node: str
