@@ -1,12 +1,14 @@
 """What runs in a pool process: take an order, run the function, answer.
 
 The main thread runs functions, so that the soft time-out can interrupt them by a signal. A second thread reads; when
-the engine is gone it ends the process at once, so none outlives its parent.
+the engine is gone it ends the process at once, so none outlives its parent. A function that never gives the interpreter
+up (`sum(range(10**12))`) would keep that thread from running, so on Linux the kernel is asked to see to it as well.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import importlib
 import inspect
 import io
@@ -27,6 +29,8 @@ from millstream.engine.context import SystemChance, running
 from millstream.engine.wire import HEAD, Order, Raised, Returned, Said, Setup, pack, unpack
 from millstream.errors import SoftTimeLimitExceeded
 from millstream.model.failure import record_failure
+
+_PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 
 
 class _RunningHere(SystemChance):
@@ -59,6 +63,9 @@ def main(descriptor: int) -> None:
         descriptor: The socket's file descriptor.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole terminal; the engine decides what it means
+    _die_with_parent()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a killed process must not take what was printed with it
     connection = socket.socket(fileno=descriptor)
     setup: Setup = _read(connection)
     sys.path[:] = setup.path
@@ -76,6 +83,11 @@ def main(descriptor: int) -> None:
         except Exception as error:  # noqa: BLE001  whatever a value's pickling raises
             what = TypeError(f"its result ({type(getattr(answer, 'value', None)).__name__}) cannot be pickled: {error}")
             say(Raised(record_failure(what, order.node)))
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _take_orders(connection: socket.socket, orders: queue.SimpleQueue[Order]) -> NoReturn:
