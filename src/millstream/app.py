@@ -175,7 +175,7 @@ class Millstream:
             inputs=bound,
             drawn=drawn,
             priority=definition.policy.priority if priority is None else priority,
-            expires=expires,
+            expires=definition.policy.expires if expires is None else expires,
             idempotency_key=idempotency_key,
         )
         record = await self._at_home(lambda process: process.submitter.submit(order))

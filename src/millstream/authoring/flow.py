@@ -16,13 +16,14 @@ from millstream.authoring.conduct import Conductor
 from millstream.authoring.draw import DEFAULT_MAX_NODES, NO_OPTIONS, Drawing, Drawn, Shapes, drawing
 from millstream.authoring.inputs import Inputs
 from millstream.authoring.mode import NOT_HERE, place
-from millstream.authoring.task import Configured, configure
+from millstream.authoring.task import NODE_OPTIONS, Configured, configure
 from millstream.engine.attempt import Attempt
 from millstream.engine.context import running
 from millstream.errors import DefinitionError, DrawingError, DrawingTimeoutError
 from millstream.model.policy import DEFAULT_POLICY, revise_policy
 
 DRAW_SECONDS = 5.0
+_DRAWING_POLICIES = frozenset({"expires", "priority", "queue"})
 
 
 def _takes_nothing() -> None:
@@ -67,10 +68,11 @@ class Flow:
         if body is not None and (inspect.isasyncgenfunction(body) or inspect.isgeneratorfunction(body)):
             raise DefinitionError(f"flow {name}: its body must be a `def` or `async def` function without `yield`")
         self.name = name
+        self.conducts = inspect.iscoroutinefunction(body)
+        self._refuse_policies(policy)
         self.policy = revise_policy(DEFAULT_POLICY, policy, where=f"flow {name}")
         self.inputs = Inputs(body or _takes_nothing, name)
         self.description = (inspect.getdoc(body) or "").split("\n", 1)[0]
-        self.conducts = inspect.iscoroutinefunction(body)
         self._body = body
         self._shapes = Shapes()
         self._drawn: Drawn | None = None
@@ -84,6 +86,16 @@ class Flow:
     def version(self) -> str:
         """Digest of the definition: of the body's source, or of the graph drawn in a `with` block."""
         return self._drawn.shape.digest if self._drawn is not None else self.inputs.version
+
+    def _refuse_policies(self, policy: dict[str, Any]) -> None:
+        """Refuse what a flow cannot have: its body runs on the loop, and a drawing one ends when it is drawn."""
+        wrong = sorted({"run_in"} & set(policy) if self.conducts else set(policy) - _DRAWING_POLICIES)
+        if wrong:
+            can = "any but run_in" if self.conducts else f"only {', '.join(sorted(_DRAWING_POLICIES))}"
+            raise DefinitionError(
+                f"flow {self.name} cannot have {', '.join(wrong)} ({can}); set it on its tasks"
+                + ("" if self.conducts else ", or make it an `async def` flow")
+            )
 
     # --------------------------------------------------------------------------------------- drawn in a block
     def __enter__(self) -> Self:
@@ -197,7 +209,12 @@ class Flow:
         return Configured(self, NO_OPTIONS).map(*args, **kwargs)
 
     def options(self, **options: Any) -> Configured:
-        """Return the flow with options for one node; see `Task.options`."""
+        """Return the flow with options for one node; see `Task.options`.
+
+        Raises:
+            DefinitionError: An option is unknown, out of range, or nothing that a flow can have.
+        """
+        self._refuse_policies({key: value for key, value in options.items() if key not in NODE_OPTIONS})
         return Configured(self, configure(options, self.policy, f"flow {self.name}"))
 
     def run(self, *args: Any, **kwargs: Any) -> Any:

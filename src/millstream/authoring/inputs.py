@@ -47,6 +47,9 @@ class Inputs:
         Raises:
             InvalidInputError: An input is missing, unknown or given twice; the message says what there is.
         """
+        problems = self._unknown(kwargs)
+        if problems:
+            raise InvalidInputError(f"{self._name}: {'; '.join(problems)}")
         try:
             bound = self.signature.bind(*args, **kwargs)
         except TypeError as error:
@@ -68,13 +71,8 @@ class Inputs:
             InvalidInputError: An input is unknown, or its text does not fit its type; all of them are named.
         """
         hints = self._hints()
-        problems, parsed = [], {}
-        takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in self.signature.parameters.values())
+        problems, parsed = self._unknown(texts), {}
         for key, text in texts.items():
-            if key not in self.signature.parameters and not takes_any:
-                known = ", ".join(self.signature.parameters) or "none"
-                problems.append(f"there is no input {key!r} (it takes: {known})")
-                continue
             try:
                 parsed[key] = _convert(text, hints.get(key, Any))
             except (msgspec.ValidationError, ValueError, TypeError) as error:
@@ -82,6 +80,14 @@ class Inputs:
         if problems:
             raise InvalidInputError(f"{self._name}: {'; '.join(problems)}")
         return parsed
+
+    def _unknown(self, given: Mapping[str, Any]) -> list[str]:
+        """Return a line for each input by name that the function does not take."""
+        parameters = self.signature.parameters
+        if given.keys() <= parameters.keys() or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            return []
+        known = f"it takes {self.signature}"
+        return [f"there is no input {key!r}; {known}" for key in given if key not in parameters]
 
     def _hints(self) -> dict[str, Any]:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import update_wrapper
-from typing import Any, Generic, Literal, ParamSpec, TypeVar, cast, overload
+from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
 
 from msgspec.structs import replace
 
@@ -18,7 +18,7 @@ from millstream.model.policy import DEFAULT_POLICY, Policy, revise_policy
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_NODE_OPTIONS = frozenset(NodeOptions.__struct_fields__) - {"policy"}
+NODE_OPTIONS = frozenset(NodeOptions.__struct_fields__) - {"policy"}
 
 
 class Task(Generic[P, R]):
@@ -54,12 +54,14 @@ class Task(Generic[P, R]):
         """Digest of its source."""
         return self.inputs.version
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Add a node, record a call, or call the function, depending on where this is."""
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Add a node, record a call, or call the function, depending on where this is.
+
+        Returns:
+            A handle, a coroutine, or the function's result: three types in one, hence `Any`.
+        """
         placed = place("task", self, args, kwargs, NO_OPTIONS)
-        if placed is NOT_HERE:
-            return self.fn(*args, **kwargs)
-        return cast("R", placed)
+        return self.fn(*args, **kwargs) if placed is NOT_HERE else placed
 
     def map(self, *args: Any, **kwargs: Any) -> Any:
         """Run the task once for each item of its arguments, pairing them; `fixed(...)` ones are the same for all.
@@ -102,8 +104,8 @@ def configure(options: dict[str, Any], policy: Policy, where: str) -> NodeOption
     Raises:
         DefinitionError: An option is unknown or out of range.
     """
-    own = {key: value for key, value in options.items() if key in _NODE_OPTIONS}
-    changes = {key: value for key, value in options.items() if key not in _NODE_OPTIONS}
+    own = {key: value for key, value in options.items() if key in NODE_OPTIONS}
+    changes = {key: value for key, value in options.items() if key not in NODE_OPTIONS}
     changed = revise_policy(policy, changes, where=where)
     if own.get("chunk", 1) < 1 or own.get("in_flight", 0) < 0:
         raise DefinitionError(f"{where}: chunk must be 1 or more, and in_flight 0 or more")
