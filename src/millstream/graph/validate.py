@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from millstream.errors import GraphError
 from millstream.model.graph import Arg, Graph, Keyed, Node, Packed, arguments, predecessors, results_in, slots_in
@@ -44,7 +44,7 @@ def _problems(graph: Graph, place: str) -> Iterator[str]:
     here = f"the body of node {place[:-1]}" if place else "graph"
     seen: set[str] = set()
     for node in graph.nodes:
-        where = f"node {place}{node.id!s}"
+        where = f"node {place}{_shown(node.id)}"
         if not _ID.fullmatch(node.id):
             yield f"{where}: {_ID_RULE}"
         if node.id in seen:
@@ -52,7 +52,7 @@ def _problems(graph: Graph, place: str) -> Iterator[str]:
         seen.add(node.id)
         yield from (f"{where}: {problem}" for problem in _node_problems(node, graph))
         if node.body is not None:
-            yield from _problems(node.body, f"{place}{node.id}/")
+            yield from _problems(node.body, f"{place}{_shown(node.id)}/")
     for index in results_in(graph.result):
         if not 0 <= index < len(graph.nodes):
             yield f"{here}: the result names node {index}, but there are {len(graph.nodes)}"
@@ -104,15 +104,23 @@ def _label_problems(node: Node, graph: Graph) -> Iterator[str]:
         if edge.when is not None and 0 <= edge.node < len(graph.nodes):
             labels.setdefault(edge.node, []).append(edge.when)
     for index, found in labels.items():
-        router = graph.nodes[index]
+        router, name = graph.nodes[index], _shown(graph.nodes[index].id)
         if len(set(found)) > 1:
-            yield f"its edges from {router.id} have the labels {', '.join(found)}, but a node follows one of them"
+            yield f"its edges from {name} have the labels {_listed(found)}, but a node follows one of them"
         for label in found:
-            edge_says = f"its edge from {router.id} has the label {label!r}"
             if router.kind != "router":
-                yield f"{edge_says}, but {router.id} is no router"
+                yield f"its edge from {name} has the label {label!r}, but {name} is no router"
             elif label not in router.labels:
-                yield f"{edge_says}, which is not among {', '.join(router.labels)}"
+                yield f"its edge from {name} has the label {label!r}, which is not among {_listed(router.labels)}"
+
+
+def _shown(name: str) -> str:
+    """Return an id as problems write it: on one line, whatever it holds."""
+    return name if _ID.fullmatch(name) else repr(name)
+
+
+def _listed(labels: Iterable[str]) -> str:
+    return ", ".join(repr(label) for label in labels)
 
 
 def _kind_problems(node: Node) -> Iterator[str]:
@@ -195,4 +203,4 @@ def _walk_cycle(graph: Graph, waits: list[set[int]], left: list[int]) -> list[st
         at = min(i for i in waits[at] if left[i])
     steps = list(trail)
     loop = steps[steps.index(at) :]
-    return [graph.nodes[i].id for i in reversed([*loop, loop[0]])]
+    return [_shown(graph.nodes[i].id) for i in reversed([*loop, loop[0]])]

@@ -115,7 +115,8 @@ def _plain(name: str, value: Any) -> Any:
 def _exception_name(kind: Any) -> str:
     if isinstance(kind, type) and issubclass(kind, BaseException):
         return class_name(kind)
-    return kind if isinstance(kind, str) else repr(kind)
+    text = kind if isinstance(kind, str) else repr(kind)
+    return text.encode("unicode_escape").decode()  # it may end in a message, which is one line
 
 
 _SECONDS = ("retry_backoff", "retry_backoff_max", "timeout", "soft_timeout", "expires", "cache_ttl")

@@ -1,0 +1,130 @@
+"""The same facts end in the same plan, in whatever order and however often they arrive: on this every resume rests."""
+
+from collections import Counter
+from collections.abc import Sequence
+from random import Random
+
+from hypothesis import given, note, settings
+from hypothesis import strategies as st
+
+from millstream.graph import blob
+from millstream.graph.plan import Plan
+from millstream.model.job import JobState, NodeState
+from tests.unit.plan_cases import Fact, Play, Story, feed, nested_story, stories
+
+RANDOM = st.randoms(use_true_random=True)
+STEPS = st.integers(0, 80)
+STORIES = stories() | st.just(nested_story())
+
+
+def open_paths(plan: Plan) -> list[str]:
+    return [frame.name(index) for frame, index in plan.open_nodes()]
+
+
+def told_in_any_order(story: Story, facts: Sequence[Fact], random: Random, *, causal: bool) -> Plan:
+    """Return a fresh plan that has heard all facts, in a random order in which a frame comes before its nodes.
+
+    With `causal`, a node's end also waits until this plan has released the node.
+    """
+    plan = Plan(story.shape)
+    plan.start()
+    frames = {""}
+    left = list(facts)
+    while left:
+        random.shuffle(left)
+        fact = next(f for f in left if f.frame in frames and (not causal or is_due(plan, f)))
+        left.remove(fact)
+        feed(plan, fact)
+        if fact.inside is not None:
+            frames.add(fact.path + fact.key)
+    return plan
+
+
+def is_due(plan: Plan, fact: Fact) -> bool:
+    place = plan.find(fact.path)
+    return place is None or place[0].state(place[1]) != NodeState.PENDING
+
+
+def played(story: Story, random: Random, steps: int) -> Play:
+    play = Play(story, random)
+    play.run(steps)
+    note("\n".join(str(fact) for fact in play.facts))
+    return play
+
+
+@settings(max_examples=120)
+@given(story=STORIES, random=RANDOM, steps=STEPS)
+def test_any_causal_order_of_the_same_facts_ends_in_the_same_plan(story: Story, random: Random, steps: int) -> None:
+    play = played(story, random, steps)
+    other = told_in_any_order(story, play.facts, random, causal=True)
+    assert blob.dump(other) == blob.dump(play.plan)
+    assert open_paths(other) == open_paths(play.plan)
+
+
+@settings(max_examples=120)
+@given(story=STORIES, random=RANDOM, steps=STEPS)
+def test_recorded_facts_told_in_any_order_at_all_end_in_the_same_plan(story: Story, random: Random, steps: int) -> None:
+    play = played(story, random, steps)
+    other = told_in_any_order(story, play.facts, random, causal=False)
+    assert blob.dump(other) == blob.dump(play.plan)
+    assert open_paths(other) == open_paths(play.plan)
+
+
+@settings(max_examples=120)
+@given(story=STORIES, random=RANDOM, steps=STEPS, causal=st.booleans())
+def test_facts_told_twice_change_nothing(story: Story, random: Random, steps: int, *, causal: bool) -> None:
+    play = played(story, random, steps)
+    before = blob.dump(play.plan)
+    for fact in play.facts:
+        again = feed(play.plan, fact)
+        assert (again.ready, again.ended, again.closed) == ([], [], [])
+    assert blob.dump(play.plan) == before
+    other = told_in_any_order(story, [*play.facts, *play.facts], random, causal=causal)
+    assert blob.dump(other) == before
+
+
+@settings(max_examples=80)
+@given(story=STORIES, random=RANDOM)
+def test_a_job_comes_to_its_end_with_each_node_released_at_most_once(story: Story, random: Random) -> None:
+    play = Play(story, random)
+    play.run(10_000)
+    assert play.plan.is_done
+    assert open_paths(play.plan) == []
+    assert list(play.plan.frames) == [""]
+    assert [path for path, times in Counter(play.released).items() if times > 1] == []
+
+
+@settings(max_examples=80)
+@given(story=STORIES, random=RANDOM, steps=STEPS)
+def test_a_cancelled_plan_is_done_and_nothing_that_comes_later_changes_it(
+    story: Story, random: Random, steps: int
+) -> None:
+    whole = played(story, Random(steps), 10_000).facts  # noqa: S311  another run of the story, for its facts
+    play = played(story, random, steps)
+    was_done = play.plan.is_done
+    play.plan.cancel()
+    cancelled = blob.dump(play.plan)
+    assert play.plan.is_done
+    assert open_paths(play.plan) == []
+    assert was_done or play.plan.root.size == 0 or NodeState.CANCELLED in play.plan.root.states
+    while play.open:
+        late = play.step()
+        assert (late.ready, late.ended, late.closed) == ([], [], [])
+    for fact in whole:
+        late = feed(play.plan, fact)
+        assert (late.ready, late.ended, late.closed) == ([], [], [])
+    play.plan.cancel()
+    assert blob.dump(play.plan) == cancelled
+    assert play.plan.start().ready == []
+
+
+@settings(max_examples=60)
+@given(story=STORIES, random=RANDOM)
+def test_cancelling_what_is_done_changes_nothing(story: Story, random: Random) -> None:
+    play = Play(story, random)
+    play.run(10_000)
+    outcome, done = play.plan.outcome(), blob.dump(play.plan)
+    play.plan.cancel()
+    assert (play.plan.outcome(), blob.dump(play.plan)) == (outcome, done)
+    assert outcome.is_final
+    assert outcome is not JobState.CANCELLED or NodeState.CANCELLED in play.plan.root.states
