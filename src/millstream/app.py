@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from millstream.authoring.draw import Drawn
 from millstream.authoring.flow import Flow
 from millstream.authoring.registry import Definition, Registry
 from millstream.authoring.result import Job
@@ -164,16 +165,11 @@ class Millstream:
         """
         definition = self._definition(work)
         bound = definition.inputs.bind(args, inputs)
-        drawn = (
-            await definition.draw_in_time(bound, self.settings.draw_timeout, self.settings.max_graph_nodes)
-            if isinstance(definition, Flow)
-            else definition.draw(bound)
-        )
         order = Order(
             flow=definition.name,
             version=definition.version,
             inputs=bound,
-            drawn=drawn,
+            drawn=await self._draw(definition, bound),
             priority=definition.policy.priority if priority is None else priority,
             expires=definition.policy.expires if expires is None else expires,
             idempotency_key=idempotency_key,
@@ -300,6 +296,15 @@ class Millstream:
             raise DefinitionError(f"only flows and tasks can be submitted, not {work!r}; put @task or @flow on it")
         return work
 
+    async def _draw(self, definition: Definition, inputs: dict[str, Any]) -> Drawn:
+        if not isinstance(definition, Flow):
+            return definition.draw(inputs)
+        hold = self._clock.hold()
+        try:
+            return await definition.draw_in_time(inputs, self.settings.draw_timeout, self.settings.max_graph_nodes)
+        finally:
+            hold.cancel()
+
     async def _at_home(self, act: Callable[[_Process], Coroutine[Any, Any, T]]) -> T:
         """Do something on the loop that the app lives on, wherever the caller is."""
         process = await self._started()
@@ -322,8 +327,8 @@ class Millstream:
         process_id, settings = f"{os.getpid()}-{new_id()}", self.settings
         services = Services(
             clock=self._clock,
-            threads=ThreadPool(settings.max_threads),
-            processes=ProcessPool(settings.max_processes or os.cpu_count() or 1),
+            threads=ThreadPool(settings.max_threads, self._clock),
+            processes=ProcessPool(settings.max_processes or os.cpu_count() or 1, self._clock),
             cache=MemoryCache(),
             programs=Programs(),
         )
@@ -335,7 +340,7 @@ class Millstream:
             segments=segments,
             services=services,
             submitter=Submitter(process_id, self._ledger, self._log, self._clock, segments, backend),
-            cancels=Cancels(self._ledger, self._log, self._clock, backend),
+            cancels=Cancels(self._ledger, self._log, self._clock, backend, segments),
         )
 
     def _door(self) -> Portal:

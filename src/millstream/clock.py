@@ -29,6 +29,12 @@ class Clock(Protocol):
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
         """Call `callback` on the running loop after `seconds`."""
 
+    def hold(self) -> Timer:
+        """Say that work begins in a thread or process, where only real time passes; at its end cancel what is returned.
+
+        A clock that a test moves does not run ahead of such work.
+        """
+
 
 class SystemClock:
     """The machine's clock, on the running asyncio loop; the functions themselves, since each node asks for the time."""
@@ -41,6 +47,22 @@ class SystemClock:
     def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
         """Call `callback` on the running loop after `seconds`."""
         return asyncio.get_running_loop().call_later(seconds, callback)
+
+    def hold(self) -> Timer:
+        """Take no notice: this time cannot be held."""
+        return _NOTHING
+
+
+class _Nothing:
+    """Stands for a timer where there is none."""
+
+    __slots__ = ()
+
+    def cancel(self) -> None:
+        pass
+
+
+_NOTHING = _Nothing()
 
 
 async def sleep_on(clock: Clock, seconds: float) -> None:

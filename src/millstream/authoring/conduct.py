@@ -33,7 +33,7 @@ class _Branch:
 
     __slots__ = ("calls", "path", "spawned")
 
-    def __init__(self, path: tuple[int, ...]) -> None:
+    def __init__(self, path: tuple[int | str, ...]) -> None:
         self.path = path
         self.calls = 0
         self.spawned = 0
@@ -67,7 +67,8 @@ class Conductor(Attempt):
 
     async def conduct(self, body: Coroutine[Any, Any, Any]) -> Any:
         """Run the body, with its calls recorded here."""
-        tokens = running.set(self), _branch.set(_Branch(()))
+        # A further attempt asks for keys of its own (`#r2.0`), so that it is not answered with what failed the last one.
+        tokens = running.set(self), _branch.set(_Branch(() if self.attempt == 1 else (f"r{self.attempt}",)))
         loop = asyncio.get_running_loop()
         if not isinstance(loop.get_task_factory(), _NumberBranches):
             loop.set_task_factory(_NumberBranches(loop.get_task_factory()))

@@ -128,4 +128,4 @@ def unwrap(record: JobRecord) -> Any:
         raise JobCancelledError(f"job {record.id} of {record.flow} was cancelled ({record.reason})")
     if record.error is None:
         raise JobFailedError(f"job {record.id} of {record.flow} failed ({record.reason})")
-    raise record.error.to_exception()
+    raise record.error.to_error()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Attempt(SystemChance):
-    """An attempt that runs on the loop or in a thread of this process."""
+    """An attempt that runs on the loop of this process (see `elsewhere` for threads)."""
 
     __slots__ = ("_deadline", "attempt", "frame", "index", "run")
 
@@ -51,7 +51,7 @@ class Attempt(SystemChance):
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether the job was asked to stop, or this attempt was given up."""
+        """Whether the job was asked to stop."""
         return self.run.is_cancelled
 
     def now(self) -> float:

@@ -12,7 +12,7 @@ from millstream.clock import Timer
 from millstream.engine.attempt import Attempt, run_calls
 from millstream.engine.context import running
 from millstream.engine.deadline import Deadline
-from millstream.engine.program import Mode
+from millstream.engine.program import Drawn, Mode
 from millstream.engine.scope import Call, ItemScope
 from millstream.engine.threads import ThreadCall
 from millstream.engine.wire import Order, Raised, Said
@@ -32,17 +32,21 @@ def open_map(run: Run, frame: Frame, index: int) -> Sequence[Place]:
     return run.open(frame, index, "", items.count, items)
 
 
-def start_thread(run: Run, frame: Frame, index: int) -> None:
+def start_thread(run: Run, frame: Frame, index: int) -> Sequence[Place]:
     """Hand a plain function without conditions to the thread pool: the shortest way there."""
-    scope = frame.content
-    attempt = run.attempt_of(frame, index)
+    number = run.attempt_of(frame, index)
     run.put((False, "node_started", run.now(), frame.name(index), None))
-    running.set(Attempt(run, frame, index, attempt))
-    fn, args = _plain_call(scope, index)
-    call = _PlainCall(fn, args, run, frame, index, attempt)
+    try:
+        fn, args = _plain_call(frame.content, index)
+    except Exception as error:  # noqa: BLE001  an argument that is not there is the node's failure
+        return run.failed(frame, index, record_failure(error, frame.name(index)), number)
+    attempt = ThreadAttempt(run, frame, index, number)
+    running.set(attempt)
+    attempt.call = call = _PlainCall(fn, args, run, frame, index, number)
     run.hold()
     run.threads.add(call)
     run.services.threads.submit(call)
+    return ()
 
 
 def _plain_call(scope: Any, index: int) -> tuple[Callable[..., Any], Sequence[Any]]:
@@ -69,6 +73,32 @@ class NodeCall(ThreadCall):
         """Take the call, and the frame of the node that it is for."""
         super().__init__(fn, args)
         self.frame = frame
+
+    def disarm(self) -> None:
+        """Take time-outs back, where there are any."""
+
+
+class ThreadAttempt(Attempt):
+    """An attempt that runs in a thread of this process.
+
+    Attributes:
+        call: Its call.
+    """
+
+    __slots__ = ("call",)
+
+    call: NodeCall
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the job was asked to stop, or this attempt was given up."""
+        return self.run.is_cancelled or self.call.is_abandoned
+
+    def emit(self, kind: str, data: Any) -> None:
+        """Put a volatile event into the job's log; one that was given up says nothing any more."""
+        if not self.call.is_abandoned:
+            draft = (False, kind, self.run.now(), self.node, data)
+            self.run.services.threads.say(partial(self.run.put, draft))
 
 
 class _PlainCall(NodeCall):
@@ -149,21 +179,30 @@ class Started:
         self.run.put(
             (self.policy.effect == "once", "node_started", self.run.now(), self.name, {"attempt": self.attempt})
         )
-        deadline = None if self.policy.timeout is None else self.run.now() + self.policy.timeout
-        running.set(Attempt(self.run, self.frame, self.index, self.attempt, deadline))
+
+    def _deadline(self) -> float | None:
+        return None if self.policy.timeout is None else self.run.now() + self.policy.timeout
 
     async def on_loop(self, mode: Mode, deadline: Deadline) -> Sequence[Place]:
         """Await it here, or for `run_in="loop"` call it here; a drawing becomes a frame."""
+        running.set(Attempt(self.run, self.frame, self.index, self.attempt, self._deadline()))
         if mode is Mode.INLINE:
             return self._succeeded(run_calls(self.fn, self.calls, self.is_chunk))
+        if mode is Mode.DRAW:
+            return self.run.expand(self.frame, self.index, "", await self._draw())
         work = self._await_all()
         if self.policy.timeout is None and self.policy.soft_timeout is None:
-            value = await work
-        else:
-            value = await deadline.run(work, self.policy.timeout, self.policy.soft_timeout)
-        if mode is Mode.DRAW:
-            return self.run.expand(self.frame, self.index, "", value)
-        return self._succeeded(value)
+            return self._succeeded(await work)
+        return self._succeeded(await deadline.run(work, self.policy.timeout, self.policy.soft_timeout))
+
+    async def _draw(self) -> Drawn:
+        """Let the flow draw, which it does in a thread."""
+        hold = self.run.services.clock.hold()
+        try:
+            drawn: Drawn = await self._await_all()
+        finally:
+            hold.cancel()
+        return drawn
 
     async def _await_all(self) -> Any:
         values = [await self.fn(*args, **kwargs) for args, kwargs in self.calls]
@@ -172,7 +211,9 @@ class Started:
     # ----------------------------------------------------------------------------------------------- threads
     def in_thread(self) -> None:
         """Hand it to the thread pool."""
-        call = _GuardedCall(self, [])
+        attempt = ThreadAttempt(self.run, self.frame, self.index, self.attempt, self._deadline())
+        running.set(attempt)
+        attempt.call = call = _GuardedCall(self, [])
         later = self.run.services.clock.call_later
         if self.policy.soft_timeout is not None:
             call.allow_interrupt()
@@ -212,7 +253,7 @@ class Started:
             self.run.job_id,
             self.name,
             self.attempt,
-            None if self.policy.timeout is None else self.run.now() + self.policy.timeout,
+            self._deadline(),
             self.policy.soft_timeout,
         )
         place = (self.frame, self.index)

@@ -16,7 +16,7 @@ from contextlib import suppress
 
 import anyio
 
-from millstream.clock import Timer
+from millstream.clock import Clock, Timer
 from millstream.engine.wire import HEAD, Order, Raised, Returned, Said, Setup, pack, unpack
 from millstream.errors import NotSerializableError, ProcessDiedError
 
@@ -98,11 +98,13 @@ class ProcessPool:
 
     Args:
         limit: How many processes there may be, 1 or more.
+        clock: Is held while orders run.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, clock: Clock) -> None:
         """Start no process yet."""
         self._limit = limit
+        self._clock = clock
         self._free: anyio.CapacityLimiter | None = None
         self._idle: list[PoolProcess] = []
 
@@ -122,6 +124,15 @@ class ProcessPool:
             ProcessDiedError: The process ended before it answered.
         """
         frame = _pack(order)
+        hold = self._clock.hold()
+        try:
+            return await self._run(frame, heard, begun)
+        finally:
+            hold.cancel()
+
+    async def _run(
+        self, frame: bytes, heard: Callable[[Said], None], begun: Callable[[], Timer | None]
+    ) -> Returned | Raised:
         if self._free is None:
             self._free = anyio.CapacityLimiter(self._limit)
         async with self._free:

@@ -45,6 +45,7 @@ def _stop_coroutines_and_processes(run: Run, inside: set[Frame]) -> None:
 
 def _drop_what_would_come_back(run: Run, inside: set[Frame]) -> None:
     for call in [call for call in run.threads if call.frame in inside]:
+        call.disarm()
         run.threads.discard(call)
         run.services.threads.abandon(call)
         run.resume(())

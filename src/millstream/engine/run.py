@@ -247,7 +247,7 @@ class Run:
             return control.turned(self, frame, failure)
         if not future.done():
             if failure is not None:
-                future.set_exception(failure.to_exception())
+                future.set_exception(failure.to_error())
             else:
                 _answer(future, frame)
         return ()
@@ -323,7 +323,9 @@ class Run:
         for timer in self._timers:
             timer.cancel()
         for call in self.threads:
+            call.disarm()
             self.services.threads.abandon(call)
+        self.threads.clear()
         for future in self._calls.values():
             future.cancel()
 

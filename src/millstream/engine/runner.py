@@ -60,12 +60,12 @@ async def _chain(run: Run, frame: Frame, index: int, deadline: Deadline) -> None
         program = frame.content.program
         mode = program.modes[index]
         if mode is Mode.THREAD and program.guards[index] is None:
-            elsewhere.start_thread(run, frame, index)
-            following = ()
+            following = elsewhere.start_thread(run, frame, index)
         elif mode or program.guards[index] is not None:
             following = await _special(run, frame, index, deadline)
         else:
             following = await _plain(run, frame, index, deadline)
+        deadline.frame = None  # what is revoked from here on does not concern this runner
         done += 1
         if done % _TURN == 0:
             await asyncio.sleep(0)
@@ -96,12 +96,14 @@ async def _plain(run: Run, frame: Frame, index: int, deadline: Deadline) -> Sequ
         else:
             values = scope.values
             value = await program.fns[index](*[values[i] for i in source])
-    except (Exception, asyncio.CancelledError, SystemExit) as error:
+    except BaseException as error:
         if deadline.take_revoked():
             return ()
         if is_stopping(run, error):
             raise
         return run.failed(frame, index, record_failure(error, frame.name(index)), attempt)
+    if run.has_revoked and deadline.take_revoked():
+        return ()
     return run.succeeded(frame, index, value, attempt)
 
 
@@ -115,7 +117,7 @@ async def _special(run: Run, frame: Frame, index: int, deadline: Deadline) -> Se
         if mode is Mode.MAP:
             return elsewhere.open_map(run, frame, index)
         return await _start(run, frame, index, attempt, deadline)
-    except (Exception, asyncio.CancelledError, SystemExit) as error:
+    except BaseException as error:
         if deadline.take_revoked():
             return ()
         if is_stopping(run, error):
@@ -146,7 +148,8 @@ async def _start(run: Run, frame: Frame, index: int, attempt: int, deadline: Dea
     if run.ready:
         run.spawn()
     deadline.frame = frame
-    return await started.on_loop(mode, deadline)
+    following = await started.on_loop(mode, deadline)
+    return () if run.has_revoked and deadline.take_revoked() else following
 
 
 def _check_expiry(run: Run, seconds: float) -> None:
@@ -164,8 +167,8 @@ async def _call(scope: Any, fn: Any, index: int) -> Any:
 
 
 def is_stopping(run: Run, error: BaseException) -> bool:
-    """Whether a cancellation is meant for the runner itself, not the doing of the task's own code."""
+    """Whether an exception is meant for the runner itself, not the doing of the task's own code."""
     if not isinstance(error, asyncio.CancelledError):
-        return False
+        return isinstance(error, KeyboardInterrupt | GeneratorExit)
     task = asyncio.current_task()
     return run.group.cancel_scope.cancel_called or (task is not None and task.cancelling() > 0)

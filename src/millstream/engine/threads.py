@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from millstream.clock import Clock, Timer
 from millstream.errors import SoftTimeLimitExceeded
 
 _TICK_SECONDS = 0.001
@@ -85,14 +86,17 @@ class ThreadPool:
     Args:
         limit: How many threads there may be, 1 or more. A thread whose call was abandoned does not count until it
             comes back.
+        clock: Is held while calls are open.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, clock: Clock) -> None:
         """Start no thread yet."""
         self._limit = limit
+        self._clock = clock
+        self._hold: Timer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._queue: deque[ThreadCall] = deque()
-        self._results: deque[tuple[ThreadCall, BaseException | None, Any]] = deque()
+        self._results: deque[tuple[ThreadCall | None, BaseException | None, Any]] = deque()
         self._lock = threading.Lock()
         self._wake = threading.Semaphore(0)
         self._threads = 0
@@ -111,6 +115,8 @@ class ThreadPool:
             self._loop = asyncio.get_running_loop()
         self._queue.append(call)
         self._open += 1
+        if self._hold is None:
+            self._hold = self._clock.hold()
         if self._tick is None:
             self._seen, self._step = self._finished, 1
             self._tick = self._loop.call_later(_TICK_SECONDS, self._look)
@@ -127,8 +133,17 @@ class ThreadPool:
         except ValueError:
             with self._lock:
                 self._limit += 1
-        else:
-            self._open -= 1
+        self._open -= 1
+        self._let_go()
+
+    def say(self, act: Callable[[], None]) -> None:
+        """Have something done on the loop, before the result of the call that says it; from any thread."""
+        self._results.append((None, None, act))
+        with self._lock:
+            tell = not self._told
+            self._told = True
+        if tell:
+            self._tell()
 
     def close(self) -> None:
         """Let the threads end after what they are in; what waits in the queue is dropped."""
@@ -139,6 +154,14 @@ class ThreadPool:
             self._tick = None
         for _ in range(self._threads):
             self._wake.release()
+        self._open = 0
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Let go of the clock where no call is open."""
+        if not self._open and self._hold is not None:
+            self._hold.cancel()
+            self._hold = None
 
     def _more(self) -> None:
         """Wake an idle thread, or start one."""
@@ -165,7 +188,7 @@ class ThreadPool:
             time.sleep(_GIVE_WAY_SECONDS)
             for _ in range(min(self._step, len(self._queue))):
                 self._more()
-            self._step *= 2
+            self._step = min(self._step * 2, self._limit)
         else:
             self._step = 1
         self._seen = self._finished
@@ -214,9 +237,12 @@ class ThreadPool:
         results = self._results
         while results:
             call, error, value = results.popleft()
-            self._open -= 1
-            if call.is_abandoned:
+            if call is None:
+                value()
+            elif call.is_abandoned:
                 with self._lock:
                     self._limit -= 1
             else:
+                self._open -= 1
                 call.done(error, value)
+        self._let_go()

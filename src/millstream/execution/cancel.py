@@ -9,6 +9,7 @@ import anyio
 from millstream.clock import Clock
 from millstream.events.base import EventLog
 from millstream.execution.ports import Canceller
+from millstream.execution.segment import Segments
 from millstream.ledger.base import Ledger
 from millstream.model.event import TERMINAL
 from millstream.model.job import JobRecord
@@ -26,12 +27,14 @@ class Cancels:
         log: Tells when the job has ended.
         clock: The time.
         canceller: Stops what runs.
+        segments: Keeps the graphs of jobs that have not started here.
     """
 
     ledger: Ledger
     log: EventLog
     clock: Clock
     canceller: Canceller
+    segments: Segments
 
     async def cancel(self, job_id: str) -> JobRecord:
         """Ask a job to stop, and return it as it then is.
@@ -46,6 +49,7 @@ class Cancels:
         ended = (True, TERMINAL, self.clock.now(), None, {"state": "cancelled", "reason": "cancel"})
         job, first = await self.ledger.cancel(job_id, [ended])
         if first is not None:
+            self.segments.drop(job_id)
             self.log.append(job_id, first, [ended])
         self.canceller.cancel(job_id)
         if job.state.is_final:

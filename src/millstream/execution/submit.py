@@ -78,10 +78,15 @@ class Submitter:
         )
         planned = [(True, "planned", now, None, {"nodes": shape.size})]
         holder = self.process if self.dispatcher.can_take() else None
-        recorded, claim = await self.ledger.submit(job, planned, holder)
+        self.segments.keep(job.id, order.drawn)  # first: once it is recorded, another slot may claim it
+        try:
+            recorded, claim = await self.ledger.submit(job, planned, holder)
+        except Exception:
+            self.segments.drop(job.id)
+            raise
         if recorded.id != job.id:
+            self.segments.drop(job.id)
             return recorded
-        self.segments.keep(job.id, order.drawn)
         self.log.append(job.id, 1, planned)
         if claim is not None:
             self.dispatcher.take(claim)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import traceback
 from types import FunctionType
@@ -12,6 +13,14 @@ import msgspec
 from millstream.errors import Retry, TaskError
 from millstream.model.policy import class_name
 
+_STEERING = (
+    KeyboardInterrupt,
+    SystemExit,
+    GeneratorExit,
+    asyncio.CancelledError,
+    StopIteration,
+    StopAsyncIteration,
+)
 _KEPT_ARGUMENTS = (str, int, float, bool, type(None))
 
 
@@ -50,6 +59,19 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
         where = f"in node {self.node}" if self.node else "in the job"
         error.add_note(f"Raised {where}:\n{self.traceback}" if self.traceback else f"Raised {where}")
         return error
+
+    def to_error(self) -> BaseException:
+        """Return the failure as an exception that a coroutine may raise: as `to_exception`, with these exceptions.
+
+        `SystemExit`, `CancelledError`, `StopIteration` and their like steer the interpreter, the event loop or a
+        generator: raised again where a result is awaited they would stop the wrong thing. They become a `TaskError`.
+        """
+        error = self.to_exception()
+        if not isinstance(error, _STEERING):
+            return error
+        told = TaskError(f"{self.short_type}: {self.message}")
+        told.__notes__ = error.__notes__
+        return told
 
     def _same_class(self) -> BaseException | None:
         module, _, name = self.type.partition(":")
