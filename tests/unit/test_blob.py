@@ -97,6 +97,19 @@ def test_what_a_router_chose_is_read_again() -> None:
     assert told(again.end("a", OK))[1] == [("join", NodeState.SKIPPED)]
 
 
+def test_what_routers_chose_is_written_the_same_in_whatever_order_they_chose() -> None:
+    routers = tuple(Node(id=name, kind="router", args=(Slot(0),), labels=LABELS) for name in "ab")
+    shape = Shape(Graph((*routers, Node(id="z", task="t", after=(After(0, "left"), After(1, "left")))), slots=1))
+    written = set()
+    for order in ("ab", "ba"):
+        plan = Plan(shape)
+        plan.start()
+        for name in order:
+            plan.end(name, OK, "left")
+        written.add(blob.dump(plan))
+    assert len(written) == 1
+
+
 def test_whoever_reads_a_plan_may_decide_how_nodes_end_with_their_frames() -> None:
     outer, inner = Shape(chain("report")), Shape(chain("join"))
     plan = Plan(outer)

@@ -189,6 +189,22 @@ def test_whoever_drives_the_plan_decides_how_the_job_ends_and_is_asked_once_for_
     assert plan.outcome() is JobState.FAILED
 
 
+def test_closing_a_frame_again_asks_nobody_and_changes_nothing() -> None:
+    asked: list[str] = []
+
+    def settle(frame: Frame) -> NodeState:
+        asked.append(frame.path)
+        return frame.outcome()
+
+    plan = Plan(Shape(chain("report", "mail")), settle)
+    plan.start()
+    frame, _ = expand(plan, "report", Shape(chain("join")))
+    plan.end("report/join", OK)
+    again = plan.close(frame)
+    assert (again.ready, again.ended) == ([], [])
+    assert asked == ["report"]
+
+
 def test_a_frame_that_was_put_in_place_already_is_given_again_and_releases_nothing() -> None:
     plan = started(chain("report"))
     first, steps = expand(plan, "report", Shape(chain("join")))

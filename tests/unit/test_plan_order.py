@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from millstream.graph import blob
 from millstream.graph.plan import Plan
+from millstream.graph.shape import Shape
+from millstream.model.graph import After, Graph, Map, Node, Slot
 from millstream.model.job import JobState, NodeState
-from tests.unit.plan_cases import Fact, Play, Story, feed, nested_story, stories
+from tests.unit.plan_cases import Fact, Items, Leaf, Play, Story, chain, feed, nested_story, stories
 
 RANDOM = st.randoms(use_true_random=True)
 STEPS = st.integers(0, 80)
@@ -81,6 +83,40 @@ def test_facts_told_twice_change_nothing(story: Story, random: Random, steps: in
     assert blob.dump(play.plan) == before
     other = told_in_any_order(story, [*play.facts, *play.facts], random, causal=causal)
     assert blob.dump(other) == before
+
+
+@settings(max_examples=60)
+@given(size=st.integers(0, 30), in_flight=st.integers(1, 4), random=RANDOM, steps=st.integers(0, 30))
+def test_items_told_out_of_order_leave_the_same_ones_open(
+    size: int, in_flight: int, random: Random, steps: int
+) -> None:
+    node = Node(id="m", task="t", args=(Slot(0),), map=Map(over=(0,), in_flight=in_flight))
+    items = Items(tuple(Leaf(random.choice((NodeState.SUCCEEDED, NodeState.FAILED))) for _ in range(size)))
+    story = Story(Shape(Graph((node,), slots=1)), (items,))
+    play = played(story, random, steps)
+    other = told_in_any_order(story, play.facts, random, causal=False)
+    assert blob.dump(other) == blob.dump(play.plan)
+    assert len(open_paths(other)) == (1 + min(in_flight, size - steps) if steps < size else 0)
+
+
+def test_a_node_that_ended_before_its_turn_is_not_released_by_what_comes_before_it() -> None:
+    plan = Plan(Shape(chain("a", "b")))
+    plan.start()
+    plan.end("b", NodeState.SUCCEEDED)
+    assert plan.root.advance(0) == []
+    assert plan.is_done
+
+
+def test_a_node_that_runs_no_more_when_what_released_it_is_repeated_takes_its_frames_with_it() -> None:
+    join = Node(id="join", task="t", after=(After(0), After(1)), join="one_success")
+    plan = Plan(Shape(Graph((Node(id="a", task="t"), Node(id="b", task="t"), join))))
+    plan.start()
+    plan.expand(plan.root, 2, "", Shape(chain("x")))
+    plan.end("a", NodeState.FAILED)
+    plan.end("b", NodeState.FAILED)
+    assert plan.is_done
+    assert open_paths(plan) == []
+    assert list(plan.frames) == [""]
 
 
 @settings(max_examples=80)
