@@ -1,0 +1,52 @@
+"""The figures as a table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from benchmarks.measure import Figure
+from benchmarks.own import Own
+from benchmarks.shapes import Shape
+from benchmarks.starts import Start
+
+WIDTH = 32
+HEAD = f"{'':<{WIDTH + 2}}{'one run':>12}{'fastest - slowest':>20}{'nodes/s':>12}{'ours = 1':>11}"
+
+
+def shape_lines(shape: Shape, figures: Sequence[Figure], missing: Mapping[str, str]) -> str:
+    """Return one shape's table; its last figure is how long a system takes, measured in our time."""
+    ours = next((f.seconds for f in figures if f.system == "millstream" and f.rounds), None)
+    lines = [f"{shape.title} ({shape.nodes:,} nodes)"]
+    for figure in figures:
+        if figure.rounds:
+            ratio = "" if ours is None else f"{figure.seconds / ours:.2f}"
+            lines.append(
+                f"  {figure.title:<{WIDTH}}{_ms(figure.seconds):>12}{_spread(figure.rounds):>20}"
+                f"{shape.nodes / figure.seconds:>12,.0f}{ratio:>11}{f'  {figure.note}' if figure.note else ''}"
+            )
+        else:
+            lines.append(f"  {figure.title:<{WIDTH}}not measured: {figure.reason}")
+    lines += [f"  {name:<{WIDTH}}not installed: {why}" for name, why in missing.items()]
+    return "\n".join(lines)
+
+
+def own_line(own: Own, figure: Figure) -> str:
+    if not figure.rounds:
+        return f"  {own.title:<70}not measured: {figure.reason}"
+    each = figure.seconds / own.count
+    return f"  {own.title:<70}{each * 1e6:>9,.1f} us{1 / each:>12,.0f}/s"
+
+
+def start_line(start: Start) -> str:
+    if start.reason is not None:
+        return f"  {start.system:<{WIDTH}}not measured: {start.reason}"
+    memory = "" if start.rss is None else f"{start.rss / 1e6:>10.1f} MB"
+    return f"  {start.system:<{WIDTH}}{_ms(min(start.import_seconds)):>12}{_ms(min(start.first_seconds)):>15}{memory}"
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:,.2f} ms"
+
+
+def _spread(rounds: Sequence[float]) -> str:
+    return f"{min(rounds) * 1e3:,.2f} - {max(rounds) * 1e3:,.2f}"
