@@ -19,7 +19,7 @@ from millstream.backends.anyio import AnyIOBackend
 from millstream.backends.base import TaskBackend
 from millstream.clock import Clock, SystemClock, new_id
 from millstream.engine.cache import MemoryCache
-from millstream.engine.context import running
+from millstream.engine.context import loading_main, running
 from millstream.engine.processes import ProcessPool
 from millstream.engine.services import Programs, Services
 from millstream.engine.threads import ThreadPool
@@ -312,6 +312,11 @@ class Millstream:
 
     async def _started(self) -> _Process:
         """Return the running parts; those of a loop that is gone are made anew on this one."""
+        if loading_main.get():
+            raise DefinitionError(
+                "this file starts work when it is imported, and so its processes would start it again; "
+                'put the start under `if __name__ == "__main__":`'
+            )
         with self._lock:
             if self._is_closed:
                 raise ClosedError("this app was closed; make a new one")

@@ -2,13 +2,15 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from millstream import Millstream, ctx, flow, sleep, task
+from millstream import DefinitionError, Millstream, ctx, flow, sleep, task
 from millstream.authoring.conduct import RecordLimitError
 from millstream.model.job import JobState
 
@@ -246,3 +248,34 @@ async def test_a_process_task_runs_in_another_process_for_a_conducting_flow_too(
 @task(run_in="process")
 def process_id() -> int:
     return os.getpid()
+
+
+@flow
+def drawn_without_end() -> Any:
+    return drawn_without_end()
+
+
+@flow
+async def conducted_without_end() -> Any:
+    return await conducted_without_end()
+
+
+@pytest.mark.parametrize("endless", [drawn_without_end, conducted_without_end])
+async def test_a_flow_that_calls_itself_without_end_is_stopped(endless: Any) -> None:
+    with pytest.raises(DefinitionError, match="nested over 100 deep"):
+        await run(endless)
+
+
+def test_a_script_that_starts_work_when_it_is_imported_is_told_so(tmp_path: Path) -> None:
+    script = tmp_path / "unguarded.py"
+    script.write_text(
+        "from millstream import task, flow\n"
+        "@task(run_in='process')\n"
+        "def square(x): return x * x\n"
+        "@flow\n"
+        "def squares(): return square(3)\n"
+        "print(squares.run())\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "put the start under `if __name__" in done.stderr

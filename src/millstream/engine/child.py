@@ -25,7 +25,7 @@ from collections.abc import Callable
 from threading import Thread
 from typing import Any, NoReturn
 
-from millstream.engine.context import SystemChance, running
+from millstream.engine.context import SystemChance, loading_main, running
 from millstream.engine.wire import HEAD, Order, Raised, Returned, Said, Setup, pack, unpack
 from millstream.errors import SoftTimeLimitExceeded
 from millstream.model.failure import record_failure
@@ -182,7 +182,11 @@ def _main_module(file: str | None) -> types.ModuleType:
         if file is None:
             raise ImportError("a function defined at an interactive prompt cannot run in a process; put it in a file")
         module = types.ModuleType(name)
-        module.__dict__.update(runpy.run_path(file, run_name=name))
+        token = loading_main.set(True)
+        try:
+            module.__dict__.update(runpy.run_path(file, run_name=name))
+        finally:
+            loading_main.reset(token)
         _rename(module, name)
         module.__name__ = "__main__"
         sys.modules[name] = sys.modules["__main__"] = module

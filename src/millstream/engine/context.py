@@ -49,6 +49,10 @@ running: ContextVar[Running | None] = ContextVar("millstream_running", default=N
 """The attempt that runs here; `None` outside of tasks."""
 
 
+loading_main: ContextVar[bool] = ContextVar("millstream_loading_main", default=False)
+"""Whether a pool process is just loading the program's main file, which must not start work of its own meanwhile."""
+
+
 class Context:
     """What a running task can ask and say, as `from millstream import ctx`.
 

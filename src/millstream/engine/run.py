@@ -25,7 +25,7 @@ from millstream.engine.retry import delay_before
 from millstream.engine.revoke import revoke
 from millstream.engine.scope import ItemScope, Scope
 from millstream.engine.services import Services, Sink
-from millstream.errors import JobFailedError, MillstreamError
+from millstream.errors import DefinitionError, JobFailedError, MillstreamError
 from millstream.graph.frame import Frame, GraphFrame
 from millstream.graph.plan import Place, Plan, Steps
 from millstream.graph.shape import Shape
@@ -34,6 +34,9 @@ from millstream.model.job import JobState, NodeState
 
 MAX_RUNNERS = 10_000
 """Coroutines of one job that may be awaited at once."""
+
+MAX_DEPTH = 100
+"""How deep flows, maps and loops may be nested in each other; a flow that calls itself without end stops here."""
 
 _SKIP = "millstream.errors:Skip"
 
@@ -180,7 +183,15 @@ class Run:
         return self.open(frame, index, key, program.shape, Scope(program, drawn.bindings))
 
     def open(self, frame: Frame, index: int, key: str, inside: Shape | int, scope: Scope | ItemScope) -> list[Place]:
-        """Put a frame in a node's place, and return its nodes that may start."""
+        """Put a frame in a node's place, and return its nodes that may start.
+
+        Raises:
+            DefinitionError: Frames would be nested too deep.
+        """
+        if frame.depth >= MAX_DEPTH:
+            raise DefinitionError(
+                f"flows are nested over {MAX_DEPTH} deep at node {frame.node(index).id}; does one call itself?"
+            )
         size = inside if isinstance(inside, int) else inside.size
         if isinstance(scope, Scope) and scope.program.is_prioritised and self.chains:
             waiting, self.ready = self.ready, PriorityQueue()

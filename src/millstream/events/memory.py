@@ -9,6 +9,10 @@ from collections.abc import AsyncIterator, Sequence
 from millstream.model.event import TERMINAL, Cursor, Draft, Event
 
 
+_BATCH = 1000
+"""Events that a reader gets at once, so that a slow one holds no more than these."""
+
+
 class _Stream:
     """The events of one job."""
 
@@ -73,7 +77,7 @@ class MemoryEventLog:
         stream = self._stream(job_id)
         position = bisect_right(stream.events, after, key=_cursor)
         while True:
-            batch = stream.events[position:]
+            batch = stream.events[position : position + _BATCH]
             if batch:
                 position += len(batch)
                 batch = [event for event in batch if event.cursor > after] if batch[0].cursor <= after else batch

@@ -42,7 +42,7 @@ _decoder = msgspec.msgpack.Decoder(tuple[_GraphState | _ItemsState, ...])
 
 def dump(plan: Plan) -> bytes:
     """Return a plan as MessagePack: one entry per open frame, outer frames first."""
-    frames = sorted(plan.frames.values(), key=lambda frame: (_depth(frame), frame.path))
+    frames = sorted(plan.frames.values(), key=lambda frame: (frame.depth, frame.path))
     return _encoder.encode(tuple(_state(frame) for frame in frames))
 
 
@@ -67,13 +67,6 @@ def load(blob: bytes, shapes: Callable[[str], Shape], settle: Settle = by_outcom
         parent = plan.frames[state.parent]
         plan.frames[state.path] = _frame(state, parent, shapes)
     return plan
-
-
-def _depth(frame: Frame) -> int:
-    depth = 0
-    while frame.parent is not None:
-        frame, depth = frame.parent, depth + 1
-    return depth
 
 
 def _state(frame: Frame) -> _GraphState | _ItemsState:

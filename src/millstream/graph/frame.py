@@ -37,16 +37,18 @@ class Frame(ABC):
         index: That node's index.
         todo: How many of its nodes have not ended.
         size: How many nodes it has.
+        depth: How many frames are above it.
         children: Frames in the place of its nodes, by the node's index.
         content: For whoever drives the plan to keep what belongs to the frame; the planner never looks at it.
     """
 
-    __slots__ = ("children", "content", "index", "parent", "path", "size", "todo")
+    __slots__ = ("children", "content", "depth", "index", "parent", "path", "size", "todo")
 
     def __init__(self, path: str, parent: Frame | None, index: int, size: int) -> None:
         """Hang the frame under its parent."""
         self.path = path
         self.parent = parent
+        self.depth: int = 0 if parent is None else parent.depth + 1
         self.index = index
         self.size = size
         self.todo = size
