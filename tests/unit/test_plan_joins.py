@@ -114,7 +114,7 @@ def moments(case: Case, order: list[int], *, hot: bool) -> Iterator[tuple[Plan, 
 ORDERS = st.permutations(range(8))
 
 
-@settings(max_examples=250)
+@settings(max_examples=150)
 @given(case=cases(), order=ORDERS, hot=st.booleans())
 def test_at_every_moment_each_node_is_where_its_rule_puts_it_no_sooner_and_no_later(
     case: Case, order: list[int], *, hot: bool
@@ -123,7 +123,7 @@ def test_at_every_moment_each_node_is_where_its_rule_puts_it_no_sooner_and_no_la
         assert [NodeState(state) for state in plan.root.states] == expected_now(case, ended)
 
 
-@settings(max_examples=250)
+@settings(max_examples=150)
 @given(case=cases(), order=ORDERS, hot=st.booleans())
 def test_in_any_order_of_ends_a_job_ends_as_the_textbook_says_and_starts_each_node_once(
     case: Case, order: list[int], *, hot: bool

@@ -54,7 +54,7 @@ def played(story: Story, random: Random, steps: int) -> Play:
     return play
 
 
-@settings(max_examples=120)
+@settings(max_examples=70)
 @given(story=STORIES, random=RANDOM, steps=STEPS)
 def test_any_causal_order_of_the_same_facts_ends_in_the_same_plan(story: Story, random: Random, steps: int) -> None:
     play = played(story, random, steps)
@@ -63,7 +63,7 @@ def test_any_causal_order_of_the_same_facts_ends_in_the_same_plan(story: Story, 
     assert open_paths(other) == open_paths(play.plan)
 
 
-@settings(max_examples=120)
+@settings(max_examples=70)
 @given(story=STORIES, random=RANDOM, steps=STEPS)
 def test_recorded_facts_told_in_any_order_at_all_end_in_the_same_plan(story: Story, random: Random, steps: int) -> None:
     play = played(story, random, steps)
@@ -72,7 +72,7 @@ def test_recorded_facts_told_in_any_order_at_all_end_in_the_same_plan(story: Sto
     assert open_paths(other) == open_paths(play.plan)
 
 
-@settings(max_examples=120)
+@settings(max_examples=70)
 @given(story=STORIES, random=RANDOM, steps=STEPS, causal=st.booleans())
 def test_facts_told_twice_change_nothing(story: Story, random: Random, steps: int, *, causal: bool) -> None:
     play = played(story, random, steps)
@@ -119,7 +119,7 @@ def test_a_node_that_runs_no_more_when_what_released_it_is_repeated_takes_its_fr
     assert list(plan.frames) == [""]
 
 
-@settings(max_examples=80)
+@settings(max_examples=70)
 @given(story=STORIES, random=RANDOM)
 def test_a_job_comes_to_its_end_with_each_node_released_at_most_once(story: Story, random: Random) -> None:
     play = Play(story, random)
@@ -130,7 +130,7 @@ def test_a_job_comes_to_its_end_with_each_node_released_at_most_once(story: Stor
     assert [path for path, times in Counter(play.released).items() if times > 1] == []
 
 
-@settings(max_examples=80)
+@settings(max_examples=70)
 @given(story=STORIES, random=RANDOM, steps=STEPS)
 def test_a_cancelled_plan_is_done_and_nothing_that_comes_later_changes_it(
     story: Story, random: Random, steps: int

@@ -31,7 +31,7 @@ def of(*nodes: Node, slots: int = 1, result: Arg | None = None) -> list[str]:
 
 
 # ---------------------------------------------------------------------------------------------- what is valid
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(case=cases())
 def test_graphs_made_by_the_rules_pass(case: Case) -> None:
     assert problems(case.graph) == []
