@@ -34,7 +34,7 @@ Reason = Literal["error", "timeout", "expired", "cancel", "shutdown", "approval"
 """Why a job is in its state, where the state alone does not say it."""
 
 _NEXT: dict[JobState, frozenset[JobState]] = {
-    JobState.SCHEDULED: frozenset({JobState.QUEUED, *FINAL_STATES}),
+    JobState.SCHEDULED: frozenset({JobState.QUEUED, JobState.FAILED, JobState.CANCELLED}),
     JobState.QUEUED: frozenset({JobState.RUNNING, JobState.FAILED, JobState.CANCELLED}),
     JobState.RUNNING: frozenset({JobState.QUEUED, JobState.WAITING, *FINAL_STATES}),
     JobState.WAITING: frozenset({JobState.QUEUED, JobState.RUNNING, *FINAL_STATES}),
