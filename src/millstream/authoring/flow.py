@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import Any, Literal, Self, overload
 
 import anyio
-import anyio.to_thread
 
 from millstream.authoring import current
+from millstream.authoring.aside import in_daemon_thread
 from millstream.authoring.conduct import Conductor
 from millstream.authoring.draw import DEFAULT_MAX_NODES, NO_OPTIONS, Drawing, Drawn, Shapes, drawing
 from millstream.authoring.inputs import Inputs
@@ -158,7 +158,7 @@ class Flow:
         if self.conducts or self._drawn is not None:
             return self.draw(inputs)
         with anyio.move_on_after(seconds):
-            return await anyio.to_thread.run_sync(partial(self.draw, inputs, max_nodes), abandon_on_cancel=True)
+            return await in_daemon_thread(partial(self.draw, inputs, max_nodes))
         raise DrawingTimeoutError(
             f"the body of flow {self.name} took over {seconds:g} s to draw; put slow work into tasks, "
             "or make it an `async def` flow"
