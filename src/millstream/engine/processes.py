@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import anyio
 
@@ -20,6 +21,7 @@ from millstream.clock import Clock, Timer
 from millstream.engine.wire import HEAD, Order, Raised, Returned, Said, Setup, pack, unpack
 from millstream.errors import NotSerializableError, ProcessDiedError
 
+_OUR_ROOT = str(Path(__file__).resolve().parents[2])
 _EXIT_SECONDS = 5.0
 _POLL_SECONDS = 0.001
 
@@ -37,10 +39,14 @@ class PoolProcess:
     async def start(cls) -> PoolProcess:
         """Start a process and tell it where code is found."""
         ours, theirs = socket.socketpair()
-        command = f"from millstream.engine.child import main; main({theirs.fileno()})"
+        # Without -P a file in the working directory, say `random.py`, would stand in for Python's own of that name.
+        command = (
+            f"import sys; sys.path.append({_OUR_ROOT!r}); "
+            f"from millstream.engine.child import main; main({theirs.fileno()})"
+        )
         with theirs:
             popen = subprocess.Popen(  # noqa: ASYNC220, S603  our own program; starting takes about a millisecond
-                [sys.executable, "-c", command], stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),)
+                [sys.executable, "-P", "-c", command], stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),)
             )
         process = cls(popen)
         with anyio.CancelScope(shield=True):  # a process that nobody knows of would be left behind
