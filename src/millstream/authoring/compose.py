@@ -171,7 +171,13 @@ def _wait(kind: NodeKind, name: str, args: tuple[Any, ...]) -> Any:
 
 
 def _draw_way(canvas: Drawing, router: Handle, label: str, way: Way) -> Any:
-    """Draw a way, and return what stands for its result: where it is no handle, a node that gives the plain value."""
+    """Draw a way, and return what stands for its result: a node of the way, so that it has none when it is not chosen.
+
+    A plain value, and the handle of a node outside of the way, get such a node.
+    """
+    before = len(canvas.nodes)
     with canvas.only_if(router, label):
         result = way()
-        return result if isinstance(result, Handle) else canvas.add("merge", "value", (result,))
+        if isinstance(result, Handle) and result._index >= before:  # noqa: SLF001  handles and drawings are one mechanism
+            return result
+        return canvas.add("merge", "value", (result,))
