@@ -67,7 +67,7 @@ class Conductor(Attempt):
 
     async def conduct(self, body: Coroutine[Any, Any, Any]) -> Any:
         """Run the body, with its calls recorded here."""
-        # A further attempt asks for keys of its own (`#r2.0`), so that it is not answered with what failed the last one.
+        # A further attempt asks for keys of its own (`#r2.0`), or it would be answered with what failed the last one.
         tokens = running.set(self), _branch.set(_Branch(() if self.attempt == 1 else (f"r{self.attempt}",)))
         loop = asyncio.get_running_loop()
         if not isinstance(loop.get_task_factory(), _NumberBranches):

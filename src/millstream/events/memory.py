@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator, Sequence
 
 from millstream.model.event import TERMINAL, Cursor, Draft, Event
 
-
 _BATCH = 1000
 """Events that a reader gets at once, so that a slow one holds no more than these."""
 
