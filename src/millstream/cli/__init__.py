@@ -1,0 +1,1 @@
+"""The command line: `millstream run`, `flows`, `config`, `doctor`. One module per command group."""

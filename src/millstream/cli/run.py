@@ -1,0 +1,97 @@
+"""`millstream run`: run a flow or task in this process, and print its result."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from millstream.authoring.flow import Flow
+from millstream.authoring.registry import Definition
+from millstream.cli import outcome
+from millstream.cli.exits import Exit, StoppedError
+from millstream.cli.inputs import bind, texts_of
+from millstream.cli.interrupts import Interrupts
+from millstream.cli.load import Target, find
+from millstream.cli.options import AsJson, Debug, EnvFile, Given
+from millstream.cli.session import Session
+from millstream.cli.streams import stdout_to_stderr
+from millstream.cli.values import short_name
+from millstream.cli.view import LiveView, LogView
+
+if TYPE_CHECKING:
+    from millstream.app import Millstream
+    from millstream.authoring.result import Job
+
+
+def run(
+    context: typer.Context,
+    target: Annotated[str, typer.Argument(metavar="FILE[:FLOW]", help="A Python file or module, and a flow in it.")],
+    given: Given = None,
+    as_json: AsJson = False,
+    env_file: EnvFile = None,
+    debug: Debug = False,
+) -> Exit:
+    """Run a flow in this process, and print its result.
+
+    Without FLOW it is the only flow of the file; a task may be named too. Inputs are JSON or plain text:
+    -i sizes='[1, 2]' -i name=Ada.
+    """
+    session = Session.of(context, debug=debug, env_file=env_file)
+    settings = session.settings()
+    with stdout_to_stderr() if as_json else nullcontext():
+        definition = find(Target.parse(target))
+        inputs = bind(definition, texts_of(given or ()))
+        view = _view(session, definition, as_json=as_json)
+        with Interrupts(view.restore) as interrupts:
+            ended = asyncio.run(_execute(session.app(settings), definition, inputs, view, interrupts))
+    write = outcome.write_json if as_json else outcome.write_text
+    write(session, ended)
+    return ended.exit
+
+
+def _view(session: Session, definition: Definition, *, as_json: bool) -> LogView:
+    err = session.err
+    if as_json or not err.is_terminal or err.is_dumb_terminal:
+        return LogView(err, is_debugging=session.is_debugging)
+    conducts = isinstance(definition, Flow) and definition.conducts
+    return LiveView(short_name(definition.name), is_open_ended=conducts, is_debugging=session.is_debugging)
+
+
+async def _execute(
+    app: Millstream, definition: Definition, inputs: dict[str, Any], view: LogView, interrupts: Interrupts
+) -> outcome.Outcome:
+    """Submit the job, and follow it to its end.
+
+    Raises:
+        StoppedError: A signal came before the job was submitted.
+        MillstreamError: The job was refused.
+    """
+    async with app:
+        with view.opened():
+            job = await _submit(app, definition, inputs, interrupts)
+            cancels: set[asyncio.Task[Any]] = set()
+
+            def stop() -> None:
+                view.stopping()
+                cancels.add(asyncio.ensure_future(job.cancel()))
+
+            interrupts.stop_by(stop)
+            async for event in job.events():
+                view.take(event)
+            await asyncio.gather(*cancels)
+        return outcome.Outcome(await job.record(), await job.nodes(), interrupts.received)
+
+
+async def _submit(app: Millstream, definition: Definition, inputs: dict[str, Any], interrupts: Interrupts) -> Job:
+    args, kwargs = definition.inputs.split(inputs)
+    submitting = asyncio.ensure_future(app.submit(definition, *args, **kwargs))
+    interrupts.stop_by(submitting.cancel)
+    try:
+        return await submitting
+    except asyncio.CancelledError:
+        if interrupts.received is None:
+            raise
+        raise StoppedError(interrupts.received) from None

@@ -1,0 +1,107 @@
+"""One call of the program: where it writes, and what its common options said."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import msgspec
+import typer
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from millstream.cli.load import known_definitions
+
+if TYPE_CHECKING:
+    from millstream.app import Millstream
+    from millstream.settings import Settings
+
+_UNBOUNDED = 100_000
+
+
+def console_for(file: TextIO) -> Console:
+    """Return a console that writes what it is given: no wrapping but on a terminal, no marks, no highlighting."""
+    width = None if file.isatty() else _UNBOUNDED
+    return Console(file=file, width=width, markup=False, emoji=False, highlight=False)
+
+
+def write(console: Console, what: RenderableType) -> None:
+    """Write something made of several lines; off a terminal without the blanks that fill its lines."""
+    if console.is_terminal:
+        console.print(what)
+        return
+    with console.capture() as captured:
+        console.print(what)
+    console.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+
+
+@dataclass
+class Session:
+    """One call of the program.
+
+    Attributes:
+        out: Standard output: what was asked for.
+        err: Standard error: everything that is said about it.
+        is_debugging: Whether `--debug` was given.
+        env_file: What `--env-file` named.
+    """
+
+    out: Console = field(default_factory=lambda: console_for(sys.stdout))
+    err: Console = field(default_factory=lambda: console_for(sys.stderr))
+    is_debugging: bool = False
+    env_file: Path | None = None
+
+    @classmethod
+    def of(cls, context: typer.Context, *, debug: bool, env_file: Path | None = None) -> Session:
+        """Return the session of a command, with what its options said."""
+        session: Session = context.obj
+        session.is_debugging = debug
+        session.env_file = env_file
+        return session
+
+    def settings(self) -> Settings:
+        """Return the settings.
+
+        Raises:
+            SettingsError: One is wrong.
+        """
+        from millstream.settings import Settings  # noqa: PLC0415  pydantic: --help and completion do without
+
+        return Settings.load(env_file=self.env_file, **({"log_level": "debug"} if self.is_debugging else {}))
+
+    def default_settings(self) -> Settings:
+        """Return the settings of somebody who has set nothing."""
+        from millstream.settings import Settings  # noqa: PLC0415  as above
+
+        return Settings()
+
+    def app(self, settings: Settings) -> Millstream:
+        """Return an app with these settings.
+
+        Raises:
+            SettingsError: A module of the setting `imports` does not exist.
+            LoadError: One fails while it is imported.
+            DuplicateNameError: Two different definitions in them have one name.
+        """
+        from millstream.app import Millstream  # noqa: PLC0415  the engine: as for the settings
+        from millstream.cli.logs import configure  # noqa: PLC0415  structlog: as for the settings
+
+        configure(settings.log_level, settings.log_format)
+        known_definitions(None, settings.imports)
+        return Millstream(settings=settings)
+
+    def complain(self, lines: Iterable[str]) -> None:
+        """Write problems to standard error, a line each."""
+        for line in lines:
+            said = Text.assemble(("millstream: ", "bold red"), " ".join(line.split("\n")))
+            self.err.print(said, soft_wrap=True)
+
+    def write_json(self, value: Any, *, indent: int = 2) -> None:
+        """Write a value to standard output as JSON; on one line where `indent` is 0."""
+        encoded = msgspec.json.encode(value)
+        text = (msgspec.json.format(encoded, indent=indent) if indent else encoded).decode()
+        self.out.file.write(f"{text}\n")
+        self.out.file.flush()
