@@ -25,7 +25,7 @@ def python_for(system: str) -> str:
     stamp, python = home / "installed", home / "bin" / "python"
     if stamp.exists() and stamp.read_text(encoding="utf-8") == requirement:
         return str(python)
-    print(f"installing {requirement} into {home.relative_to(ROOT)}", file=sys.stderr)
+    print(f"installing {requirement} into {home}", file=sys.stderr)
     shutil.rmtree(home, ignore_errors=True)
     _call([sys.executable, "-m", "venv", "--without-pip", str(home)])
     _call([sys.executable, "-m", "pip", "--quiet", "--python", str(python), "install", requirement])

@@ -1,0 +1,48 @@
+"""The benchmarks measure what they say: every shape runs and checks its own result; no test looks at a time."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import environments, report
+from benchmarks.measure import Worker, side_by_side, start
+from benchmarks.own import OWN
+from benchmarks.shapes import BY_NAME, SHAPES
+
+
+def test_every_shape_runs_on_millstream_and_on_the_floor() -> None:
+    workers, missing = start(["millstream", "floor", "in-place"])
+    try:
+        answers = {
+            (name, shape.name): worker.ask(do="shape", name=shape.name, times=1)
+            for name, worker in workers.items()
+            for shape in SHAPES
+        }
+    finally:
+        for worker in workers.values():
+            worker.close()
+    assert not missing
+    assert {key for key, answer in answers.items() if "seconds" not in answer} == {("in-place", "waits")}
+    assert answers["in-place", "waits"] == {"unsupported": "one wait after the other would take 100 s"}
+
+
+def test_our_own_figures_are_taken() -> None:
+    with Worker("millstream") as worker:
+        assert all(worker.ask(do="own", name=own.name, times=1)["seconds"] > 0 for own in OWN)
+
+
+def test_a_peer_that_cannot_be_installed_is_named_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(environments, "HOME", tmp_path)
+    monkeypatch.setitem(environments.PEERS, "langgraph", "no requirement at all")
+    workers, missing = start(["langgraph"])
+    assert not workers
+    assert "no requirement at all" in missing["langgraph"]
+    assert "langgraph                       not installed: ERROR" in report.shape_lines(BY_NAME["fan"], [], missing)
+
+
+def test_a_system_that_fails_is_named_with_the_reason() -> None:
+    with Worker("floor") as worker:
+        (figure,) = side_by_side({"floor": worker}, 1, {"do": "shape", "name": "no such shape"})
+    assert (figure.rounds, figure.reason) == ([], "failed: KeyError: 'no such shape'")
