@@ -18,7 +18,7 @@ Way = Callable[[], Any]
 _MERGE = NodeOptions(join="none_failed_min_one_success")
 
 
-def branch(value: Any, ways: Mapping[Any, Way] | Way, otherwise: Way | None = None) -> Handle:
+def branch(value: Any, ways: Mapping[Any, Way] | Way, otherwise: Way | None = None) -> Any:
     """Choose a way by a task's result; the ways that are not chosen are skipped.
 
     Args:
@@ -76,7 +76,7 @@ def short_circuit(value: Any) -> Handle:
     return canvas.add_router("short_circuit", value, ("true", "false")).way("true")
 
 
-def loop(body: Callable[..., Any], *state: Any, until: Callable[..., Any], max_turns: int = 1000) -> Handle:
+def loop(body: Callable[..., Any], *state: Any, until: Callable[..., Any], max_turns: int = 1000) -> Any:
     """Repeat a part of the graph until a condition holds.
 
     Args:

@@ -25,6 +25,10 @@ _TICK_SECONDS = 0.001
 _GIVE_WAY_SECONDS = 0.00005
 
 
+_SPENT = contextvars.Context()
+"""Stands in a call for the context that it has run in."""
+
+
 class ThreadCall(ABC):
     """A plain function's call in a thread, under a copy of the caller's context variables.
 
@@ -64,17 +68,18 @@ class ThreadCall(ABC):
 
     def execute(self) -> tuple[BaseException | None, Any]:
         """Run the function in the calling thread, and return what it raised and what it returned."""
+        context, self._context = self._context, _SPENT  # which holds the attempt, which holds this call
         try:
             if self._lock is not None:
-                return None, self._execute_interruptibly(self._lock)
-            return None, self._context.run(self.fn, *self.args)
+                return None, self._execute_interruptibly(context, self._lock)
+            return None, context.run(self.fn, *self.args)
         except BaseException as error:  # noqa: BLE001  whatever a task raises is its outcome, also SystemExit
             return error, None
 
-    def _execute_interruptibly(self, lock: threading.Lock) -> Any:
+    def _execute_interruptibly(self, context: contextvars.Context, lock: threading.Lock) -> Any:
         self._thread = threading.get_ident()
         try:
-            return self._context.run(self.fn, *self.args)
+            return context.run(self.fn, *self.args)
         finally:
             with lock:
                 self._thread = None

@@ -15,7 +15,7 @@ _BATCH = 1000
 class _Stream:
     """The events of one job."""
 
-    __slots__ = ("attempt", "changed", "events", "head", "is_closed", "tail")
+    __slots__ = ("attempt", "events", "head", "is_closed", "tail", "waiters")
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -23,20 +23,20 @@ class _Stream:
         self.tail = 0
         self.attempt = 0
         self.is_closed = False
-        self.changed: asyncio.Future[None] | None = None
+        self.waiters: list[asyncio.Future[None]] = []
 
     def wake(self) -> None:
         """Wake every reader."""
-        if self.changed is not None:
-            if not self.changed.done():
-                self.changed.set_result(None)
-            self.changed = None
+        waiters, self.waiters = self.waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     async def wait(self) -> None:
         """Wait for the next change."""
-        if self.changed is None:
-            self.changed = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self.changed)
+        waiter = asyncio.get_running_loop().create_future()
+        self.waiters.append(waiter)
+        await waiter
 
 
 class MemoryEventLog:

@@ -202,7 +202,7 @@ class Plan:
         steps.closed.append(frame)
         parent = frame.parent
         if parent is None:
-            self._settled = self._settle(frame)
+            self._settled, self._settle = self._settle(frame), by_outcome  # the plan lets go of whoever drives it
             return
         if not frame.ends_its_node or parent.state(frame.index) >= NodeState.SUCCEEDED:
             return

@@ -133,7 +133,10 @@ class Ledger(Protocol):
         """
 
     async def trim(self, keep: int) -> list[str]:
-        """Forget ended jobs beyond the `keep` that ended last, and return their ids."""
+        """Forget ended jobs beyond the `keep` that ended last, and return their ids.
+
+        A ledger whose room is bounded may keep fewer, but not under a hundred.
+        """
 
     async def events(self, job_id: str, after: int, limit: int) -> list[Event]:
         """Return at most `limit` durable events of a job with a number above `after`, in order.

@@ -24,6 +24,13 @@ from millstream.model.event import TERMINAL, Draft, Event
 from millstream.model.job import JobRecord, JobState, NodeResult, check_transition
 
 
+KEPT_EVENTS = 200_000
+"""Events of ended jobs that are kept, whatever their number: about 50 MB where results are small."""
+
+_KEPT_JOBS = 100
+"""Ended jobs that are kept however many events they have."""
+
+
 class _Row:
     """One job with all that belongs to it."""
 
@@ -50,7 +57,8 @@ class MemoryLedger:
         self._rows: dict[str, _Row] = {}
         self._queue: list[tuple[int, str]] = []
         self._keys: dict[str, str] = {}
-        self._finished: dict[str, None] = {}
+        self._finished: dict[str, int] = {}
+        self._finished_events = 0
 
     async def submit(
         self, job: JobRecord, drafts: Sequence[Draft], claim_for: str | None
@@ -94,9 +102,10 @@ class MemoryLedger:
         first = len(row.events) + 1
         kept = _without_repeated_ends(row.ended, drafts)
         if end is not None:
-            self._settle(row, end)
             kept.append((True, TERMINAL, self._clock.now(), None, {"state": end.state.value, "reason": end.reason}))
         row.events.extend(draft for draft in kept if draft[0])
+        if end is not None:
+            self._settle(row, end)
         done(first, kept)
 
     def _settle(self, row: _Row, end: Settlement) -> None:
@@ -110,7 +119,9 @@ class MemoryLedger:
             error=end.error,
             ended_at=self._clock.now(),
         )
-        self._finished[row.job.id] = None
+        row.ended.clear()
+        self._finished[row.job.id] = len(row.events)
+        self._finished_events += len(row.events)
 
     async def cancel(self, job_id: str, drafts: Sequence[Draft]) -> tuple[JobRecord, int | None]:
         """Ask to stop a job; see `Ledger.cancel`."""
@@ -120,8 +131,8 @@ class MemoryLedger:
         row.job = replace(row.job, cancel_requested=True)
         if row.holder is not None:
             return row.job, None
-        self._settle(row, Settlement(JobState.CANCELLED, "cancel"))
         row.events.extend(drafts)
+        self._settle(row, Settlement(JobState.CANCELLED, "cancel"))
         return row.job, len(row.events) - len(drafts) + 1
 
     async def get(self, job_id: str) -> JobRecord:
@@ -148,12 +159,16 @@ class MemoryLedger:
 
     async def trim(self, keep: int) -> list[str]:
         """Forget old jobs; see `Ledger.trim`."""
-        forgotten = list(self._finished)[: max(0, len(self._finished) - keep)]
-        for job_id in forgotten:
-            del self._finished[job_id]
+        forgotten = []
+        while len(self._finished) > min(keep, _KEPT_JOBS) and (
+            len(self._finished) > keep or self._finished_events > KEPT_EVENTS
+        ):
+            job_id = next(iter(self._finished))
+            self._finished_events -= self._finished.pop(job_id)
             key = self._rows.pop(job_id).job.idempotency_key
             if key is not None:
                 del self._keys[key]
+            forgotten.append(job_id)
         return forgotten
 
     async def events(self, job_id: str, after: int, limit: int) -> list[Event]:
