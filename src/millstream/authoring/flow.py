@@ -72,7 +72,7 @@ class Flow:
         self._refuse_policies(policy)
         self.policy = revise_policy(DEFAULT_POLICY, policy, where=f"flow {name}")
         self.inputs = Inputs(body or _takes_nothing, name)
-        self.description = (inspect.getdoc(body) or "").split("\n", 1)[0]
+        self.description = ((body and inspect.getdoc(body)) or "").split("\n", 1)[0]  # None has a docstring in 3.13
         self._body = body
         self._shapes = Shapes()
         self._drawn: Drawn | None = None
