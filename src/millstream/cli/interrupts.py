@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, NoReturn, Self
 
@@ -20,15 +21,17 @@ class Interrupts:
     Python's own signal handlers take them, not the loop's: a task that blocks the loop must not block a kill.
 
     Args:
+        first: Called in the handler of the first signal: to say so.
         before_kill: Called before the program is killed: to leave the terminal as it was.
 
     Attributes:
         received: The first signal that came, or `None`.
     """
 
-    def __init__(self, before_kill: Callable[[], None]) -> None:
+    def __init__(self, first: Callable[[], None], before_kill: Callable[[], None]) -> None:
         """Take no signals yet."""
         self.received: int | None = None
+        self._first = first
         self._before_kill = before_kill
         self._stop: tuple[asyncio.AbstractEventLoop, Callable[[], object]] | None = None
         self._former: dict[int, Any] = {}
@@ -56,9 +59,11 @@ class Interrupts:
         if self.received is not None:
             self._kill(signum)
         self.received = signum
+        self._first()
         if self._stop is not None:
             loop, stop = self._stop
-            loop.call_soon_threadsafe(stop)
+            with suppress(RuntimeError):  # the loop is closed: it is over anyway
+                loop.call_soon_threadsafe(stop)
 
     def _kill(self, signum: int) -> NoReturn:
         """End the program here and now; the processes of its pool die with it."""

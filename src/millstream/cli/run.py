@@ -45,7 +45,7 @@ def run(
         definition = find(Target.parse(target))
         inputs = bind(definition, texts_of(given or ()))
         view = _view(session, definition, as_json=as_json)
-        with Interrupts(view.restore) as interrupts:
+        with Interrupts(view.stopping, view.restore) as interrupts:
             ended = asyncio.run(_execute(session.app(settings), definition, inputs, view, interrupts))
     write = outcome.write_json if as_json else outcome.write_text
     write(session, ended)
@@ -69,20 +69,16 @@ async def _execute(
         StoppedError: A signal came before the job was submitted.
         MillstreamError: The job was refused.
     """
-    async with app:
-        with view.opened():
+    with view.opened():
+        async with app:
             job = await _submit(app, definition, inputs, interrupts)
             cancels: set[asyncio.Task[Any]] = set()
-
-            def stop() -> None:
-                view.stopping()
-                cancels.add(asyncio.ensure_future(job.cancel()))
-
-            interrupts.stop_by(stop)
+            interrupts.stop_by(lambda: cancels.add(asyncio.ensure_future(job.cancel())))
             async for event in job.events():
                 view.take(event)
+            interrupts.stop_by(lambda: None)
             await asyncio.gather(*cancels)
-        return outcome.Outcome(await job.record(), await job.nodes(), interrupts.received)
+            return outcome.Outcome(await job.record(), await job.nodes(), interrupts.received)
 
 
 async def _submit(app: Millstream, definition: Definition, inputs: dict[str, Any], interrupts: Interrupts) -> Job:

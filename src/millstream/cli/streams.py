@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import codecs
 import os
+import secrets
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Thread
 
 _STDOUT, _STDERR = 1, 2
-_LAST_WORDS_SECONDS = 1.0
 
 
 @contextmanager
@@ -28,18 +27,20 @@ def lines_to(show: Callable[[str], None]) -> Iterator[None]:
     Standard output is left alone where it is not a terminal.
     """
     descriptors = [_STDOUT, _STDERR] if os.isatty(_STDOUT) else [_STDERR]
+    # A process that the job leaves behind may hold the pipe open for ever, so its end is told by a line of its own.
+    last = f"\0{secrets.token_hex(8)}"
     source, sink = os.pipe()
-    reader = Thread(target=_read_lines, args=(source, show), daemon=True, name="millstream-output")
+    reader = Thread(target=_read_lines, args=(source, last, show), daemon=True, name="millstream-output")
     reader.start()
     try:
         with _kept(*descriptors):
             for descriptor in descriptors:
                 os.dup2(sink, descriptor)
-            os.close(sink)
             yield
     finally:
-        # A process that the job left behind may hold the pipe open for ever.
-        reader.join(_LAST_WORDS_SECONDS)
+        os.write(sink, f"{last}\n".encode())
+        os.close(sink)
+        reader.join()
 
 
 @contextmanager
@@ -61,16 +62,17 @@ def _flush() -> None:
     sys.stderr.flush()
 
 
-def _read_lines(source: int, show: Callable[[str], None]) -> None:
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    rest = ""
-    with open(source, "rb", buffering=0) as pipe:
-        while read := pipe.read(65_536):
-            *lines, rest = (rest + decoder.decode(read)).split("\n")
-            for line in lines:
-                show(_last_version(line))
-    if rest:
-        show(_last_version(rest))
+def _read_lines(source: int, last: str, show: Callable[[str], None]) -> None:
+    with open(source, encoding="utf-8", errors="replace", newline="\n") as pipe:
+        for written in pipe:
+            line = written.removesuffix("\n")
+            text = line.removesuffix(last)
+            is_last = text != line
+            if text or not is_last:
+                with suppress(OSError):  # a terminal that is gone must not hold up the job
+                    show(_last_version(text))
+            if is_last:
+                return
 
 
 def _last_version(line: str) -> str:

@@ -62,8 +62,8 @@ class LogView:
                 self._say(event, f"waits for an approval: {question if question is not None else '…'}", "yellow", {})
 
     def stopping(self) -> None:
-        """Say that the job was asked to stop."""
-        self.console.print("millstream: cancelling; a second signal kills at once", soft_wrap=True)
+        """Say that the job was asked to stop; called in a signal's handler, so that no buffer may be touched."""
+        os.write(self.console.file.fileno(), b"millstream: cancelling; a second signal kills at once\n")
 
     def restore(self) -> None:
         """Leave the terminal as it was, when the program is about to be killed."""
@@ -124,7 +124,7 @@ class LiveView(LogView):
             self._live.stop()
 
     def stopping(self) -> None:
-        """Say in the bar that the job was asked to stop."""
+        """Let the bar say that the job was asked to stop."""
         self._is_stopping = True
 
     def restore(self) -> None:
