@@ -174,6 +174,19 @@ def test_a_reader_that_leaves_early_is_no_reason_to_complain(work: Path) -> None
     assert done.stderr.splitlines()[1:] == []
 
 
+def test_what_an_encoding_cannot_write_is_escaped_and_json_is_utf_8_all_the_same(work: Path) -> None:
+    asked = ["run", "shop.py:greet", "-i", "name=Zoë"]
+    assert millstream(*asked, cwd=work, PYTHONIOENCODING="ascii").stdout == "in a thread\nHello, Zo\\xeb!\n"
+    done = millstream(*asked, "--json", cwd=work, PYTHONIOENCODING="ascii")
+    assert json.loads(done.stdout)["result"] == "Hello, Zoë!"
+
+
+def test_a_program_without_standard_output_runs(work: Path) -> None:
+    closed = ["sh", "-c", 'exec "$@" >&-', "sh", *PROGRAM, "run", "shop.py:hello"]
+    done = subprocess.run(closed, cwd=work, env=environment(), stderr=subprocess.PIPE, text=True, check=True)
+    assert done.stderr.splitlines()[-1].startswith("✓ hello succeeded")
+
+
 @pytest.mark.parametrize("target", ["shop/deep/flows.py", "shop.deep.flows:whole"])
 def test_a_module_of_a_package_runs_with_its_relative_imports_in_processes_too(tmp_path: Path, target: str) -> None:
     package = tmp_path / "shop" / "deep"

@@ -86,8 +86,7 @@ def write_json(session: Session, outcome: Outcome) -> None:
     encoded = json_of(told)
     if encoded is None:
         encoded = msgspec.json.encode(told | {"result": repr(record.result), "result_is_repr": True}).decode()
-    session.out.file.write(f"{encoded}\n")
-    session.out.file.flush()
+    session.write_utf8(encoded)
 
 
 def write_text(session: Session, outcome: Outcome) -> None:

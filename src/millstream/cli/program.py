@@ -14,6 +14,7 @@ from millstream.cli import config, doctor, flows
 from millstream.cli.exits import Exit, explain
 from millstream.cli.run import run
 from millstream.cli.session import Session
+from millstream.cli.streams import fill_missing
 
 _ORDER = ("run", "flows", "config", "doctor")
 
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: The command line without the program's name; by default that of this process.
     """
+    fill_missing()
     session = Session()
     try:
         code = program(args=arguments, prog_name="millstream", obj=session, standalone_mode=False)

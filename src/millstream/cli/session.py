@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -23,7 +24,12 @@ _UNBOUNDED = 100_000
 
 
 def console_for(file: TextIO) -> Console:
-    """Return a console that writes what it is given: no wrapping but on a terminal, no marks, no highlighting."""
+    """Return a console that writes what it is given: no wrapping but on a terminal, no marks, no highlighting.
+
+    What the file's encoding cannot write is escaped.
+    """
+    if isinstance(file, io.TextIOWrapper):
+        file.reconfigure(errors="backslashreplace")
     width = None if file.isatty() else _UNBOUNDED
     return Console(file=file, width=width, markup=False, emoji=False, highlight=False)
 
@@ -99,9 +105,13 @@ class Session:
             said = Text.assemble(("millstream: ", "bold red"), " ".join(line.split("\n")))
             self.err.print(said, soft_wrap=True)
 
-    def write_json(self, value: Any, *, indent: int = 2) -> None:
-        """Write a value to standard output as JSON; on one line where `indent` is 0."""
+    def write_json(self, value: Any) -> None:
+        """Write a value to standard output as JSON."""
         encoded = msgspec.json.encode(value)
-        text = (msgspec.json.format(encoded, indent=indent) if indent else encoded).decode()
-        self.out.file.write(f"{text}\n")
+        self.write_utf8(msgspec.json.format(encoded, indent=2).decode())
+
+    def write_utf8(self, text: str) -> None:
+        """Write a line to standard output as UTF-8, which JSON is in whatever encoding the terminal has."""
         self.out.file.flush()
+        sys.stdout.buffer.write(f"{text}\n".encode())
+        sys.stdout.buffer.flush()

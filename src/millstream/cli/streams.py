@@ -12,6 +12,17 @@ from threading import Thread
 _STDOUT, _STDERR = 1, 2
 
 
+def fill_missing() -> None:
+    """Put a stream that goes nowhere in the place of each standard stream that the program was started without."""
+    for descriptor, name in ((_STDOUT, "stdout"), (_STDERR, "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            if nowhere != descriptor:
+                os.dup2(nowhere, descriptor)
+                os.close(nowhere)
+            setattr(sys, name, open(descriptor, "w", encoding="utf-8", closefd=False))  # noqa: SIM115  for good
+
+
 @contextmanager
 def stdout_to_stderr() -> Iterator[None]:
     """Let everything that is written to standard output within the block go to standard error."""

@@ -140,6 +140,7 @@ class LiveView(LogView):
             width=max(8, min(_BAR_WIDTH, room)),
             complete_style="cyan",
             finished_style="cyan",
+            pulse_style="cyan",
         )
         line = Table.grid(padding=(0, 2, 0, 0))
         line.add_row(Text(self._name, "bold"), bar, self._counts(), self._clock(elapsed))
