@@ -15,7 +15,7 @@ from millstream.ledger.base import Claim, Ledger
 KEPT_JOBS = 10_000
 """Ended jobs that a ledger in memory keeps, so that a process which runs for months does not grow."""
 
-_TRIM_EVERY = 1_000
+_TRIM_EVERY = 100
 
 
 class AnyIOBackend:
@@ -56,6 +56,7 @@ class AnyIOBackend:
             host.cancel()
             with suppress(asyncio.CancelledError):
                 await host
+            await self._segments.give_up(self._process)
 
     def can_take(self) -> bool:
         """Whether a slot is free; see `Dispatcher.can_take`."""
@@ -105,6 +106,10 @@ class AnyIOBackend:
     async def _execute(self, claim: Claim) -> None:
         try:
             await self._segments.execute(claim)
+        except asyncio.CancelledError:
+            # One that comes from a task, which cancelled what it ran in, must not end the whole group.
+            if self._group is None or self._group.cancel_scope.cancel_called:
+                raise
         finally:
             self._free += 1
             self._ended += 1

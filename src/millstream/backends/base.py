@@ -21,4 +21,7 @@ class TaskBackend(Dispatcher, Canceller, Protocol):
         """Begin to execute; returns when segments are taken."""
 
     async def stop(self) -> None:
-        """Cancel what runs, and return when all of it has ended."""
+        """Cancel what runs, and return when all of it has ended.
+
+        Where the ledger ends with the process, so do the jobs that are queued.
+        """

@@ -112,7 +112,7 @@ def _sleep(run: Run, frame: Frame, index: int) -> Sequence[Place]:
     (((length,), _),) = frame.content.calls(index)
     seconds = seconds_until(length, run.now())
     run.put((True, "waiting", run.now(), frame.name(index), {"reason": "timer", "seconds": seconds}))
-    run.later(seconds, lambda: run.succeeded(frame, index, None, 0))
+    run.later(frame, seconds, lambda: run.succeeded(frame, index, None, 0))
     return ()
 
 

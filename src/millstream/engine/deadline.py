@@ -42,9 +42,9 @@ class Deadline:
         self.frame: Frame | None = None
 
     def revoke(self) -> None:
-        """Cancel what the runner awaits now, but not the runner."""
-        self._revoked = True
-        if self._task is not None:
+        """Cancel what the runner awaits now, but not the runner; once, however often it is taken back."""
+        if not self._revoked and self._task is not None:
+            self._revoked = True
             self._task.cancel()
 
     def take_revoked(self) -> bool:
@@ -74,9 +74,10 @@ class Deadline:
             self._arm(end, soft=False)
         try:
             value = await work
-        except asyncio.CancelledError:
-            if self._take_fired():
-                raise TaskTimeoutError(f"it ran longer than its timeout of {hard:g} s") from None
+        except BaseException as error:
+            if self._take_fired():  # whatever the work made of its cancellation
+                cause = None if isinstance(error, asyncio.CancelledError) else error
+                raise TaskTimeoutError(f"it ran longer than its timeout of {hard:g} s") from cause
             raise
         finally:
             self._due = None

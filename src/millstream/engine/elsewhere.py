@@ -264,8 +264,8 @@ class Started:
         except Exception as error:  # noqa: BLE001  the node's failure, whatever it is
             places = self._failed(error)
         else:
-            if scope.cancelled_caught:
-                places = self._failed(self._timeout())
+            if scope.cancelled_caught:  # by the time-out, or because the node was taken back
+                places = () if self.policy.timeout is None else self._failed(self._timeout())
             elif isinstance(answer, Raised):
                 places = self.run.failed(self.frame, self.index, answer.failure, self.attempt)
             else:

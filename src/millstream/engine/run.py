@@ -7,11 +7,10 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from itertools import count
 from typing import Any
 
 import anyio
@@ -20,6 +19,7 @@ from millstream.clock import Timer
 from millstream.engine import control, runner
 from millstream.engine.deadline import Deadline
 from millstream.engine.elsewhere import NodeCall
+from millstream.engine.priority import PriorityQueue
 from millstream.engine.program import Drawn
 from millstream.engine.retry import delay_before
 from millstream.engine.revoke import revoke
@@ -78,13 +78,13 @@ class Run:
         self.running = 0
         self.waits: dict[str, Place] = {}
         self.threads: set[NodeCall] = set()
+        self.timers: dict[Timer, Frame] = {}
         self.scopes: dict[Place, anyio.CancelScope] = {}
         self.deadlines: set[Deadline] = set()
         self.has_revoked = False
         self.attempts: dict[Place, int] = {}
         self._failures: dict[str, Failure] = {}
         self._calls: dict[str, asyncio.Future[Any]] = {}
-        self._timers: set[Timer] = set()
         self._elsewhere = 0
         self._parked: asyncio.Future[None] | None = None
 
@@ -102,6 +102,9 @@ class Run:
                     self.group.cancel_scope.cancel()
                 self.ready.extend(self.plan.start().ready)
                 await runner.work(self, is_host=True)
+        except asyncio.CancelledError:
+            if not self.is_cancelled or _is_cancelled_here():
+                raise  # else a task's own came out in the place of the one that `cancel` sent
         finally:
             is_done = self.plan.is_done
             if not is_done:
@@ -152,7 +155,7 @@ class Run:
         self.put((True, "node_retried", self.now(), frame.name(index), data))
         if not delay:
             return [(frame, index)]
-        self.later(delay, lambda: [(frame, index)])
+        self.later(frame, delay, lambda: [(frame, index)])
         return ()
 
     def ended_badly(self, frame: Frame, index: int, failure: Failure, attempt: int) -> Sequence[Place]:
@@ -206,6 +209,9 @@ class Run:
         """Run a graph as a recorded call of a conducting flow, and return the future of its result."""
         frame, index = place
         future = self.loop.create_future()
+        if frame.state(index) >= NodeState.SUCCEEDED:
+            future.cancel()  # a body that was taken back, and took no notice
+            return future
         self._calls[frame.name(index) + key] = future
         self.release(self.expand(frame, index, key, drawn))
         return future
@@ -214,8 +220,11 @@ class Run:
         """Take back a recorded call that has not ended."""
         frame, index = place
         path = frame.name(index) + key
-        if self._calls.pop(path, None) is not None:
-            revoke(self, self.plan.frames[path])
+        future = self._calls.pop(path, None)
+        if future is not None:
+            future.cancel()
+            if path in self.plan.frames:
+                revoke(self, self.plan.frames[path])
 
     def revoke_calls(self, place: Place) -> None:
         """Take back all recorded calls of a conducting flow that have not ended."""
@@ -276,16 +285,16 @@ class Run:
         """Note that something outside the runners will call `resume` later."""
         self._elsewhere += 1
 
-    def later(self, seconds: float, act: Callable[[], Sequence[Place]]) -> None:
-        """Call `act` after a time and release what it returns; not if the run ends before."""
+    def later(self, frame: Frame, seconds: float, act: Callable[[], Sequence[Place]]) -> None:
+        """Call `act` after a time and release what it returns; not if the run ends before, or the frame is revoked."""
 
         def fire() -> None:
-            self._timers.discard(timer)
+            del self.timers[timer]
             self.resume(act())
 
         self.hold()
         timer = self.services.clock.call_later(seconds, fire)
-        self._timers.add(timer)
+        self.timers[timer] = frame
 
     def resume(self, places: Sequence[Place]) -> None:
         """Take what followed from something outside the runners (see `hold`)."""
@@ -313,7 +322,8 @@ class Run:
         Raises:
             StalledError: Nothing can ever become ready.
         """
-        if not self._elsewhere and self.running == 1:
+        # Where all is cancelled the others may just be gone first.
+        if not self._elsewhere and self.running == 1 and not _is_cancelled_here():
             raise StalledError(f"job {self.job_id} has {self.plan.root.todo} nodes left, and nothing runs")
         self._parked = self.loop.create_future()
         try:
@@ -331,14 +341,20 @@ class Run:
             self.put((True, "node_cancelled", self.now(), frame.name(index), None))
         self.plan.cancel()
         self.waits.clear()
-        for timer in self._timers:
+        for timer in self.timers:
             timer.cancel()
+        self.timers.clear()
         for call in self.threads:
             call.disarm()
             self.services.threads.abandon(call)
         self.threads.clear()
         for future in self._calls.values():
             future.cancel()
+
+
+def _is_cancelled_here() -> bool:
+    """Whether a cancel scope around this place is cancelled."""
+    return anyio.current_effective_deadline() == -math.inf
 
 
 def _answer(future: asyncio.Future[Any], frame: Frame) -> None:
@@ -366,27 +382,3 @@ def _suspects(frame: Frame) -> Iterable[int]:
         elif frame.state(index) == NodeState.UPSTREAM_FAILED:
             trail.extend(source for source, _ in frame.shape.before[index])
     yield from sorted(failed)
-
-
-class PriorityQueue:
-    """Ready nodes by priority, the higher first, else in the order in which they became ready."""
-
-    def __init__(self, places: Iterable[Place] = ()) -> None:
-        """Start with some places."""
-        self._heap: list[tuple[int, int, Place]] = []
-        self._order = count()
-        self.extend(places)
-
-    def extend(self, places: Iterable[Place]) -> None:
-        """Add places."""
-        for frame, index in places:
-            policy = frame.content.policy(index)
-            heapq.heappush(self._heap, (-(policy.priority if policy else 0), next(self._order), (frame, index)))
-
-    def popleft(self) -> Place:
-        """Take the place that goes first."""
-        return heapq.heappop(self._heap)[2]
-
-    def __len__(self) -> int:
-        """Return how many there are."""
-        return len(self._heap)

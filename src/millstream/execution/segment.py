@@ -21,6 +21,7 @@ from millstream.model.policy import class_name
 
 _log = structlog.get_logger("millstream.execution")
 
+_AT_ONCE = 100
 _REASONS: dict[str, Reason] = {class_name(TaskTimeoutError): "timeout", class_name(ExpiredError): "expired"}
 
 
@@ -84,6 +85,17 @@ class Segments:
             self._runs.pop(job.id, None)
             with anyio.CancelScope(shield=True):
                 await self._settle(job, recorder, end)
+
+    async def give_up(self, holder: str) -> None:
+        """Settle every job that is still queued as cancelled, reason `shutdown`, so that nobody waits for it in vain.
+
+        For the end of a process whose ledger ends with it; see `execute`.
+        """
+        while claims := await self._ledger.claim(holder, _AT_ONCE):
+            for claim in claims:
+                self.drop(claim.job.id)
+                recorder = Recorder(claim, self._ledger, self._log, lambda: None)
+                await self._settle(claim.job, recorder, Settlement(JobState.CANCELLED, "shutdown"))
 
     async def _drive(self, claim: Claim, recorder: Recorder) -> Settlement:
         job, now = claim.job, self._services.clock.now()
