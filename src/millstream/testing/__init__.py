@@ -1,0 +1,38 @@
+"""What tests of flows and of adapters use: a clock that the test moves, and the suites every adapter passes.
+
+`VirtualClock` needs nothing but millstream. The suites (`LedgerContract`, `EventLogContract`, `TaskBackendContract`)
+need pytest with the AnyIO plugin, and are loaded when they are asked for.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from millstream.testing.clock import Hold, VirtualClock
+
+if TYPE_CHECKING:
+    from millstream.testing.contract_backend import TaskBackendContract
+    from millstream.testing.contract_events import EventLogContract
+    from millstream.testing.contract_ledger import LedgerContract
+
+__all__ = ["EventLogContract", "Hold", "LedgerContract", "TaskBackendContract", "VirtualClock"]
+
+_SUITES = {
+    "EventLogContract": "millstream.testing.contract_events",
+    "LedgerContract": "millstream.testing.contract_ledger",
+    "TaskBackendContract": "millstream.testing.contract_backend",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a suite on first use, with asserts that show what they compared."""
+    if name not in _SUITES:
+        raise AttributeError(f"module 'millstream.testing' has no attribute {name!r}")
+    module = _SUITES[name]
+    if module not in sys.modules:
+        import pytest  # noqa: PLC0415  only the suites need it
+
+        pytest.register_assert_rewrite(module)
+    return getattr(import_module(module), name)

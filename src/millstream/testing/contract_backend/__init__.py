@@ -1,0 +1,35 @@
+"""The suite every backend passes: what a user may count on, whatever executes the work.
+
+Example:
+    class TestAnyIOBackend(TaskBackendContract):
+        def make(self, clock, **settings):
+            return Millstream(clock=clock, settings=Settings(**settings))
+"""
+
+from __future__ import annotations
+
+from millstream.testing.contract_backend.cancel import CancelContract
+from millstream.testing.contract_backend.chance import ChanceContract
+from millstream.testing.contract_backend.context import ContextContract
+from millstream.testing.contract_backend.joins import JoinsContract
+from millstream.testing.contract_backend.limits import LimitsContract
+from millstream.testing.contract_backend.maps import MapsContract
+from millstream.testing.contract_backend.processes import ProcessesContract
+from millstream.testing.contract_backend.results import ResultsContract
+from millstream.testing.contract_backend.retries import RetriesContract
+from millstream.testing.contract_backend.shapes import ShapesContract
+
+
+class TaskBackendContract(
+    ResultsContract,
+    JoinsContract,
+    RetriesContract,
+    LimitsContract,
+    ContextContract,
+    CancelContract,
+    MapsContract,
+    ShapesContract,
+    ProcessesContract,
+    ChanceContract,
+):
+    """Subclass it as `Test…` and override `make`; the suite runs in the process of the test."""

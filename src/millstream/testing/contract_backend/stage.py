@@ -1,0 +1,147 @@
+"""What the suite of backends stands on: an app on a virtual clock, and the truth about each job that ran on it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from millstream import Event, Job, JobState, Millstream
+from millstream.clock import Clock
+from millstream.model.event import START, TERMINAL
+from millstream.model.job import JobRecord
+from millstream.testing.clock import VirtualClock
+from millstream.testing.room import Room
+
+T = TypeVar("T")
+
+GUARD_SECONDS = 30.0
+"""What takes longer than this will never come; by real time."""
+
+ENDS = ("node_succeeded", "node_failed", "node_skipped", "node_upstream_failed", "node_cancelled")
+
+
+class Stage:
+    """An app, its clock, and the jobs that were submitted through it.
+
+    Attributes:
+        app: The app, on the backend under test.
+        clock: Its clock.
+        jobs: The jobs so far.
+    """
+
+    def __init__(self, app: Millstream, clock: VirtualClock) -> None:
+        self.app = app
+        self.clock = clock
+        self.jobs: list[Job] = []
+
+    async def submit(self, work: Any, /, *args: Any, **inputs: Any) -> Job:
+        """Submit, and remember the job."""
+        job = await self.app.submit(work, *args, **inputs)
+        self.jobs.append(job)
+        return job
+
+    async def run(self, work: Any, /, *args: Any, **inputs: Any) -> Any:
+        """Submit, drive the clock to the end, and return the result or raise what failed the job."""
+        return await self.drive((await self.submit(work, *args, **inputs)).result())
+
+    async def end(self, job: Job) -> JobRecord:
+        """Drive the clock to a job's end, and return what is recorded of it."""
+        await self.drive(job.wait())
+        return await job.record()
+
+    async def drive(self, work: Awaitable[T]) -> T:
+        """Await something while the clock is driven; what never comes fails the test."""
+        async with asyncio.timeout(GUARD_SECONDS):
+            return await self.clock.drive(work)
+
+    async def soon(self, work: Awaitable[T]) -> T:
+        """Await something while the clock stands still; what never comes fails the test."""
+        async with asyncio.timeout(GUARD_SECONDS):
+            return await work
+
+    async def until(self, job: Job, kind: str, node: str | None = None) -> Event:
+        """Wait for an event, and return it."""
+
+        async def find() -> Event:
+            async for event in job.events():
+                if event.type == kind and node in (None, event.node):
+                    return event
+            raise AssertionError(f"{job!r} ended without an event {kind} of {node or 'any node'}")
+
+        return await self.soon(find())
+
+    async def events(self, job: Job) -> list[Event]:
+        """Return all events of a job that has ended."""
+        return await self.soon(self._read(job))
+
+    async def kinds(self, job: Job, node: str | None = None) -> list[str]:
+        """Return the types of an ended job's events, or of those about a node."""
+        return [event.type for event in await self.events(job) if node in (None, event.node)]
+
+    async def states(self, job: Job) -> dict[str, str]:
+        """Return how each node ended."""
+        return {result.path: result.state.label for result in await job.nodes()}
+
+    async def check(self, job: Job) -> None:
+        """Hold an ended job to what holds for each: one terminal event, the last, equal to its state, and no hole."""
+        record, events = await job.record(), await self.events(job)
+        durable = [event for event in events if event.is_durable]
+        assert [event.seq for event in durable] == list(range(1, len(durable) + 1))
+        assert [event.cursor for event in events] == sorted({event.cursor for event in events})
+        assert [event.type for event in events].count(TERMINAL) == 1
+        assert events[-1].type == TERMINAL
+        assert events[-1].data == {"state": record.state.value, "reason": record.reason}
+        ends = Counter(event.node for event in durable if event.type in ENDS)
+        assert not ends or max(ends.values()) == 1
+        assert set(ends) == {result.path for result in await job.nodes()}
+        assert (record.error is not None) == (record.state is JobState.FAILED)
+
+    async def check_all(self) -> None:
+        """Check every job that has ended."""
+        for job in self.jobs:
+            if (await job.state()).is_final:
+                await self.check(job)
+
+    async def _read(self, job: Job) -> list[Event]:
+        return [event async for event in job.events(START)]
+
+
+class BackendCase:
+    """What every part of the suite has: the factory to override, and the fixtures."""
+
+    def make(self, clock: Clock, **settings: Any) -> Millstream:
+        """Return an app on the backend under test, with these settings; nothing of it is started."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def clock(self) -> VirtualClock:
+        """The clock that the app goes by."""
+        return VirtualClock()
+
+    @pytest.fixture
+    def settings(self) -> dict[str, Any]:
+        """The settings of the app; `@pytest.mark.parametrize("settings", ...)` gives others."""
+        return {}
+
+    @pytest.fixture
+    async def stage(self, clock: VirtualClock, settings: dict[str, Any]) -> AsyncIterator[Stage]:
+        """The app under test; every job that ended on it is checked when the test is over."""
+        async with self.make(clock, **settings) as app:
+            stage = Stage(app, clock)
+            yield stage
+            await stage.check_all()
+
+    @pytest.fixture
+    def room(self, tmp_path: Path) -> Room:
+        """Where the test and its tasks meet."""
+        return Room(tmp_path)
+
+
+def with_settings(**settings: Any) -> pytest.MarkDecorator:
+    """Return a mark that lets a test have an app with these settings."""
+    return pytest.mark.parametrize("settings", [settings], ids=[",".join(f"{k}={v}" for k, v in settings.items())])
