@@ -23,7 +23,6 @@ from millstream.ledger.base import (
 from millstream.model.event import TERMINAL, Draft, Event
 from millstream.model.job import JobRecord, JobState, NodeResult, check_transition
 
-
 KEPT_EVENTS = 200_000
 """Events of ended jobs that are kept, whatever their number: about 50 MB where results are small."""
 
