@@ -65,21 +65,6 @@ class _Nothing:
 _NOTHING = _Nothing()
 
 
-async def sleep_on(clock: Clock, seconds: float) -> None:
-    """Sleep by a clock, so that a test's clock can pass the time in no time.
-
-    Args:
-        clock: The clock that decides when the time is over.
-        seconds: How long, >= 0.
-    """
-    over = asyncio.Event()
-    timer = clock.call_later(seconds, over.set)
-    try:
-        await over.wait()
-    finally:
-        timer.cancel()
-
-
 def new_id() -> str:
     """Return a new id: a UUID of version 7 (RFC 9562), 36 characters, sorted by time of making."""
     return str(uuid7())

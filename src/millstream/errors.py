@@ -100,10 +100,6 @@ class BlockingCallError(MillstreamError, RuntimeError):
     """Raised when a blocking door (`run`, `get`) is used inside a task or flow, where it could wait for itself."""
 
 
-class ReplayError(MillstreamError):
-    """Raised when a conducting flow asks for another call than its record says."""
-
-
 class ClosedError(MillstreamError, RuntimeError):
     """Raised when an app that was closed is asked for work."""
 

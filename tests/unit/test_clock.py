@@ -13,10 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from millstream import Millstream, ctx, flow, sleep, task
-from millstream.clock import SystemClock, new_id, sleep_on
+from millstream.clock import Clock, SystemClock, new_id
 from millstream.testing import VirtualClock
 
 HOUR = 3600.0
+
+
+async def sleep_on(clock: Clock, seconds: float) -> None:
+    over = asyncio.Event()
+    timer = clock.call_later(seconds, over.set)
+    try:
+        await over.wait()
+    finally:
+        timer.cancel()
 
 
 # ----------------------------------------------------------------------------------------------- the machine's clock

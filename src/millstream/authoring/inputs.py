@@ -96,11 +96,16 @@ class Inputs:
             return {}
 
 
+_JSON_BEGINS = ("[", "{", '"')
+
+
 def _convert(text: str, wanted: Any) -> Any:
     if wanted is str:
         return text
     try:
         value = msgspec.json.decode(text)
-    except msgspec.DecodeError:
+    except msgspec.DecodeError as error:
+        if text[:1] in _JSON_BEGINS:
+            raise ValueError(f"it looks like JSON, but is none ({error})") from None
         value = text
     return value if wanted is Any else msgspec.convert(value, wanted, strict=False)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from millstream.ledger.base import Claim
-
-ExecuteSegment = Callable[[Claim], Awaitable[None]]
-"""Executes a claimed segment to its end; raises nothing but cancellation."""
 
 
 class Dispatcher(Protocol):

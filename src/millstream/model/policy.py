@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from math import isfinite
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -91,6 +91,9 @@ def revise_policy(policy: Policy, changes: dict[str, Any], *, where: str) -> Pol
         message = f"{where}: there is no policy {', '.join(unknown)}; known are {', '.join(Policy.__struct_fields__)}"
         raise DefinitionError(message)
     clean = {name: _plain(name, value) for name, value in changes.items()}
+    for name, allowed in _CHOICES.items():
+        if name in clean and clean[name] not in allowed:
+            raise DefinitionError(f"{where}: {name} is {clean[name]!r}, but must be one of {', '.join(allowed)}")
     merged = {**msgspec.structs.asdict(policy), **clean}
     try:
         revised = msgspec.convert(merged, Policy, strict=True)
@@ -119,6 +122,7 @@ def _exception_name(kind: Any) -> str:
     return text.encode("unicode_escape").decode()  # it may end in a message, which is one line
 
 
+_CHOICES: dict[str, tuple[str, ...]] = {"effect": get_args(Effect), "run_in": get_args(RunIn)}
 _SECONDS = ("retry_backoff", "retry_backoff_max", "timeout", "soft_timeout", "expires", "cache_ttl")
 _TOP_PRIORITY = 9
 _CLASS_NAME = re.compile(r"[^:\s]+:[^:\s]+")
