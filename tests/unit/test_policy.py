@@ -75,8 +75,8 @@ WRONG: list[tuple[str, Any, str]] = [
     ("priority", 10, "priority is 10, but must be 0 to 9"),
     ("queue", "", "queue is empty"),
     ("queue", None, "Expected `str`, got `null` - at `$.queue`"),
-    ("effect", "twice", "Invalid enum value 'twice' - at `$.effect`"),
-    ("run_in", "moon", "Invalid enum value 'moon' - at `$.run_in`"),
+    ("effect", "twice", "effect is 'twice', but must be one of idempotent, pure, once"),
+    ("run_in", "moon", "run_in is 'moon', but must be one of auto, loop, thread, process, worker"),
     ("idempotency_key", "k", "idempotency_key names a cached result, so it needs cache_ttl"),
     *(
         ("retry_for", value, f"retry_for takes exception classes, also written as 'module:name', but not {shown}")
