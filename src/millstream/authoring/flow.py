@@ -89,9 +89,9 @@ class Flow:
 
     def _refuse_policies(self, policy: dict[str, Any]) -> None:
         """Refuse what a flow cannot have: its body runs on the loop, and a drawing one ends when it is drawn."""
-        wrong = sorted({"run_in"} & set(policy) if self.conducts else set(policy) - _DRAWING_POLICIES)
+        wrong = sorted({"chunk", "run_in"} & set(policy) if self.conducts else set(policy) - _DRAWING_POLICIES)
         if wrong:
-            can = "any but run_in" if self.conducts else f"only {', '.join(sorted(_DRAWING_POLICIES))}"
+            can = "any but chunk and run_in" if self.conducts else f"only {', '.join(sorted(_DRAWING_POLICIES))}"
             raise DefinitionError(
                 f"flow {self.name} cannot have {', '.join(wrong)} ({can}); set it on its tasks"
                 + ("" if self.conducts else ", or make it an `async def` flow")
@@ -214,7 +214,7 @@ class Flow:
         Raises:
             DefinitionError: An option is unknown, out of range, or nothing that a flow can have.
         """
-        self._refuse_policies({key: value for key, value in options.items() if key not in NODE_OPTIONS})
+        self._refuse_policies({key: value for key, value in options.items() if key not in NODE_OPTIONS - {"chunk"}})
         return Configured(self, configure(options, self.policy, f"flow {self.name}"))
 
     def run(self, *args: Any, **kwargs: Any) -> Any:

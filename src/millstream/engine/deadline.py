@@ -41,6 +41,11 @@ class Deadline:
         self._revoked = False
         self.frame: Frame | None = None
 
+    @property
+    def is_over(self) -> bool:
+        """Whether what the runner awaits was cancelled by the time-out or by `revoke`, even if it took no notice."""
+        return self._fired or self._revoked
+
     def revoke(self) -> None:
         """Cancel what the runner awaits now, but not the runner; once, however often it is taken back."""
         if not self._revoked and self._task is not None:

@@ -60,6 +60,16 @@ def _plain_call(scope: Any, index: int) -> tuple[Callable[..., Any], Sequence[An
     return run_calls, (program.fns[index], scope.calls(index), is_chunk)
 
 
+async def await_calls(fn: Callable[..., Any], calls: list[Call], deadline: Deadline) -> list[Any]:
+    """Await the calls of a chunk, one after the other; none is begun after the chunk was cancelled."""
+    values: list[Any] = []
+    for args, kwargs in calls:
+        values.append(await fn(*args, **kwargs))
+        if deadline.is_over:
+            break
+    return values
+
+
 class NodeCall(ThreadCall):
     """A node's attempt in a thread.
 
@@ -190,7 +200,7 @@ class Started:
             return self._succeeded(run_calls(self.fn, self.calls, self.is_chunk))
         if mode is Mode.DRAW:
             return self.run.expand(self.frame, self.index, "", await self._draw())
-        work = self._await_all()
+        work = await_calls(self.fn, self.calls, deadline) if self.is_chunk else self._await_one()
         if self.policy.timeout is None and self.policy.soft_timeout is None:
             return self._succeeded(await work)
         return self._succeeded(await deadline.run(work, self.policy.timeout, self.policy.soft_timeout))
@@ -199,14 +209,14 @@ class Started:
         """Let the flow draw, which it does in a thread."""
         hold = self.run.services.clock.hold()
         try:
-            drawn: Drawn = await self._await_all()
+            drawn: Drawn = await self._await_one()
         finally:
             hold.cancel()
         return drawn
 
-    async def _await_all(self) -> Any:
-        values = [await self.fn(*args, **kwargs) for args, kwargs in self.calls]
-        return values if self.is_chunk else values[0]
+    async def _await_one(self) -> Any:
+        ((args, kwargs),) = self.calls
+        return await self.fn(*args, **kwargs)
 
     # ----------------------------------------------------------------------------------------------- threads
     def in_thread(self) -> None:

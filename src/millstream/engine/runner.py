@@ -92,7 +92,7 @@ async def _plain(run: Run, frame: Frame, index: int, deadline: Deadline) -> Sequ
     try:
         source = program.sources[index]
         if source is None:
-            value = await _call(scope, program.fns[index], index)
+            value = await _call(scope, program.fns[index], index, deadline)
         else:
             values = scope.values
             value = await program.fns[index](*[values[i] for i in source])
@@ -157,11 +157,11 @@ def _check_expiry(run: Run, seconds: float) -> None:
         raise ExpiredError(f"it had not started {seconds:g} s after the job's submission")
 
 
-async def _call(scope: Any, fn: Any, index: int) -> Any:
+async def _call(scope: Any, fn: Any, index: int, deadline: Deadline) -> Any:
     """Await a coroutine function whose arguments are not simply other nodes' values."""
     calls = scope.calls(index)
     if getattr(scope, "is_chunked", False):
-        return [await fn(*args, **kwargs) for args, kwargs in calls]
+        return await elsewhere.await_calls(fn, calls, deadline)
     ((args, kwargs),) = calls
     return await fn(*args, **kwargs)
 

@@ -72,7 +72,7 @@ class EventLogContract:
     async def test_a_hole_is_refused_and_the_answer_tells_from_where_to_fill_up(self, log: EventLog, job: str) -> None:
         assert log.append(job, 2, [fact("b")]) == 0
         log.append(job, 1, [fact("a")])
-        assert log.append(job, 4, [fact("d"), fact("e")]) == 1
+        assert log.append(job, 4, [fact("d"), passing("p"), fact("e")]) == 1
         assert log.append(job, 2, [fact("b"), fact("c"), fact("d"), END]) == 5
         assert kinds(await read(log, job)) == ["a", "b", "c", "d", TERMINAL]
 

@@ -247,6 +247,24 @@ async def deaf(room: str, gate: str) -> str:
     return "all is well"
 
 
+@task(timeout=10)
+async def rude(room: str, gate: str) -> None:
+    """Wait at a gate for too long, and answer with an exception of its own."""
+    try:
+        await Room(room).wait(gate)
+    except asyncio.CancelledError:
+        raise ShopError("how dare you") from None
+
+
+@task
+async def cancels_itself() -> None:
+    """Cancel what it runs in, which is the engine's."""
+    current = asyncio.current_task()
+    if current is not None:
+        current.cancel()
+    await asyncio.sleep(0)
+
+
 def _stuck(room: str, gate: str) -> str:
     return str(_block_at(room, gate, "late"))
 

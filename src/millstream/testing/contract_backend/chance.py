@@ -73,8 +73,8 @@ def draw_any(chance: random.Random, x: Any, depth: int) -> Any:
     """Draw a node of some kind behind `x`."""
     work: Task[..., Any] = chance.choice([step, step, thread_step])
     turns, how = _turns_of(chance), chance.choice(_HOWS)
-    options: dict[str, Any] = {"timeout": chance.choice([3, 10])}
-    if chance.random() < 0.2:
+    options: dict[str, Any] = {"timeout": chance.choice([3, 10])} if turns > 8 or chance.random() < 0.4 else {}
+    if chance.random() < 0.1:
         options["soft_timeout"] = 2
     if chance.random() < 0.3:
         options["priority"] = chance.randint(0, 9)
@@ -142,6 +142,8 @@ async def _calls(chance: random.Random, x: Any, depth: int) -> Any:
 def _call(chance: random.Random, x: Any, depth: int) -> Any:
     kind = chance.random()
     turns, how = _turns_of(chance), chance.choice(_HOWS)
+    if kind < 0.2 and turns < 9:
+        return step(x, turns, how)
     if kind < 0.4:
         return step.options(timeout=chance.choice([1, 4]))(x, turns, how)
     if kind < 0.6:

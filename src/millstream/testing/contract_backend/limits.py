@@ -19,6 +19,7 @@ from millstream.testing.contract_tasks import (
     echo,
     note,
     note_once,
+    rude,
     soft_and_lost,
     soft_in_process,
     soft_in_thread,
@@ -96,6 +97,22 @@ class LimitsContract(BackendCase):
         with pytest.raises(TaskTimeoutError):
             await stage.soon(job.result())
         assert room.notes() == ["at gate", "heard"]
+
+    async def test_an_exception_in_answer_to_a_time_out_does_not_hide_it(self, stage: Stage, room: Room) -> None:
+        @flow
+        def one_after_the_other() -> Any:
+            first = rude.options(id="first")(room.path, "gate")
+            second = too_long.options(id="second", join="all_failed")(room.path, "gate")
+            first >> second
+
+        job = await stage.submit(one_after_the_other)
+        await room.noted("at gate")
+        await stage.clock.advance(10)
+        await room.noted("at gate", times=2)
+        await stage.clock.advance(10)
+        assert (await stage.end(job)).reason == "timeout"
+        errors = [result.error for result in await job.nodes()]
+        assert [error.short_type for error in errors if error] == ["TaskTimeoutError"] * 2
 
     async def test_a_thread_that_takes_too_long_is_dropped(self, stage: Stage, room: Room) -> None:
         job = await stage.submit(stuck["thread"], room.path, "gate")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from millstream import JobState, fixed, flow, task
+from millstream import DefinitionError, JobState, fixed, flow, task
 from millstream.testing.contract_backend.results import peak
 from millstream.testing.contract_backend.stage import BackendCase, Stage
 from millstream.testing.contract_tasks import (
@@ -179,6 +179,15 @@ class MapsContract(BackendCase):
         states = await stage.states(job)
         assert [states[f"sub[{i}]"] for i in range(len(expected))] == ["succeeded"] * len(expected)
         assert len([path for path in states if path.startswith("sub[0]") and path != "sub[0]"]) >= 1
+
+    @pytest.mark.parametrize("sub", [doubled, climbed], ids=["drawn", "conducted"])
+    async def test_the_items_of_a_mapped_flow_cannot_share_an_attempt(self, stage: Stage, sub: Any) -> None:
+        @flow
+        def chunked() -> Any:
+            return sub.options(chunk=2).map([1, 2, 3])
+
+        with pytest.raises(DefinitionError, match="cannot have chunk"):
+            await stage.submit(chunked)
 
     async def test_a_failure_within_a_mapped_flow_is_its_item_s(self, stage: Stage) -> None:
         @flow

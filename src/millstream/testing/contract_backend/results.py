@@ -18,6 +18,7 @@ from millstream.testing.contract_tasks import (
     WeirdError,
     add,
     add_in_thread,
+    cancels_itself,
     doubled,
     echo,
     give,
@@ -198,6 +199,13 @@ class ResultsContract(BackendCase):
         assert (await stage.states(job))["after_right"] == "succeeded"
         assert await stage.drive(bystander.result()) == 13
         assert await stage.run(diamond, x=1) == 13
+
+    async def test_a_task_that_cancels_what_it_runs_in_ends_no_job_but_its_own(self, stage: Stage, room: Room) -> None:
+        bystander = await stage.submit(meet, room.path, 2)
+        job = await stage.submit(cancels_itself)
+        assert (await stage.end(job)).state is not JobState.SUCCEEDED
+        assert await stage.drive(asyncio.gather((await stage.submit(meet, room.path, 2)).wait(), bystander.wait()))
+        assert await bystander.state() is JobState.SUCCEEDED
 
     async def test_of_several_failures_the_first_that_matters_is_raised(self, stage: Stage) -> None:
         with pytest.raises(ClosedShopError):

@@ -165,6 +165,34 @@ def note_then_sleep(room: str) -> Any:
     return last
 
 
+@flow
+async def deaf_within(room: str) -> Any:
+    """Give up a conducting flow that takes no notice of it."""
+    call = asyncio.ensure_future(deaf_body(room))
+    await Room(room).noted("at gate")
+    call.cancel()
+    await asyncio.wait({call})
+    return call.cancelled(), await echo("went on")
+
+
+@flow
+async def deaf_body(room: str) -> Any:
+    """Go on when it is given up."""
+    try:
+        await wait_at(room, "gate")
+    except asyncio.CancelledError:
+        Room(room).note("deaf")
+    return await note(room, "never")
+
+
+@flow
+async def leaves_calls_behind(room: str) -> str:
+    """Return while calls are under way that nobody waits for."""
+    calls = [asyncio.ensure_future(wait_at(room, "gate")), asyncio.ensure_future(sleep(3600))]
+    await Room(room).noted("at gate")
+    return f"left {len(calls)}"
+
+
 class ShapesContract(BackendCase):
     """Loops, branches, waits and sub-flows."""
 
@@ -356,6 +384,19 @@ class ShapesContract(BackendCase):
                 (4, "note_then_sleep/sleep"),
             )
         ] == ["cancelled", "cancelled", "cancelled", "succeeded", "cancelled"]
+
+    async def test_a_body_that_takes_no_notice_of_being_given_up_gets_no_further(
+        self, stage: Stage, room: Room
+    ) -> None:
+        job = await stage.submit(deaf_within, room.path)
+        assert await stage.soon(job.result()) == (True, "went on")
+        assert "deaf" in room.notes()
+        assert "never" not in room.notes()
+
+    async def test_a_body_that_returns_ends_the_calls_it_leaves_behind(self, stage: Stage, room: Room) -> None:
+        job = await stage.submit(leaves_calls_behind, room.path)
+        assert await stage.soon(job.result()) == "left 2"
+        assert {"cancelled at gate", "left gate"} <= set(room.notes())
 
     async def test_many_calls_at_once_and_in_turn(self, stage: Stage) -> None:
         @flow

@@ -130,11 +130,15 @@ class BackendCase:
 
     @pytest.fixture
     async def stage(self, clock: VirtualClock, settings: dict[str, Any]) -> AsyncIterator[Stage]:
-        """The app under test; every job that ended on it is checked when the test is over."""
+        """The app under test; every job is checked when the test is over, and that nothing of it is left behind."""
+        before = asyncio.all_tasks()
         async with self.make(clock, **settings) as app:
             stage = Stage(app, clock)
             yield stage
             await stage.check_all()
+        await asyncio.sleep(0)
+        left = [found for found in asyncio.all_tasks() - before if "TestRunner" not in repr(found)]  # AnyIO's own
+        assert not left
 
     @pytest.fixture
     def room(self, tmp_path: Path) -> Room:
