@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from millstream.authoring.draw import Drawn
+from millstream.authoring.draw import Drawn, drawing
 from millstream.authoring.flow import Flow
 from millstream.authoring.registry import Definition, Registry
 from millstream.authoring.result import Job
@@ -33,7 +33,8 @@ from millstream.ledger.base import Filter, Ledger
 from millstream.ledger.memory import MemoryLedger
 from millstream.model.event import Cursor, Event
 from millstream.model.job import JobRecord, JobState, NodeResult
-from millstream.portal import Portal
+from millstream.model.policy import revise_policy
+from millstream.portal import Portal, run_on, running_loop
 from millstream.settings import Settings
 
 T = TypeVar("T")
@@ -103,12 +104,13 @@ class Millstream:
         self.settings = settings or Settings.load()
         self.registry = Registry()
         self._clock = clock or SystemClock()
+        self._lock = threading.Lock()
+        self._is_closed = False
+        self._pid = os.getpid()
         self._ledger: Ledger = MemoryLedger(self._clock)
         self._log: EventLog = MemoryEventLog()
-        self._lock = threading.Lock()
         self._process: _Process | None = None
         self._portal: Portal | None = None
-        self._is_closed = False
         for module in (*self.settings.imports, *imports):
             self.registry.load(module)
 
@@ -129,7 +131,7 @@ class Millstream:
         self._is_closed = True
         process, self._process = self._process, None
         if process is not None and process.loop.is_running():
-            await _on(process.loop, process.stop())
+            await run_on(process.loop, process.stop())
         portal, self._portal = self._portal, None
         if portal is not None:
             await asyncio.to_thread(portal.stop)
@@ -158,20 +160,23 @@ class Millstream:
         Raises:
             UnknownNameError: The app knows no flow or task of this name.
             InvalidInputError: The inputs do not fit.
+            DefinitionError: `priority` or `expires` is out of range.
             DrawingError: The flow's body cannot be drawn.
             GraphError: What it drew is not valid.
             IdempotencyConflictError: The key belongs to a job with another flow or other inputs.
             ClosedError: The app was closed.
         """
         definition = self._definition(work)
+        given = {key: value for key, value in (("priority", priority), ("expires", expires)) if value is not None}
+        policy = revise_policy(definition.policy, given, where=f"submit of {definition.name}")
         bound = definition.inputs.bind(args, inputs)
         order = Order(
             flow=definition.name,
             version=definition.version,
             inputs=bound,
             drawn=await self._draw(definition, bound),
-            priority=definition.policy.priority if priority is None else priority,
-            expires=definition.policy.expires if expires is None else expires,
+            priority=policy.priority,
+            expires=policy.expires,
             idempotency_key=idempotency_key,
         )
         record = await self._at_home(lambda process: process.submitter.submit(order))
@@ -185,12 +190,12 @@ class Millstream:
             JobCancelledError: The job was cancelled.
             Exception: What `submit` raises, and whatever failed the job.
         """
-        if running.get() is not None:
+        if running.get() is not None or drawing.get() is not None:
             raise BlockingCallError(
                 "run() inside a task could wait for itself; make it a node, or await it in an async flow"
             )
         process = self._process
-        if process is not None and _running_loop() is process.loop:
+        if process is not None and running_loop() is process.loop:
             raise BlockingCallError("run() would block the loop that runs the app; use `await app.submit(...)`")
         return self._door().call(self._run(work, *args, **inputs))
 
@@ -308,7 +313,7 @@ class Millstream:
     async def _at_home(self, act: Callable[[_Process], Coroutine[Any, Any, T]]) -> T:
         """Do something on the loop that the app lives on, wherever the caller is."""
         process = await self._started()
-        return await _on(process.loop, act(process))
+        return await run_on(process.loop, act(process))
 
     async def _started(self) -> _Process:
         """Return the running parts; those of a loop that is gone are made anew on this one."""
@@ -320,12 +325,25 @@ class Millstream:
         with self._lock:
             if self._is_closed:
                 raise ClosedError("this app was closed; make a new one")
-            process = self._process
-            if process is not None and process.loop.is_running():
-                return process
+            self._leave_parent()
+            former = self._process
+            if former is not None and former.loop.is_running():
+                return former
+            if former is not None and not former.loop.is_closed():
+                raise BlockingCallError(
+                    "this app lives on an event loop that is paused; let that loop run, or use another Millstream here"
+                )
             process = self._process = self._assemble()
+        if former is not None:
+            await former.backend.stop()
         await process.backend.start()
         return process
+
+    def _leave_parent(self) -> None:
+        """Start with nothing in a forked child, where threads and loops of the parent do not run."""
+        if self._pid != os.getpid():
+            self._pid, self._process, self._portal = os.getpid(), None, None
+            self._ledger, self._log = MemoryLedger(self._clock), MemoryEventLog()
 
     def _assemble(self) -> _Process:
         """Put the parts together. Adapters are chosen here and nowhere else."""
@@ -352,6 +370,7 @@ class Millstream:
         with self._lock:
             if self._is_closed:
                 raise ClosedError("this app was closed; make a new one")
+            self._leave_parent()
             if self._portal is None or not self._portal.is_running:
                 self._portal = Portal()
                 self._portal.on_stop(self._stop_on_portal)
@@ -364,22 +383,8 @@ class Millstream:
             await process.stop()
 
 
-async def _on(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> T:
-    """Await a coroutine on a loop: this one, or another that runs in another thread."""
-    if loop is asyncio.get_running_loop():
-        return await coroutine
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, loop))
-
-
 async def _next(batches: AsyncIterator[Sequence[Event]]) -> Sequence[Event]:
     """Return the next batch, or an empty one at the end (`anext` with a default cannot wait for a future)."""
     async for batch in batches:
         return batch
     return ()
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

@@ -132,5 +132,7 @@ class Retry(Exception):  # noqa: N818  an outcome that a task chooses, not an er
 
     def __init__(self, reason: str = "asked for a retry", *, delay: float | None = None) -> None:
         """Take the reason, and the delay in seconds."""
+        if delay is not None and not 0 <= delay < float("inf"):
+            raise ValueError(f"delay is {delay!r}, but must be a number of seconds, 0 or more")
         super().__init__(reason)
         self.delay = delay

@@ -6,12 +6,15 @@ import asyncio
 import atexit
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any, TypeVar
+
+from millstream.errors import ClosedError
 
 T = TypeVar("T")
 
 _STOP_SECONDS = 5.0
+_LOOK_SECONDS = 1.0
 
 
 class Portal:
@@ -35,13 +38,23 @@ class Portal:
         return self._thread.is_alive()
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in the portal's loop and return its result; an interrupt of the caller cancels it."""
+        """Run a coroutine in the portal's loop and return its result; an interrupt of the caller cancels it.
+
+        Raises:
+            ClosedError: The loop has ended.
+        """
         future: Future[T] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
+            while not wait([future], timeout=_LOOK_SECONDS).done:
+                self._check()
             return future.result()
         except BaseException:
             future.cancel()
             raise
+
+    def _check(self) -> None:
+        if not self._thread.is_alive():
+            raise ClosedError("the event loop behind run() has ended")
 
     def on_stop(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a coroutine function in the loop before it ends."""
@@ -61,3 +74,18 @@ class Portal:
             self._loop.run_until_complete(close())
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
+
+
+async def run_on(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> T:
+    """Await a coroutine on a loop: this one, or another that runs in another thread."""
+    if loop is asyncio.get_running_loop():
+        return await coroutine
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, loop))
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the event loop that runs in this thread, if one does."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

@@ -9,6 +9,7 @@ from typing import Any
 from millstream.authoring.draw import Drawing, NodeOptions, Shapes
 from millstream.authoring.handle import Handle
 from millstream.authoring.mode import need_flow
+from millstream.engine.control import DEFAULT_LABEL, label_of
 from millstream.errors import DefinitionError
 from millstream.model.graph import NodeKind
 
@@ -47,9 +48,11 @@ def branch(value: Any, ways: Mapping[Any, Way] | Way, otherwise: Way | None = No
     canvas = _canvas("branch")
     by_label: dict[str, Way] = {}
     if isinstance(ways, Mapping):
-        by_label = {str(key): way for key, way in ways.items()}
+        by_label = {label_of(key): way for key, way in ways.items()}
+        if len(by_label) < len(ways):
+            raise DefinitionError(f"branch has two ways for one value: {', '.join(repr(key) for key in ways)}")
         if otherwise is not None:
-            by_label["default"] = otherwise
+            by_label[DEFAULT_LABEL] = otherwise
     else:
         by_label = {"true": ways} if otherwise is None else {"true": ways, "false": otherwise}
     if not by_label or not all(callable(way) for way in by_label.values()):

@@ -187,7 +187,8 @@ class Flow:
             return self._body(*args, **kwargs)
         except (DrawingError, DefinitionError):
             raise
-        except Exception as error:
+        except BaseException as error:
+            # Also `sys.exit()` and its like: raised on they would stop the loop that waits for the drawing.
             raise DrawingError(f"the body of flow {self.name} raised {type(error).__name__}: {error}") from error
 
     # ------------------------------------------------------------------------------------------------- for users

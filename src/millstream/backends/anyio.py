@@ -53,9 +53,10 @@ class AnyIOBackend:
         """Cancel what runs; see `TaskBackend.stop`."""
         host, self._host = self._host, None
         if host is not None:
-            host.cancel()
-            with suppress(asyncio.CancelledError):
-                await host
+            if not host.get_loop().is_closed():
+                host.cancel()
+                with suppress(asyncio.CancelledError):
+                    await host
             await self._segments.give_up(self._process)
 
     def can_take(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import inspect
+import pickle
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from millstream.engine.context import SystemChance
+from millstream.engine.program import Work
 from millstream.engine.scope import Call
 from millstream.errors import NotSerializableError
 from millstream.graph.frame import Frame
-from millstream.model.policy import Policy
+from millstream.model.policy import Policy, class_name
 
 if TYPE_CHECKING:
     from millstream.engine.run import Run
@@ -78,22 +80,32 @@ def _run_call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, A
     return asyncio.run(value) if inspect.iscoroutine(value) else value
 
 
-def cache_key(name: str, fn: Callable[..., Any], policy: Policy, calls: list[Call]) -> str:
-    """Return the key under which a node's result is cached.
+def cache_key(work: Work, policy: Policy, calls: list[Call]) -> str:
+    """Return the key under which a node's result is cached; another version of the task has other keys.
 
     Raises:
-        NotSerializableError: The arguments have no JSON form, and the policy gives no `idempotency_key`.
+        NotSerializableError: The arguments cannot be pickled, and the policy gives no `idempotency_key`.
         KeyError: The policy's `idempotency_key` names an argument that there is not.
     """
+    bound = [_by_name(work.fn, args, kwargs) for args, kwargs in calls]
     if policy.idempotency_key is not None:
-        keys = [policy.idempotency_key.format(**_by_name(fn, args, kwargs)) for args, kwargs in calls]
-        return f"{name}:key:{msgspec.json.encode(keys).decode()}"
+        keys = [policy.idempotency_key.format(**arguments) for arguments in bound]
+        return f"{work.name}:{work.version}:key:{msgspec.json.encode(keys).decode()}"
     try:
-        written = msgspec.json.encode(calls, order="sorted")
-    except (TypeError, msgspec.MsgspecError) as error:
-        message = f"{name} has cache_ttl, but its arguments make no key ({error}); give it an idempotency_key"
+        written = msgspec.json.encode(_tagged(bound), enc_hook=lambda value: pickle.dumps(value).hex())
+    except Exception as error:
+        message = f"{work.name} has cache_ttl, but its arguments make no key ({error}); give it an idempotency_key"
         raise NotSerializableError(message) from error
-    return f"{name}:args:{hashlib.sha256(written).hexdigest()}"
+    return f"{work.name}:{work.version}:args:{hashlib.sha256(written).hexdigest()}"
+
+
+def _tagged(value: Any) -> Any:
+    """Return a value with the types in it told apart, as JSON does not, and dicts in one order."""
+    if isinstance(value, dict):
+        return "dict", sorted((repr(key), _tagged(item)) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return type(value).__name__, [_tagged(item) for item in value]
+    return class_name(type(value)), value
 
 
 def _by_name(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

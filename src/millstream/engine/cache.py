@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 _LIMIT = 10_000
 
 
 class MemoryCache:
-    """Keeps at most ten thousand results; the oldest go first."""
+    """Keeps at most ten thousand results; the oldest go first. Each taker gets a copy of its own."""
 
     def __init__(self) -> None:
         """Start empty."""
@@ -18,7 +19,7 @@ class MemoryCache:
         """Return whether there is a result for the key at that time, and the result."""
         expires_at, value = self._results.get(key, (0.0, None))
         if now < expires_at:
-            return True, value
+            return True, copy.deepcopy(value)
         self._results.pop(key, None)
         return False, None
 
@@ -27,4 +28,4 @@ class MemoryCache:
         self._results.pop(key, None)
         while len(self._results) >= _LIMIT:
             del self._results[next(iter(self._results))]
-        self._results[key] = (expires_at, value)
+        self._results[key] = (expires_at, copy.deepcopy(value))

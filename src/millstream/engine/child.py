@@ -22,7 +22,7 @@ import sys
 import time
 import types
 from collections.abc import Callable
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any, NoReturn
 
 from millstream.engine.context import SystemChance, loading_main, running
@@ -72,8 +72,12 @@ def main(descriptor: int) -> None:
     orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
     Thread(target=_take_orders, args=(connection, orders), daemon=True).start()
 
+    speaking = Lock()  # a task may have threads of its own that say something
+
     def say(frame: Any) -> None:
-        connection.sendall(pack(frame))
+        packed = pack(frame)
+        with speaking:
+            connection.sendall(packed)
 
     while True:
         order = orders.get()

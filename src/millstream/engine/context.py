@@ -100,15 +100,15 @@ class Context:
         return _here().is_cancelled
 
     def now(self) -> float:
-        """Return seconds since the epoch, UTC; in a conducting flow the same after a restart."""
+        """Return seconds since the epoch, UTC; in a conducting flow it is recorded."""
         return _here().now()
 
     def random(self) -> float:
-        """Return a random number in [0, 1); in a conducting flow the same after a restart."""
+        """Return a random number in [0, 1); in a conducting flow it is recorded."""
         return _here().random()
 
     def uuid(self) -> str:
-        """Return a new UUID (version 7) as a string; in a conducting flow the same after a restart."""
+        """Return a new UUID (version 7) as a string; in a conducting flow it is recorded."""
         return _here().uuid()
 
     def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
@@ -146,7 +146,7 @@ class Context:
         _here().emit(kind, data)
 
 
-_OWN_TYPES = frozenset({"planned", "started", "expanded", "routed", "waiting", "ended", "progress", "log"}) | {
+_OWN_TYPES = frozenset({"planned", "started", "expanded", "routed", "waiting", "noted", "ended", "progress", "log"}) | {
     f"node_{what}" for what in ("started", "succeeded", "failed", "retried", "skipped", "upstream_failed", "cancelled")
 }
 

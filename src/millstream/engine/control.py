@@ -50,6 +50,11 @@ def _route(run: Run, frame: Frame, index: int, node: Node) -> Sequence[Place]:
     return run.succeeded(frame, index, label, 0, label)
 
 
+def label_of(value: Any) -> str:
+    """Return the label of the way for a value; it differs from every label with a meaning of its own."""
+    return f"={value}"
+
+
 def choose(value: Any, labels: tuple[str, ...]) -> str:
     """Return the label for a value: by truth where the labels are `true` and `false`, else the one equal to it.
 
@@ -61,12 +66,14 @@ def choose(value: Any, labels: tuple[str, ...]) -> str:
     """
     if _TRUTH.issuperset(labels):
         return "true" if value else "false"
-    label = str(value)
+    label = label_of(value)
     if label in labels:
         return label
     if DEFAULT_LABEL in labels:
         return DEFAULT_LABEL
-    raise ValueError(f"the router has no way for {value!r}; it has {', '.join(labels)}")
+    raise ValueError(
+        f"the router has no way for {value!r}; it has {', '.join(label.removeprefix('=') for label in labels)}"
+    )
 
 
 def _first_result(frame: Frame, node: Node) -> Any:

@@ -189,6 +189,8 @@ class Started:
         self.run.put(
             (self.policy.effect == "once", "node_started", self.run.now(), self.name, {"attempt": self.attempt})
         )
+        if self.policy.effect == "once":
+            self.run.flush()  # the start is recorded before anything of it has happened
 
     def _deadline(self) -> float | None:
         return None if self.policy.timeout is None else self.run.now() + self.policy.timeout

@@ -23,6 +23,10 @@ class Work(Protocol):
         """The registered name."""
 
     @property
+    def version(self) -> str:
+        """Digest of its definition."""
+
+    @property
     def fn(self) -> Callable[..., Any]:
         """What to call."""
 

@@ -10,6 +10,9 @@ from millstream.model.policy import Policy
 
 RETRY = "millstream.errors:Retry"
 
+_UNKNOWN_OUTCOMES = ("millstream.errors:ProcessDiedError", "millstream.errors:TaskTimeoutError")
+"""Failures after which nobody knows whether the attempt had its effect; a task with `effect="once"` is not repeated."""
+
 
 def delay_before(
     policy: Policy, attempt: int, failure: Failure, draw: Callable[[], float] = random.random
@@ -30,7 +33,9 @@ def delay_before(
     >>> delay_before(policy, 3, record_failure(OSError()))
     8.0
     """
-    asked_for = failure.type == RETRY
+    asked_for = RETRY in failure.ancestors
+    if policy.effect == "once" and failure.type in _UNKNOWN_OUTCOMES:
+        return None
     if attempt > policy.retries or not (asked_for or is_retried(policy, failure)):
         return None
     if asked_for and failure.delay is not None:

@@ -62,6 +62,7 @@ class Run:
         self.created_at = created_at
         self.services = services
         self.put = sink.put
+        self.flush = sink.flush
         self.now = services.clock.now
         self.is_cancelled = False
         self.failure: Failure | None = None
@@ -109,7 +110,9 @@ class Run:
             is_done = self.plan.is_done
             if not is_done:
                 self._cancel_nodes()
-        return self.plan.outcome() if is_done else JobState.CANCELLED
+        outcome = self.plan.outcome() if is_done else JobState.CANCELLED
+        # A failure that comes of being cancelled is no failure; a success that came first stands.
+        return JobState.CANCELLED if self.is_cancelled and outcome is JobState.FAILED else outcome
 
     def cancel(self) -> None:
         """Stop everything that runs; results that still come from threads are dropped."""
@@ -141,10 +144,10 @@ class Run:
         """Take what an attempt raised: another attempt, a skip, or the end of the node."""
         if self.has_revoked and frame.state(index) >= NodeState.SUCCEEDED:
             return ()
-        if failure.type == _SKIP:
+        if _SKIP in failure.ancestors:
             return self._skipped(frame, index, failure.message, attempt)
         policy = frame.content.policy(index)
-        delay = delay_before(policy, attempt, failure) if policy else None
+        delay = delay_before(policy, attempt, failure) if policy and not self.is_cancelled else None
         if delay is None:
             return self.ended_badly(frame, index, failure, attempt)
         return self._retry(frame, index, failure, attempt, delay)

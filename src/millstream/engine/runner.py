@@ -56,7 +56,7 @@ async def _chain(run: Run, frame: Frame, index: int, deadline: Deadline) -> None
     """Run a node, then in place the first of those that it releases, and so on."""
     done = 0
     following: Sequence[Place]
-    while True:
+    while not run.is_cancelled:
         program = frame.content.program
         mode = program.modes[index]
         if mode is Mode.THREAD and program.guards[index] is None:
@@ -132,7 +132,7 @@ async def _start(run: Run, frame: Frame, index: int, attempt: int, deadline: Dea
     if policy.expires is not None and attempt == 1:
         _check_expiry(run, policy.expires)
     if policy.cache_ttl is not None:
-        key = cache_key(frame.node(index).task, scope.program.fns[index], policy, calls)
+        key = cache_key(scope.work(index), policy, calls)
         is_known, value = run.services.cache.get(key, run.now())
         if is_known:
             return run.succeeded(frame, index, value, 0)
@@ -169,6 +169,7 @@ async def _call(scope: Any, fn: Any, index: int, deadline: Deadline) -> Any:
 def is_stopping(run: Run, error: BaseException) -> bool:
     """Whether an exception is meant for the runner itself, not the doing of the task's own code."""
     if not isinstance(error, asyncio.CancelledError):
-        return isinstance(error, KeyboardInterrupt | GeneratorExit)
+        # A coroutine that is thrown away with its loop ends; a task that raises this itself fails like any other.
+        return isinstance(error, GeneratorExit) and run.loop.is_closed()
     task = asyncio.current_task()
     return run.group.cancel_scope.cancel_called or (task is not None and task.cancelling() > 0)

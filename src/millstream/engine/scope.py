@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from millstream.engine.program import Mode, Program, base_mode, guard
+from millstream.engine.program import Mode, Program, Work, base_mode, guard
 from millstream.model.graph import Arg, Keyed, Map, Node, Packed, Result, Slot, pick
 from millstream.model.policy import Policy
 
@@ -29,9 +29,9 @@ class Scope:
         self.values: list[Any] = [None] * program.shape.size
         self.values.extend(bindings)
 
-    def mode(self, index: int) -> Mode:
-        """Return where a node's attempt runs."""
-        return self.program.modes[index]
+    def work(self, index: int) -> Work:
+        """Return the task or flow that stands at a node."""
+        return self.program.work(self.program.shape.graph.nodes[index].task)
 
     def policy(self, index: int) -> Policy | None:
         """Return a node's policy."""
@@ -104,12 +104,12 @@ class ItemScope:
     __slots__ = (
         "_chunk",
         "_fixed",
-        "_mode",
         "_over",
         "_policy",
         "_product",
         "_sizes",
         "_total",
+        "_work",
         "count",
         "program",
         "values",
@@ -134,13 +134,12 @@ class ItemScope:
         self.count = -(-self._total // self._chunk)
         self.values: list[Any] = [None] * self.count
         self._policy = outer.program.policies[index]
-        work = outer.program.work(node.task)
-        self._mode = base_mode(node, work, self._policy)
-        self.program = ItemProgram(self._mode, self._policy, work.fn)
+        self._work = outer.program.work(node.task)
+        self.program = ItemProgram(base_mode(node, self._work, self._policy), self._policy, self._work.fn)
 
-    def mode(self, _index: int) -> Mode:
-        """Return where an item's attempt runs."""
-        return self._mode
+    def work(self, _index: int) -> Work:
+        """Return the task or flow that is mapped."""
+        return self._work
 
     def policy(self, _index: int) -> Policy | None:
         """Return the items' policy."""

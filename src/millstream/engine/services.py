@@ -20,6 +20,9 @@ class Sink(Protocol):
     def put(self, draft: Draft) -> None:
         """Take an event. Must be called on the loop, and must not block."""
 
+    def flush(self) -> None:
+        """Record what was taken so far at once."""
+
 
 class Cache(Protocol):
     """Results by key, for as long as their `cache_ttl` says."""

@@ -29,7 +29,7 @@ class _Stream:
         """Wake every reader."""
         waiters, self.waiters = self.waiters, []
         for waiter in waiters:
-            if not waiter.done():
+            if not waiter.done() and not waiter.get_loop().is_closed():
                 waiter.set_result(None)
 
     async def wait(self) -> None:

@@ -35,7 +35,7 @@ class Recorder:
     def put(self, draft: Draft) -> None:
         """Take an event; it is recorded with all others of this turn of the loop."""
         if not self._drafts:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._drafts.append(draft)
 
     async def settle(self, end: Settlement) -> None:
@@ -57,7 +57,8 @@ class Recorder:
         self._ledger.record(self._claim, drafts, end, done)
         await settled
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Record what was taken so far, not only at the end of this turn of the loop."""
         if self._drafts and not self._is_fenced:
             drafts, self._drafts = self._drafts, []
             self._ledger.record(self._claim, drafts, None, self._publish)

@@ -41,6 +41,7 @@ class Segments:
         self._services = services
         self._drawn: dict[str, Drawn] = {}
         self._runs: dict[str, Run] = {}
+        self._claims: dict[str, Claim] = {}
 
     def keep(self, job_id: str, drawn: Drawn) -> None:
         """Keep a submitted job's graph, values and code until it is executed here."""
@@ -73,29 +74,34 @@ class Segments:
         ledger ends with its process, so nobody could go on with it.
         """
         job = claim.job
+        self._claims[job.id] = claim
         recorder = Recorder(claim, self._ledger, self._log, lambda: self.cancel(job.id))
         recorder.put((True, "started", self._services.clock.now(), None, {"attempt": claim.attempt}))
         end = Settlement(JobState.CANCELLED, "shutdown")
         try:
             end = await self._drive(claim, recorder)
         except Exception as error:  # noqa: BLE001  the last resort: whatever it is, the job ends with a stated outcome
-            _log.exception("a segment failed outside of its tasks", job=job.id, flow=job.flow)
-            end = Settlement(JobState.FAILED, "internal", error=record_failure(error))
+            failure = record_failure(error)  # its plain traceback: a log must not show the values of variables
+            _log.error("a segment failed outside of its tasks", job=job.id, flow=job.flow, trace=failure.traceback)
+            end = Settlement(JobState.FAILED, "internal", error=failure)
         finally:
             self._runs.pop(job.id, None)
+            self._claims.pop(job.id, None)
             with anyio.CancelScope(shield=True):
                 await self._settle(job, recorder, end)
 
     async def give_up(self, holder: str) -> None:
-        """Settle every job that is still queued as cancelled, reason `shutdown`, so that nobody waits for it in vain.
+        """Settle every job that has not ended as cancelled, reason `shutdown`, so that nobody waits for it in vain.
 
-        For the end of a process whose ledger ends with it; see `execute`.
+        For the end of a process whose ledger ends with it (see `execute`), or of a loop that was closed under it.
         """
-        while claims := await self._ledger.claim(holder, _AT_ONCE):
+        claims, self._claims = list(self._claims.values()), {}
+        while claims := claims or await self._ledger.claim(holder, _AT_ONCE):
             for claim in claims:
                 self.drop(claim.job.id)
                 recorder = Recorder(claim, self._ledger, self._log, lambda: None)
                 await self._settle(claim.job, recorder, Settlement(JobState.CANCELLED, "shutdown"))
+            claims = []
 
     async def _drive(self, claim: Claim, recorder: Recorder) -> Settlement:
         job, now = claim.job, self._services.clock.now()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from millstream import Retry, Skip, SoftTimeLimitExceeded, Task, ctx, flow, task
+from millstream import Retry, Skip, Task, ctx, flow, task
 from millstream.testing.room import Room
 
 PLACES = ("loop", "thread", "process")
@@ -40,6 +39,10 @@ class ShopError(Exception):
 
 class ClosedShopError(ShopError):
     """A descendant of it."""
+
+
+class ClosedToday(Skip):
+    """A skip of the user's own."""
 
 
 class WeirdError(BaseException):
@@ -92,12 +95,13 @@ def _give(value: Any) -> Any:
     return value
 
 
-def _outcome(how: str) -> str:
+def end_as(how: str) -> str:
+    """End in the way that is asked for."""
     match how:
         case "ok":
             return how
         case "skip":
-            raise Skip("not today")
+            raise ClosedToday("not today")
         case "retry":
             raise Retry("once more")
         case "exit":
@@ -114,7 +118,7 @@ def _outcome(how: str) -> str:
 
 
 give = everywhere()(_give)
-outcome = everywhere()(_outcome)
+outcome = everywhere()(end_as)
 
 
 @task
@@ -131,6 +135,15 @@ async def note_once(room: str, text: str) -> str:
     return text
 
 
+@task
+async def cancels_itself() -> None:
+    """Cancel what it runs in, which is the engine's."""
+    current = asyncio.current_task()
+    if current is not None:
+        current.cancel()
+    await asyncio.sleep(0)
+
+
 # --------------------------------------------------------------------------------------------------- long work
 @task
 async def wait_at(room: str, gate: str, value: Any = None) -> Any:
@@ -145,7 +158,8 @@ async def wait_at(room: str, gate: str, value: Any = None) -> Any:
     return value
 
 
-def _block_at(room: str, gate: str, value: Any = None) -> Any:
+def block_until(room: str, gate: str, value: Any = None) -> Any:
+    """Block at a gate; notes tell where that is, and how it ended."""
     Room(room).note(f"pid {os.getpid()}")
     Room(room).block(gate)
     Room(room).note(f"left {gate}; {'cancelled' if ctx.cancelled else 'wanted'}")
@@ -153,7 +167,7 @@ def _block_at(room: str, gate: str, value: Any = None) -> Any:
     return value
 
 
-block_at = {place: block for place, block in everywhere()(_block_at).items() if place != "loop"}
+block_at = {place: block for place, block in everywhere()(block_until).items() if place != "loop"}
 
 
 @task
@@ -197,123 +211,6 @@ def _chatter(number: int) -> str:
 chatter = everywhere()(_chatter)
 
 
-# ---------------------------------------------------------------------------------------------------- attempts
-def _flaky(room: str, failures: int, kind: str = "shop") -> int:
-    """Fail so many times, then return the attempt that went well."""
-    Room(room).note(f"attempt {ctx.attempt}")
-    if ctx.attempt <= failures:
-        _outcome(kind)
-    return ctx.attempt
-
-
-flaky = everywhere(retries=5, retry_backoff=3600, retry_backoff_max=4 * 3600, retry_jitter=False)(_flaky)
-flaky_for_closed = everywhere(retries=3, retry_for=ClosedShopError)(_flaky)
-flaky_for_shop = everywhere(retries=3, retry_for=(ShopError, OSError))(_flaky)
-
-
-@task(retries=1)
-async def ask_again(delay: float | None) -> int:
-    """Ask for one more attempt."""
-    if ctx.attempt == 1:
-        raise Retry("not ready", delay=delay)
-    return ctx.attempt
-
-
-@task(retries=1, retry_backoff=10)
-async def jittery(number: int) -> int:
-    """Fail once, and be repeated after a random delay."""
-    if ctx.attempt == 1:
-        raise ShopError(number)
-    return number
-
-
-# --------------------------------------------------------------------------------------------------- time-outs
-@task(timeout=10)
-async def too_long(room: str, gate: str) -> None:
-    """Wait at a gate for too long."""
-    try:
-        await Room(room).wait(gate)
-    finally:
-        Room(room).note(f"left {gate}")
-
-
-@task(timeout=10)
-async def deaf(room: str, gate: str) -> str:
-    """Wait at a gate for too long, and return all the same when it is cancelled."""
-    try:
-        await Room(room).wait(gate)
-    except asyncio.CancelledError:
-        Room(room).note("heard")
-    return "all is well"
-
-
-@task(timeout=10)
-async def rude(room: str, gate: str) -> None:
-    """Wait at a gate for too long, and answer with an exception of its own."""
-    try:
-        await Room(room).wait(gate)
-    except asyncio.CancelledError:
-        raise ShopError("how dare you") from None
-
-
-@task
-async def cancels_itself() -> None:
-    """Cancel what it runs in, which is the engine's."""
-    current = asyncio.current_task()
-    if current is not None:
-        current.cancel()
-    await asyncio.sleep(0)
-
-
-def _stuck(room: str, gate: str) -> str:
-    return str(_block_at(room, gate, "late"))
-
-
-stuck = everywhere(timeout=10)(_stuck)
-
-
-@task(timeout=10, retries=1)
-async def slow_at_first(room: str, gate: str) -> int:
-    """Take too long in the first attempt only."""
-    if ctx.attempt == 1:
-        await Room(room).wait(gate)
-    return ctx.attempt
-
-
-@task(soft_timeout=5, timeout=10)
-async def soft_on_loop(room: str, gate: str, *, is_deaf: bool = False) -> str:
-    """Clean up when the soft time-out is over; a deaf one goes on waiting."""
-    try:
-        await Room(room).wait(gate)
-    except SoftTimeLimitExceeded:
-        Room(room).note("soft")
-        if is_deaf:
-            await Room(room).wait(gate)
-    return "cleaned up"
-
-
-def _soft(room: str) -> str:
-    room_ = Room(room)
-    room_.note("begun")
-    try:
-        for _ in range(10_000):
-            time.sleep(0.001)
-    except SoftTimeLimitExceeded:
-        room_.note("soft")
-        return "cleaned up"
-    return "never stopped"
-
-
-soft_in_thread = task(name="soft_in_thread", soft_timeout=5)(_soft)
-soft_in_process = task(name="soft_in_process", soft_timeout=0.05, run_in="process")(_soft)  # there by real time
-
-
-@task(soft_timeout=5)
-async def soft_and_lost(room: str, gate: str) -> None:
-    """Do not catch the soft time-out."""
-    await Room(room).wait(gate)
-
-
 # ---------------------------------------------------------------------------------------------------- processes
 @task(run_in="process")
 def die(how: str) -> None:
@@ -346,21 +243,6 @@ async def coroutine_in_process(x: int) -> int:
     """Be a coroutine function, and run in a process."""
     await asyncio.sleep(0)
     return x + 1
-
-
-# ------------------------------------------------------------------------------------------------------ cached
-@task(cache_ttl=60)
-async def cached(room: str, x: Any) -> Any:
-    """Note each real call."""
-    Room(room).note(f"called {x}")
-    return x
-
-
-@task(cache_ttl=60, idempotency_key="order-{order}")
-async def cached_by_key(room: str, order: int, how: str = "ok") -> str:
-    """Note each real call; the key is the order's alone."""
-    Room(room).note(f"called {order} {how}")
-    return f"{order} {_outcome(how)}"
 
 
 # ------------------------------------------------------------------------------------------------ several at once

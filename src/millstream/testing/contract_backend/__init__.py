@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from millstream.testing.contract_backend.cancel import CancelContract
 from millstream.testing.contract_backend.chance import ChanceContract
+from millstream.testing.contract_backend.conducting import ConductingContract
 from millstream.testing.contract_backend.context import ContextContract
 from millstream.testing.contract_backend.joins import JoinsContract
 from millstream.testing.contract_backend.limits import LimitsContract
@@ -29,6 +30,7 @@ class TaskBackendContract(
     CancelContract,
     MapsContract,
     ShapesContract,
+    ConductingContract,
     ProcessesContract,
     ChanceContract,
 ):

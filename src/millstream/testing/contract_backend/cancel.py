@@ -10,13 +10,13 @@ import pytest
 from millstream import Job, JobCancelledError, JobNotFoundError, JobState, approval, flow, sleep
 from millstream.clock import new_id
 from millstream.execution import cancel as cancelling
+from millstream.testing.contract_attempts import flaky
 from millstream.testing.contract_backend.limits import is_gone
 from millstream.testing.contract_backend.stage import BackendCase, Stage, with_settings
 from millstream.testing.contract_tasks import (
     ShopError,
     block_at,
     echo,
-    flaky,
     note,
     outcome,
     stubborn,

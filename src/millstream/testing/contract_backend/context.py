@@ -10,14 +10,7 @@ import pytest
 
 from millstream import Cursor, Event, JobState, ctx, flow
 from millstream.testing.contract_backend.stage import BackendCase, Stage
-from millstream.testing.contract_tasks import (
-    PLACES,
-    about_me,
-    block_at,
-    chatter,
-    echo,
-    wait_at,
-)
+from millstream.testing.contract_tasks import PLACES, about_me, block_at, chatter, echo, wait_at
 from millstream.testing.room import Room
 
 

@@ -10,15 +10,10 @@ import pytest
 
 from millstream import JobState, SoftTimeLimitExceeded, TaskTimeoutError, flow, task
 from millstream.errors import ExpiredError
-from millstream.testing.contract_backend.stage import BackendCase, Stage, with_settings
-from millstream.testing.contract_tasks import (
-    ShopError,
+from millstream.testing.contract_attempts import (
     cached,
     cached_by_key,
     deaf,
-    echo,
-    note,
-    note_once,
     rude,
     soft_and_lost,
     soft_in_process,
@@ -26,8 +21,9 @@ from millstream.testing.contract_tasks import (
     soft_on_loop,
     stuck,
     too_long,
-    wait_at,
 )
+from millstream.testing.contract_backend.stage import BackendCase, Stage, with_settings
+from millstream.testing.contract_tasks import ShopError, echo, note, note_once, wait_at
 from millstream.testing.room import Room
 
 

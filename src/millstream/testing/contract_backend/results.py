@@ -171,7 +171,7 @@ class ResultsContract(BackendCase):
             await stage.drive(job.result())
         assert caught.value.args == ("at night", 22)
         assert "in node wrong" in caught.value.__notes__[0]
-        assert "_outcome" in caught.value.__notes__[0]
+        assert "end_as" in caught.value.__notes__[0]
         assert await stage.states(job) == {
             "wrong": "failed",
             "right": "succeeded",

@@ -7,19 +7,16 @@ from typing import Any
 import pytest
 
 from millstream import Event, Job, JobState, Retry, TaskTimeoutError, ctx, flow
-from millstream.testing.contract_backend.stage import BackendCase, Stage
-from millstream.testing.contract_tasks import (
-    PLACES,
-    ClosedShopError,
-    ShopError,
+from millstream.testing.contract_attempts import (
     ask_again,
     flaky,
     flaky_for_closed,
     flaky_for_shop,
     jittery,
-    outcome,
     slow_at_first,
 )
+from millstream.testing.contract_backend.stage import BackendCase, Stage
+from millstream.testing.contract_tasks import PLACES, ClosedShopError, ShopError, outcome
 from millstream.testing.room import Room
 
 HOUR = 3600.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +14,6 @@ from millstream.testing.contract_tasks import (
     ClosedShopError,
     add,
     add_in_thread,
-    block_at,
     climbed,
     doubled,
     echo,
@@ -23,8 +21,6 @@ from millstream.testing.contract_tasks import (
     note,
     outcome,
     quadrupled,
-    total,
-    wait_at,
 )
 from millstream.testing.room import Room
 
@@ -107,90 +103,6 @@ async def moment() -> float:
 def asks(question: Any) -> Any:
     """Wait for two people."""
     return [approval(question), approval(echo("computed"), id="second")]
-
-
-@flow
-async def conducts_it_all(room: str) -> Any:
-    """Use Python for everything."""
-    numbers = await asyncio.gather(*(doubled(i) for i in range(3)))
-    began = ctx.now()
-    await sleep(60)
-    while sum(numbers) < 20:
-        numbers.append(await add_in_thread(numbers[-1], 1))
-    try:
-        await outcome["loop"]("closed")
-    except ClosedShopError as error:
-        numbers.append(await echo(error.args[1]))
-    mapped = await add.map(numbers, [1] * len(numbers))
-    answer = await approval({"sum": sum(mapped)})
-    await note(room, answer)
-    return mapped, ctx.now() - began, await climbed(0, 3), await echo(quadrupled.name)
-
-
-@flow
-async def gives_up_a_call(room: str) -> Any:
-    """Give up calls of all kinds once they wait, and go on."""
-    calls = {
-        "loop": wait_at(room, "loop"),
-        "thread": block_at["thread"](room, "thread"),
-        "process": block_at["process"](room, "process"),
-        "sub": quick_then_slow(room),
-        "nap": note_then_sleep(room),
-    }
-    told = []
-    for gate, call in calls.items():
-        waiting = asyncio.ensure_future(call)
-        await Room(room).noted(f"at {gate}")
-        waiting.cancel()
-        await asyncio.wait({waiting})
-        told.append(waiting.cancelled())
-    return told, await echo("went on"), await asyncio.gather(*(add_in_thread(i, 1) for i in range(5)))
-
-
-@flow
-def quick_then_slow(room: str) -> Any:
-    """Draw a quick node before a slow one."""
-    first = echo("quick")
-    slow = block_at["thread"](room, "sub")
-    first >> slow
-    return slow
-
-
-@flow
-def note_then_sleep(room: str) -> Any:
-    """Draw a sleep."""
-    first = note(room, "at nap")
-    last = note(room, "never")
-    first >> sleep(3600) >> last
-    return last
-
-
-@flow
-async def deaf_within(room: str) -> Any:
-    """Give up a conducting flow that takes no notice of it."""
-    call = asyncio.ensure_future(deaf_body(room))
-    await Room(room).noted("at gate")
-    call.cancel()
-    await asyncio.wait({call})
-    return call.cancelled(), await echo("went on")
-
-
-@flow
-async def deaf_body(room: str) -> Any:
-    """Go on when it is given up."""
-    try:
-        await wait_at(room, "gate")
-    except asyncio.CancelledError:
-        Room(room).note("deaf")
-    return await note(room, "never")
-
-
-@flow
-async def leaves_calls_behind(room: str) -> str:
-    """Return while calls are under way that nobody waits for."""
-    calls = [asyncio.ensure_future(wait_at(room, "gate")), asyncio.ensure_future(sleep(3600))]
-    await Room(room).noted("at gate")
-    return f"left {len(calls)}"
 
 
 class ShapesContract(BackendCase):
@@ -334,7 +246,7 @@ class ShapesContract(BackendCase):
         assert (states["sub"], states["sub/echo"], states["after"]) == ("failed", "upstream_failed", "upstream_failed")
         record = await job.record()
         assert record.error is not None
-        assert record.error.node == "sub/_outcome-loop"
+        assert record.error.node == "sub/end_as-loop"
 
     async def test_a_sub_flow_that_cannot_be_drawn_fails_its_node(self, stage: Stage) -> None:
         @flow
@@ -349,61 +261,3 @@ class ShapesContract(BackendCase):
         with pytest.raises(DrawingError, match="KeyError"):
             await stage.drive(job.result())
         assert (await stage.states(job))["sub"] == "failed"
-
-    # ------------------------------------------------------------------------------------------------- conducting
-    async def test_a_conducting_flow_uses_python_for_everything(self, stage: Stage, room: Room) -> None:
-        job = await stage.submit(conducts_it_all, room.path)
-
-        async def answer() -> None:
-            event = await stage.until(job, "waiting", "conducts_it_all#11/approval")
-            assert await job.approve(event.node or "", f"sum is {event.data['question']['sum']}")
-
-        result, _ = await stage.drive(asyncio.gather(job.result(), answer()))
-        numbers = [0, 2, 4, 5, 6, 7, 22]
-        assert result == ([n + 1 for n in numbers], 60, 3, quadrupled.name)
-        assert room.notes() == [f"sum is {sum(numbers) + len(numbers)}"]
-
-    async def test_a_body_that_gives_up_its_calls_goes_on(self, stage: Stage, room: Room) -> None:
-        job = await stage.submit(gives_up_a_call, room.path)
-        assert await stage.soon(job.result()) == ([True] * 5, "went on", [1, 2, 3, 4, 5])
-        room.open("thread")
-        room.open("sub")
-        await room.noted("left thread; cancelled")
-        await room.noted("left sub; cancelled")
-        await stage.clock.advance(7200)
-        assert "cancelled at loop" in room.notes()
-        assert not {"never", "left process; wanted"} & set(room.notes())
-        states = await stage.states(job)
-        assert [
-            states[f"gives_up_a_call#{call}/{node}"]
-            for call, node in (
-                (0, "wait_at"),
-                (1, "_block_at-thread"),
-                (2, "_block_at-process"),
-                (3, "quick_then_slow/echo"),
-                (4, "note_then_sleep/sleep"),
-            )
-        ] == ["cancelled", "cancelled", "cancelled", "succeeded", "cancelled"]
-
-    async def test_a_body_that_takes_no_notice_of_being_given_up_gets_no_further(
-        self, stage: Stage, room: Room
-    ) -> None:
-        job = await stage.submit(deaf_within, room.path)
-        assert await stage.soon(job.result()) == (True, "went on")
-        assert "deaf" in room.notes()
-        assert "never" not in room.notes()
-
-    async def test_a_body_that_returns_ends_the_calls_it_leaves_behind(self, stage: Stage, room: Room) -> None:
-        job = await stage.submit(leaves_calls_behind, room.path)
-        assert await stage.soon(job.result()) == "left 2"
-        assert {"cancelled at gate", "left gate"} <= set(room.notes())
-
-    async def test_many_calls_at_once_and_in_turn(self, stage: Stage) -> None:
-        @flow
-        async def many() -> Any:
-            numbers = await asyncio.gather(*(add(i, 1) for i in range(300)))
-            for _ in range(300):
-                numbers = [*numbers[1:], await add(numbers[0], 1)]
-            return await total(numbers)
-
-        assert await stage.run(many) == sum(range(1, 301)) + 300
