@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -304,3 +304,27 @@ def test_a_version_names_the_source_not_the_drawing() -> None:
 
 def test_a_retry_is_asked_for_with_a_delay() -> None:
     assert Retry("not yet", delay=3.0).delay == 3.0
+
+
+@pytest.mark.parametrize("wrap", [lambda h: {h}, lambda h: frozenset([h]), lambda h: {h: 1}, lambda h: Pair(h, 1)])
+def test_a_handle_where_its_result_cannot_be_put_is_refused(wrap: Callable[[Any], Any]) -> None:
+    @flow
+    def wrapped() -> Any:
+        return add(wrap(one()))
+
+    with pytest.raises(DrawingError, match=r"handle of one> is in .*use a list, tuple or dict value"):
+        wrapped.draw({})
+
+
+def test_fixed_outside_of_map_is_refused() -> None:
+    @flow
+    def wrong() -> Any:
+        return add(fixed(1))
+
+    with pytest.raises(DrawingError, match="marks an argument of map"):
+        wrong.draw({})
+
+
+class Pair(NamedTuple):
+    first: Any
+    second: int

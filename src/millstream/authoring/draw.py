@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -246,11 +246,13 @@ class Drawing:
         """Return the argument template of a value: a handle's result, a container with handles, else a slot."""
         if isinstance(value, Handle):
             return self._reference(self._index(value), value._path)  # noqa: SLF001  see `order`
-        if isinstance(value, list | tuple | dict) and _holds_handle(value):
+        if isinstance(value, list | tuple | dict | set | frozenset) and _holds_handle(value):
             if isinstance(value, dict):
                 return Keyed(tuple(value), tuple(self.template(item) for item in value.values()))
             kind = "list" if isinstance(value, list) else "tuple"
             return Packed(kind, tuple(self.template(item) for item in value))  # type: ignore[arg-type]
+        if isinstance(value, Fixed):
+            raise DrawingError("fixed(...) marks an argument of map; pass the value itself to a call")
         self.bindings.append(value)
         return Slot(len(self.bindings) - 1)
 
@@ -308,8 +310,21 @@ def _holds_handle(value: Any) -> bool:
     if isinstance(value, Handle):
         return True
     if isinstance(value, dict):
+        _refuse_inside("keys of a dict", value)
         return any(_holds_handle(item) for item in value.values())
+    if isinstance(value, set | frozenset):
+        _refuse_inside("a set", value)
+    if isinstance(value, tuple) and type(value) is not tuple:
+        _refuse_inside(f"a {type(value).__name__}", value)
     return isinstance(value, list | tuple) and any(_holds_handle(item) for item in value)
+
+
+def _refuse_inside(place: str, values: Iterable[Any]) -> None:
+    for value in values:
+        if isinstance(value, Handle):
+            raise DrawingError(
+                f"{value!r} is in {place}, where its result cannot be put; use a list, tuple or dict value"
+            )
 
 
 def _short(name: str) -> str:
