@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from millstream import (
     DrawingError,
     JobCancelledError,
     Millstream,
+    Settings,
     TaskError,
     branch,
     ctx,
@@ -241,3 +243,17 @@ async def test_options_of_submit_are_checked_before_anything_is_recorded() -> No
             with pytest.raises(DefinitionError, match="submit of"):
                 await app.submit(echoed, idempotency_key="k", **wrong)
         assert await app.jobs() == []
+
+
+async def test_a_thread_s_time_out_does_not_count_the_wait_for_a_thread() -> None:
+    @task(timeout=2)
+    def half(x: int) -> int:
+        time.sleep(0.5)  # six of them take over two seconds on one thread, each of them well under one
+        return x
+
+    @flow
+    def six() -> Any:
+        return half.map(list(range(6)))
+
+    async with Millstream(settings=Settings(max_threads=1)) as app:
+        assert await (await app.submit(six)).result() == list(range(6))

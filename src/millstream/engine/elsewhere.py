@@ -144,6 +144,10 @@ class _GuardedCall(NodeCall):
         self.started = started
         self.timers = timers
 
+    def begin(self) -> None:
+        """Let the time-outs run from now on."""
+        self.started.run.services.threads.say(partial(self.started.arm, self))
+
     def done(self, error: BaseException | None, value: Any) -> None:
         """Take what the function raised or returned."""
         self.started.returned(self, error, value)
@@ -226,12 +230,8 @@ class Started:
         attempt = ThreadAttempt(self.run, self.frame, self.index, self.attempt, self._deadline())
         running.set(attempt)
         attempt.call = call = _GuardedCall(self, [])
-        later = self.run.services.clock.call_later
         if self.policy.soft_timeout is not None:
             call.allow_interrupt()
-            call.timers.append(later(self.policy.soft_timeout, call.interrupt))
-        if self.policy.timeout is not None:
-            call.timers.append(later(self.policy.timeout, lambda: self._give_up(call)))
         self.run.hold()
         self.run.threads.add(call)
         self.run.services.threads.submit(call)
@@ -241,6 +241,16 @@ class Started:
         call.disarm()
         self.run.threads.discard(call)
         self.run.resume(self._succeeded(value) if error is None else self._failed(error))
+
+    def arm(self, call: _GuardedCall) -> None:
+        """Start the time-outs, now that a thread has taken the call."""
+        if call not in self.run.threads:
+            return
+        later = self.run.services.clock.call_later
+        if self.policy.soft_timeout is not None:
+            call.timers.append(later(self.policy.soft_timeout, call.interrupt))
+        if self.policy.timeout is not None:
+            call.timers.append(later(self.policy.timeout, lambda: self._give_up(call)))
 
     def _give_up(self, call: _GuardedCall) -> None:
         """A thread cannot be killed: its result is dropped, and the node fails now."""

@@ -53,6 +53,9 @@ class ThreadCall(ABC):
     def done(self, error: BaseException | None, value: Any) -> None:
         """Take what the function raised or returned; called on the loop, unless the call was abandoned."""
 
+    def begin(self) -> None:  # noqa: B027  most calls have nothing to do then
+        """Take notice that a thread now takes the call; called in that thread."""
+
     def allow_interrupt(self) -> None:
         """Prepare for `interrupt`; must be called before the call is handed in."""
         self._lock = threading.Lock()
@@ -68,6 +71,7 @@ class ThreadCall(ABC):
 
     def execute(self) -> tuple[BaseException | None, Any]:
         """Run the function in the calling thread, and return what it raised and what it returned."""
+        self.begin()
         context, self._context = self._context, _SPENT  # which holds the attempt, which holds this call
         try:
             if self._lock is not None:
