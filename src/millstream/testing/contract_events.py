@@ -1,8 +1,11 @@
 """The suite every event log passes: what `EventLog` promises in words, as tests.
 
-class TestRedisEventLog(EventLogContract):
-    def open(self):
-        return open_redis_event_log()    # an async context manager that gives a fresh, empty log
+Example:
+    class TestRedisEventLog(EventLogContract):
+        @asynccontextmanager
+        async def open(self):
+            async with RedisEventLog("redis://localhost/9") as log:
+                yield log
 """
 
 from __future__ import annotations

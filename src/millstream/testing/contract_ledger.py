@@ -1,8 +1,11 @@
 """The suite every ledger passes: what `Ledger` promises in words, as tests.
 
-class TestSqliteLedger(LedgerContract):
-    def open(self, clock):
-        return open_sqlite_ledger(clock)    # an async context manager that gives a fresh, empty ledger
+Example:
+    class TestSqliteLedger(LedgerContract):
+        @asynccontextmanager
+        async def open(self, clock):
+            async with SqliteLedger(":memory:", clock) as ledger:
+                yield ledger
 """
 
 from __future__ import annotations

@@ -64,6 +64,23 @@ async def gives_up_a_call(room: str) -> Any:
 
 
 @flow
+async def gives_up_a_fan(room: str, count: int) -> Any:
+    """Give up a call of which some nodes have begun, and others are ready."""
+    call = asyncio.ensure_future(fan_at_gate(room, count))
+    while not Room(room).notes():  # noqa: ASYNC110  a turn at a time is the point
+        await asyncio.sleep(0)
+    call.cancel()
+    await asyncio.wait({call})
+    return await echo("went on")
+
+
+@flow
+def fan_at_gate(room: str, count: int) -> Any:
+    """Draw many nodes that wait."""
+    return [wait_at(room, "gate") for _ in range(count)]
+
+
+@flow
 def quick_then_slow(room: str) -> Any:
     """Draw a quick node before a slow one."""
     first = echo("quick")
@@ -168,6 +185,13 @@ class ConductingContract(BackendCase):
                 (4, "note_then_sleep/sleep"),
             )
         ] == ["cancelled", "cancelled", "cancelled", "succeeded", "cancelled"]
+
+    async def test_what_is_ready_of_a_call_that_is_given_up_does_not_begin(self, stage: Stage, room: Room) -> None:
+        job = await stage.submit(gives_up_a_fan, room.path, 200)
+        assert await stage.soon(job.result()) == "went on"
+        begun = room.notes().count("at gate")
+        assert 0 < begun < 200
+        assert room.notes().count("left gate") == begun
 
     async def test_a_body_that_takes_no_notice_of_being_given_up_gets_no_further(
         self, stage: Stage, room: Room

@@ -14,6 +14,7 @@ from millstream.testing.contract_attempts import (
     cached,
     cached_by_key,
     deaf,
+    pay,
     rude,
     soft_and_lost,
     soft_in_process,
@@ -23,7 +24,7 @@ from millstream.testing.contract_attempts import (
     too_long,
 )
 from millstream.testing.contract_backend.stage import BackendCase, Stage, with_settings
-from millstream.testing.contract_tasks import ShopError, echo, note, note_once, wait_at
+from millstream.testing.contract_tasks import ShopError, block_at, echo, note, note_once, process_id, wait_at
 from millstream.testing.room import Room
 
 
@@ -209,6 +210,21 @@ class LimitsContract(BackendCase):
     async def test_a_process_can_clean_up_when_its_soft_time_out_is_over(self, stage: Stage, room: Room) -> None:
         assert await stage.run(soft_in_process, room.path) == "cleaned up"
 
+    @with_settings(max_processes=1)
+    async def test_a_soft_time_out_does_not_reach_the_next_task_of_its_process(self, stage: Stage, room: Room) -> None:
+        @flow
+        def one_after_the_other() -> Any:
+            first = process_id.options(soft_timeout=0.05)()
+            second = block_at["process"](room.path, "gate", "undisturbed")
+            first >> second
+            return second
+
+        job = await stage.submit(one_after_the_other)
+        await room.noted("at gate")
+        await asyncio.sleep(0.1)
+        room.open("gate")
+        assert await stage.drive(job.result()) == "undisturbed"
+
     # ----------------------------------------------------------------------------------------- expiry
     @with_settings(max_segments=1)
     async def test_a_job_that_could_not_start_in_time_fails(self, stage: Stage, room: Room) -> None:
@@ -295,6 +311,17 @@ class LimitsContract(BackendCase):
         (start,) = [event for event in await stage.events(job) if event.type == "node_started" and event.is_durable]
         assert (start.node, start.data) == ("once", {"attempt": 1})
         assert await stage.kinds(job, "once") == ["node_started", "node_succeeded"]
+
+    async def test_what_must_run_once_is_repeated_only_if_it_says_itself_that_it_failed(
+        self, stage: Stage, room: Room
+    ) -> None:
+        assert await stage.run(pay, room.path, "shop") == 2
+        job = await stage.submit(pay, room.path, "slow")
+        await room.noted("at gate")
+        await stage.clock.advance(10)
+        with pytest.raises(TaskTimeoutError):
+            await stage.drive(job.result())
+        assert room.notes() == ["pay 1", "pay 2", "pay 1", "at gate"]
 
 
 def is_gone(pid: int) -> bool:
