@@ -1,8 +1,8 @@
 """Where values live that are too large for their rows: files beside SQLite, a table on PostgreSQL.
 
-A blob is kept under the digest of its content, so that one put twice is kept once. Who refers to one says so in the same
-transaction, as a row of the table `blob_use`, which goes when its job goes. A blob that nobody uses is first marked, and
-swept when it has been marked for a day; to put it again takes the mark away.
+A blob is kept under the digest of its content, so that one put twice is kept once. Who refers to one says so in the
+same transaction, as a row of the table `blob_use`, which goes when its job goes. A blob that nobody uses is first
+marked, and swept when it has been marked for a day; to put it again takes the mark away.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from millstream.errors import MillstreamError
 
 # The tables (in `schema.py`):
-#   blob      digest CHAR(64) primary key, size BIGINT, data BYTEA or null (SQLite: always null), marked_at FLOAT or null
+#   blob      digest CHAR(64) primary key, size BIGINT, data BYTEA or null (null on SQLite), marked_at FLOAT or null
 #   blob_use  job_id, digest: primary key; job_id references job on delete cascade; an index on digest
 
 
