@@ -10,9 +10,10 @@ import hashlib
 import os
 import platform
 import tempfile
-import weakref
 from contextlib import suppress
 from pathlib import Path
+
+from millstream.ledger.fork import call_in_child
 
 try:
     import fcntl
@@ -59,9 +60,7 @@ class ProofOfLife:
         self._directory = directory
         self._held: dict[str, int] = {}
         if self.place is not None:
-            me = weakref.ref(self)
-            # A forked child shares the lock; it would keep it after the death of this process.
-            os.register_at_fork(after_in_child=lambda: _close_all(me()))
+            call_in_child(self._drop)  # a child that kept the lock would hide the death of this process
 
     def begin(self, member: str) -> str | None:
         """Take the lock of a member, and return the place to record with it; `None` where it cannot be taken."""
@@ -112,15 +111,10 @@ class ProofOfLife:
     def _file(self, member: str) -> Path:
         return self._directory / f"{member}.lock"
 
-    def _close(self) -> None:
+    def _drop(self) -> None:
         held, self._held = self._held, {}
         for descriptor in held.values():
             os.close(descriptor)
-
-
-def _close_all(proof: ProofOfLife | None) -> None:
-    if proof is not None:
-        proof._close()  # noqa: SLF001  of this module
 
 
 def _place() -> str:
