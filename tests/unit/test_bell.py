@@ -46,7 +46,7 @@ async def mine(directory: Path) -> AsyncIterator[SocketBell]:
 
 
 def sockets(directory: Path) -> int:
-    return len(os.listdir(directory)) if directory.exists() else 0
+    return len(list(directory.iterdir())) if directory.exists() else 0
 
 
 def listen_and_die(directory: Path) -> None:
