@@ -1,9 +1,12 @@
-"""What all tests share: the event loop they run on and the profile of generated tests."""
+"""What all tests share: the event loop they run on, the profile of generated tests, and servers of their own."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
+
+from tests.services import PostgresServer
 
 # Machines differ in speed, so no example has a deadline; a build that fails must fail again when it is run again.
 settings.register_profile("local", deadline=None)
@@ -14,3 +17,24 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def shared_postgres() -> Iterator[PostgresServer]:
+    """The server of all tests that leave it running; it is started by the first."""
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(shared_postgres: PostgresServer) -> Iterator[str]:
+    """A new database of a test's own."""
+    with shared_postgres.database() as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_server() -> Iterator[PostgresServer]:
+    """A server of a test's own, which it may stop, kill and pause."""
+    with PostgresServer() as server:
+        yield server
