@@ -34,12 +34,13 @@ class PostgresServer:
     Args:
         settings: Its settings, beyond those that make it quick. It does not sync files, so it survives a kill of the
             server, not of the machine.
+        parent: Where its directory is made; without, in memory where that is possible.
 
     Attributes:
         port: Where it listens, on 127.0.0.1 only; the same after each start.
     """
 
-    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, settings: Mapping[str, str] | None = None, parent: Path | None = None) -> None:
         self._settings = {
             "dynamic_shared_memory_type": "mmap",  # leaves nothing behind when it is killed
             "fsync": "off",
@@ -50,6 +51,7 @@ class PostgresServer:
             "unix_socket_directories": "",
             **(settings or {}),
         }
+        self._parent = parent
         self._home: Path | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self.port = _free_port()
@@ -141,7 +143,7 @@ class PostgresServer:
     def _made_home(self) -> Path:
         """Return its directory; on first use it is made, with a database cluster in it."""
         if self._home is None:
-            self._home = _new_home("postgres-")
+            self._home = _new_home("postgres-", self._parent)
             self._initialise(self._home)
         return self._home
 
@@ -216,10 +218,11 @@ def _ordinary_user() -> int | None:
     return pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
 
 
-def _new_home(prefix: str) -> Path:
-    """Make a directory that the server's user may write to, in memory where that is possible."""
+def _new_home(prefix: str, parent: Path | None) -> Path:
+    """Make a directory that the server's user may write to; unless it is said where, in memory if possible."""
     fast = Path("/dev/shm")  # noqa: S108  the directory in it is made under a new name, for one user only
-    home = Path(tempfile.mkdtemp(prefix=f"millstream-{prefix}", dir=fast if os.access(fast, os.W_OK) else None))
+    parent = parent or (fast if os.access(fast, os.W_OK) else None)
+    home = Path(tempfile.mkdtemp(prefix=f"millstream-{prefix}", dir=parent))
     user = _ordinary_user()
     if user is not None:
         os.chown(home, user, -1)
