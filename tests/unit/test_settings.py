@@ -7,6 +7,7 @@ import pickle
 import re
 from itertools import product
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import given
@@ -14,8 +15,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import millstream.settings
+import millstream.urls
 from millstream.errors import SettingsError
 from millstream.settings import Settings, Source, missing_parts
+from millstream.urls import database_url
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "settings.md"
 
@@ -209,7 +212,8 @@ def test_a_setting_of_the_guides_has_the_default_they_give(name: str, default: o
 @pytest.mark.parametrize("name", OF_THE_GUIDES)
 @pytest.mark.usefixtures("with_all_parts")
 def test_a_setting_of_the_guides_is_read_under_its_langflow_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(f"LANGFLOW_{name.upper()}", "redis" if name == "job_queue_type" else "1")
+    text = {"job_queue_type": "redis", "database_url": "postgresql:///jobs"}.get(name, "1")
+    monkeypatch.setenv(f"LANGFLOW_{name.upper()}", text)
     assert str(Settings.load().sources()[name]) == f"environment LANGFLOW_{name.upper()}"
 
 
@@ -257,6 +261,60 @@ def test_an_unset_job_queue_type_means_redis_where_celery_is_on_and_a_redis_url_
     assert settings.effective_job_queue_type == event_log
 
 
+# ------------------------------------------------------------------------------------------------- the database
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:///jobs.db",
+        "sqlite:////srv/shop/jobs.db",
+        "sqlite:///~/jobs.db",
+        "postgresql://me:pw@db:5432/jobs",
+        "postgresql+psycopg:///jobs",
+        "postgres://db/jobs",
+    ],
+)
+def test_a_ledger_lives_in_a_file_or_on_postgresql(url: str) -> None:
+    settings = Settings.load(database_url=url)
+    assert settings.database_url == settings.effective_database_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://me:s3cr3t@db/jobs",
+        "postgresql+asyncpg://me:s3cr3t@db/jobs",
+        "postgresql:me:s3cr3t@db",
+        "sqlite:jobs.db",
+    ],
+)
+def test_another_database_is_refused_in_one_line_without_its_password(url: str) -> None:
+    (problem,) = problems(database_url=url)
+    assert problem.startswith("database_url = ")
+    assert problem.endswith("(argument): give sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE")
+    assert "s3cr3t" not in problem
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite://jobs.db", "sqlite:///file:x"]
+)
+def test_a_ledger_is_never_kept_in_memory_by_sqlite(url: str) -> None:
+    (problem,) = problems(database_url=url)
+    assert "give a file, as in sqlite:///ledger.db" in problem
+
+
+def test_a_bare_postgresql_url_means_psycopg() -> None:
+    assert database_url("postgres://db/jobs") == database_url("postgresql://db/jobs") == "postgresql+psycopg://db/jobs"
+
+
+def test_without_a_database_the_ledger_lies_in_the_working_directory(work: Path) -> None:
+    assert Settings.load().effective_database_url == f"sqlite:///{work}/.millstream/ledger.db"
+    assert list(work.iterdir()) == []
+
+
+def test_without_a_database_the_ledger_lies_in_config_dir(work: Path) -> None:
+    assert Settings.load(config_dir="conf").effective_database_url == f"sqlite:///{work}/conf/ledger.db"
+
+
 # --------------------------------------------------------------------------------------------- what is refused
 @pytest.mark.parametrize(
     ("name", "value", "way_out"),
@@ -274,6 +332,12 @@ def test_an_unset_job_queue_type_means_redis_where_celery_is_on_and_a_redis_url_
         ("log_level", "loud", "give debug, info, warning or error"),
         ("log_format", "xml", "give console or json"),
         ("durability", "maybe", "give full, relaxed or off"),
+        ("lease_seconds", "0", "give a number above 0"),
+        ("max_crashes", "0", "give a whole number of at least 1"),
+        ("conduct_linger", "-1", "give a number of at least 0"),
+        ("max_value_bytes", "64 MiB", "give a whole number of at least 1"),
+        ("retention_days", "-1", "give a number of at least 0"),
+        ("database_url", "jobs.db", "give sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE"),
         ("job_queue_type", "rabbit", "give asyncio or redis"),
         ("imports", "shop tasks", "give module names, separated by commas, as in shop.tasks,shop.flows"),
         ("imports", "shop.tasks:app", "give module names, separated by commas, as in shop.tasks,shop.flows"),
@@ -374,8 +438,6 @@ NOT_YET = {
     "auto_login": "false",
     "broker_url": "amqp://broker",
     "celery_enabled": "true",
-    "database_url": "sqlite:///jobs.db",
-    "durability": "full",
     "disconnect_grace": "1",
     "gunicorn_preload": "true",
     "host": "localhost",
@@ -494,8 +556,9 @@ def test_settings_and_their_sources_reach_another_process(monkeypatch: pytest.Mo
         assert copied.sources() == settings.sources()
 
 
-def test_the_examples_in_docstrings_are_true() -> None:
-    tried = doctest.testmod(millstream.settings)
+@pytest.mark.parametrize("module", [millstream.settings, millstream.urls])
+def test_the_examples_in_docstrings_are_true(module: ModuleType) -> None:
+    tried = doctest.testmod(module)
     assert (tried.failed, tried.attempted > 0) == (0, True)
 
 

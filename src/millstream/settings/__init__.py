@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,6 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
 import yaml  # type: ignore[import-untyped, unused-ignore]  # PyYAML ships no types; the stubs may be installed or not
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -29,6 +27,8 @@ from pydantic import (
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource
 
 from millstream.errors import SettingsError
+from millstream.settings.kinds import Count, Database, Directory, Modules, Port, Seconds, SomeSeconds, expanded, lower
+from millstream.urls import without_password
 
 # What this version does not have yet, and the settings that need it: they are refused unless they have their default,
 # or the value that says the default aloud. Whoever adds a part takes its line out; a trailing `*` stands for the rest.
@@ -36,51 +36,11 @@ _NOT_YET: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "Celery backend": ("broker_url", "celery_enabled"),
         "Redis event log": ("job_queue_type", "redis_*"),
-        "SQL ledger": ("database_url", "durability"),
         "server": ("disconnect_grace", "gunicorn_preload", "host", "port", "worker_timeout", "workers"),
         "user accounts": ("auto_login", "superuser", "superuser_password"),
     }
 )
 _SAYS_THE_DEFAULT: Final[Mapping[str, object]] = MappingProxyType({"job_queue_type": "asyncio"})
-
-
-def _lower(value: object) -> object:
-    """Let `INFO` mean `info`."""
-    return value.strip().lower() if isinstance(value, str) else value
-
-
-def _split(value: object) -> object:
-    """Let `shop.tasks, shop.flows` mean both."""
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-def _module(name: str) -> str:
-    if not all(part.isidentifier() for part in name.split(".")):
-        raise ValueError("give module names, separated by commas, as in shop.tasks,shop.flows")
-    return name
-
-
-def _expanded(path: Path) -> Path:
-    """Put the home directory in place of `~`; where `~name` is nobody's, it is a name like any other."""
-    try:
-        return path.expanduser()
-    except RuntimeError:
-        return path
-
-
-def _directory(path: Path) -> Path:
-    path = _expanded(path)
-    if path.exists() and not path.is_dir():
-        raise ValueError("give a directory; this is a file")
-    return path
-
-
-_Count = Annotated[int, Field(ge=1)]
-_Seconds = Annotated[float, Field(ge=0)]
-_SomeSeconds = Annotated[float, Field(gt=0)]
-_Port = Annotated[int, Field(ge=1, le=65_535)]
-_Modules = Annotated[tuple[Annotated[str, AfterValidator(_module)], ...], BeforeValidator(_split)]
-_Directory = Annotated[Path, AfterValidator(_directory)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +71,13 @@ class _LangflowSettings(BaseModel):
     # Pydantic quotes the inputs it refuses; one of them may be a password.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
 
-    config_dir: _Directory | None = None
-    database_url: str | None = None
+    config_dir: Directory | None = None
+    database_url: Database | None = None
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65_535)] = 7860  # 0: one that is free
-    workers: _Count = 1
-    worker_timeout: _Count = 300
+    workers: Count = 1
+    worker_timeout: Count = 300
     gunicorn_preload: bool = False
 
     superuser: str | None = None
@@ -127,19 +87,19 @@ class _LangflowSettings(BaseModel):
     celery_enabled: bool = False
     redis_url: str | None = None
     redis_host: str = "localhost"
-    redis_port: _Port = 6379
+    redis_port: Port = 6379
 
-    job_queue_type: Annotated[Literal["asyncio", "redis"], BeforeValidator(_lower)] | None = None
+    job_queue_type: Annotated[Literal["asyncio", "redis"], BeforeValidator(lower)] | None = None
     redis_queue_url: str | None = None
     redis_queue_host: str | None = None  # None: redis_host
-    redis_queue_port: _Port | None = None  # None: redis_port
+    redis_queue_port: Port | None = None  # None: redis_port
     redis_queue_db: Annotated[int, Field(ge=0)] = 1
-    redis_queue_ttl: _Count = 3600
-    redis_queue_startup_grace_s: _Seconds = 30.0
+    redis_queue_ttl: Count = 3600
+    redis_queue_startup_grace_s: Seconds = 30.0
     redis_queue_cancel_channel_enabled: bool = True
-    redis_queue_cancel_marker_ttl: _Count = 60
-    redis_queue_polling_stale_threshold_s: _Seconds = 90.0
-    redis_queue_polling_watchdog_interval_s: _SomeSeconds = 15.0
+    redis_queue_cancel_marker_ttl: Count = 60
+    redis_queue_polling_stale_threshold_s: Seconds = 90.0
+    redis_queue_polling_watchdog_interval_s: SomeSeconds = 15.0
 
 
 class Settings(_LangflowSettings):
@@ -153,20 +113,25 @@ class Settings(_LangflowSettings):
         8
     """
 
-    imports: _Modules = ()
-    durability: Annotated[Literal["full", "relaxed", "off"], BeforeValidator(_lower)] = "off"
+    imports: Modules = ()
+    durability: Annotated[Literal["full", "relaxed", "off"], BeforeValidator(lower)] = "full"
+    lease_seconds: SomeSeconds = 15.0
+    max_crashes: Count = 3
+    conduct_linger: Seconds = 30.0
+    max_value_bytes: Count = 64 << 20
+    retention_days: Seconds = 30.0  # 0: until somebody purges them
 
-    max_segments: _Count = 1000
+    max_segments: Count = 1000
     max_threads: Annotated[int, Field(ge=1, le=1000)] = 40
-    max_processes: _Count | None = None  # None: as many as there are CPUs
-    max_graph_nodes: _Count = 100_000
-    draw_timeout: _SomeSeconds = 5.0
-    disconnect_grace: _Seconds = 5.0
+    max_processes: Count | None = None  # None: as many as there are CPUs
+    max_graph_nodes: Count = 100_000
+    draw_timeout: SomeSeconds = 5.0
+    disconnect_grace: Seconds = 5.0
 
     broker_url: str | None = None
 
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "warning"
-    log_format: Annotated[Literal["console", "json"], BeforeValidator(_lower)] = "console"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(lower)] = "warning"
+    log_format: Annotated[Literal["console", "json"], BeforeValidator(lower)] = "console"
 
     _sources: dict[str, Source] = PrivateAttr(default_factory=dict)
 
@@ -197,12 +162,22 @@ class Settings(_LangflowSettings):
         reading.take(_Given(name, value, Source("argument")) for name, value in overrides.items())
         reading.take(_from_variables(EnvSettingsSource(BaseSettings, env_ignore_empty=True).env_vars, "environment"))
         reading.take(_from_env_file(env_file))
-        reading.take(_from_yaml(_expanded(Path(str(reading.value("config_dir") or "."))) / "config.yaml"))
+        reading.take(_from_yaml(expanded(Path(str(reading.value("config_dir") or "."))) / "config.yaml"))
         settings = cls(**reading.valid_values())
         settings._sources = {name: given.source for name, given in reading.given.items()}
         if problems := [*reading.problems, *settings._problems_of_missing_parts()]:
             raise SettingsError("\n".join(problems))
         return settings
+
+    @property
+    def effective_database_url(self) -> str:
+        """The ledger's database: `database_url`, else the file `ledger.db` in `config_dir` or else in `.millstream`.
+
+        Example:
+            >>> Settings(config_dir="/srv/shop").effective_database_url
+            'sqlite:////srv/shop/ledger.db'
+        """
+        return self.database_url or f"sqlite:///{(self.config_dir or Path('.millstream')).absolute() / 'ledger.db'}"
 
     @property
     def effective_job_queue_type(self) -> Literal["asyncio", "redis"]:
@@ -246,7 +221,7 @@ class Settings(_LangflowSettings):
             case tuple(value):
                 return ",".join(value)
             case value:
-                return _without_password(name, str(value))
+                return _presentable(name, str(value))
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         return [(name, self.display(name)) for name in type(self).model_fields if name in self.model_fields_set]
@@ -315,7 +290,7 @@ class _Reading:
             wrong = {str(e["loc"][0]): e for e in reversed(error.errors())}  # of a list's items, the first counts
             for name in sorted(wrong):
                 told = wrong[name].get("ctx", {}).get("error") or f"give {_allowed(name)}"
-                shown = _without_password(name, repr(values.pop(name)))
+                shown = _presentable(name, repr(values.pop(name)))
                 self.problems.append(f"{name} = {shown} ({self.given[name].source}): {told}")
         return values
 
@@ -338,7 +313,7 @@ def _from_variables(
 
 
 def _from_env_file(env_file: Path | str | None) -> Iterator[_Given]:
-    path = _expanded(Path(env_file or ".env")).absolute()
+    path = expanded(Path(env_file or ".env")).absolute()
     if env_file and (path.is_dir() or not path.exists()):
         raise SettingsError(f"{path}: there is no such .env file")
     try:
@@ -367,14 +342,11 @@ def _from_yaml(path: Path) -> Iterator[_Given]:
         yield _Given(name, None if value in ("null", "~") else value, Source("config.yaml", path=path))
 
 
-def _without_password(name: str, text: str) -> str:
-    """Put `***` in place of what must not be shown: all of a password, and a URL's part before the host."""
+def _presentable(name: str, text: str) -> str:
+    """Put `***` in place of what must not be shown."""
     if name == "superuser_password":
         return "***"
-    if name.endswith("_url") or "://" in text:
-        text = re.sub(r"(?s)((?:\w[\w+.-]*://)?).*@", r"\1***@", text, count=1)
-        text = re.sub(r"(?i)((?:pass|pwd|secret|token)[^=&\s]*=)[^&\s]*", r"\1***", text)
-    return text
+    return without_password(text) if name.endswith("_url") or "://" in text else text
 
 
 def _allowed(name: str) -> str:

@@ -1,0 +1,55 @@
+"""The kinds of values that settings have: what they are written as, and which are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from millstream.urls import database_url
+
+
+def lower(value: object) -> object:
+    """Let `INFO` mean `info`."""
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def _split(value: object) -> object:
+    """Let `shop.tasks, shop.flows` mean both."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _module(name: str) -> str:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ValueError("give module names, separated by commas, as in shop.tasks,shop.flows")
+    return name
+
+
+def expanded(path: Path) -> Path:
+    """Put the home directory in place of `~`; where `~name` is nobody's, it is a name like any other."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
+def _directory(path: Path) -> Path:
+    path = expanded(path)
+    if path.exists() and not path.is_dir():
+        raise ValueError("give a directory; this is a file")
+    return path
+
+
+def _database(url: str) -> str:
+    database_url(url)  # the value stays as it was written
+    return url
+
+
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(ge=0)]
+SomeSeconds = Annotated[float, Field(gt=0)]
+Port = Annotated[int, Field(ge=1, le=65_535)]
+Modules = Annotated[tuple[Annotated[str, AfterValidator(_module)], ...], BeforeValidator(_split)]
+Directory = Annotated[Path, AfterValidator(_directory)]
+Database = Annotated[str, AfterValidator(_database)]
