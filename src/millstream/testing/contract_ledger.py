@@ -30,10 +30,10 @@ from millstream.testing.clock import VirtualClock
 from millstream.testing.ledger_doings import (
     CANCEL,
     CANCELLED,
+    CLAIMERS,
     FAILED,
     ME,
     OTHER,
-    PLANNED,
     SUCCEEDED,
     History,
     claimed,
@@ -42,6 +42,7 @@ from millstream.testing.ledger_doings import (
     make_job,
     passing,
     record,
+    submit,
 )
 
 
@@ -66,7 +67,7 @@ class LedgerContract:
     # ------------------------------------------------------------------------------------------------- submit
     async def test_a_submitted_job_is_there_as_it_was_handed_in(self, ledger: Ledger) -> None:
         job = make_job(inputs={"rows": [1, 2.5, None, True, "é"], "by": {"name": {"deep": []}}}, priority=3)
-        recorded, claim = await ledger.submit(job, [PLANNED], None)
+        recorded, claim = await submit(ledger, job, None)
         assert recorded == job
         assert claim is None
         assert await ledger.get(job.id) == job
@@ -75,7 +76,7 @@ class LedgerContract:
 
     async def test_submit_claims_in_the_same_breath(self, ledger: Ledger, clock: VirtualClock) -> None:
         job = make_job()
-        recorded, claim = await ledger.submit(job, [PLANNED], ME)
+        recorded, claim = await submit(ledger, job, ME)
         running = replace(job, state=JobState.RUNNING, started_at=clock.now())
         assert claim == Claim(running, 1, 1, ME)
         assert recorded == await ledger.get(job.id) == running
@@ -84,8 +85,8 @@ class LedgerContract:
     # -------------------------------------------------------------------------------------------- idempotency
     async def test_a_key_that_is_known_gives_its_job_and_records_nothing(self, ledger: Ledger) -> None:
         first, again = make_job(idempotency_key="k"), make_job(idempotency_key="k")
-        await ledger.submit(first, [PLANNED], None)
-        assert await ledger.submit(again, [PLANNED], ME) == (first, None)
+        await submit(ledger, first, None)
+        assert await submit(ledger, again, ME) == (first, None)
         with pytest.raises(JobNotFoundError):
             await ledger.get(again.id)
         assert [job.id for job in await ledger.find(Filter())] == [first.id]
@@ -95,35 +96,35 @@ class LedgerContract:
     async def test_a_key_gives_its_job_also_when_that_has_ended(self, ledger: Ledger) -> None:
         claim = await claimed(ledger, idempotency_key="k")
         await record(ledger, claim, end=Settlement(SUCCEEDED, result=7))
-        job, _ = await ledger.submit(make_job(idempotency_key="k"), [PLANNED], ME)
+        job, _ = await submit(ledger, make_job(idempotency_key="k"), ME)
         assert (job.id, job.state, job.result) == (claim.job.id, SUCCEEDED, 7)
 
     @pytest.mark.parametrize("change", [{"flow": "another"}, {"inputs": {"x": 2}}], ids=["flow", "inputs"])
     async def test_a_key_with_another_body_is_refused(self, ledger: Ledger, change: dict[str, Any]) -> None:
         first = make_job(idempotency_key="k", inputs={"x": 1})
-        await ledger.submit(first, [PLANNED], None)
+        await submit(ledger, first, None)
         other = replace(first, id=new_id(), **change)
         with pytest.raises(IdempotencyConflictError, match=first.id):
-            await ledger.submit(other, [PLANNED], ME)
+            await submit(ledger, other, ME)
         assert await ledger.find(Filter()) == [first]
 
     async def test_of_many_submits_with_one_key_one_counts(self, ledger: Ledger) -> None:
         jobs = [make_job(idempotency_key="k") for _ in range(50)]
-        answers = await asyncio.gather(*(ledger.submit(job, [PLANNED], ME) for job in jobs))
+        answers = await asyncio.gather(*(submit(ledger, job, ME) for job in jobs))
         assert len({job.id for job, _ in answers}) == 1
         assert len([claim for _, claim in answers if claim is not None]) == 1
         assert len(await ledger.find(Filter())) == 1
 
     async def test_jobs_without_a_key_are_all_different(self, ledger: Ledger) -> None:
         for _ in range(3):
-            await ledger.submit(make_job(), [PLANNED], None)
+            await submit(ledger, make_job(), None)
         assert len(await ledger.find(Filter())) == 3
 
     # -------------------------------------------------------------------------------------------------- claim
     async def test_the_higher_priority_is_claimed_first_then_the_older(self, ledger: Ledger) -> None:
         jobs = [make_job(priority=priority, created_at=10.0 + i) for i, priority in enumerate([0, 5, 0, 9, 5, 0])]
         for job in jobs:
-            await ledger.submit(job, [PLANNED], None)
+            await submit(ledger, job, None)
         order = [jobs[i].id for i in (3, 1, 4, 0, 2, 5)]
         first = await ledger.claim(ME, 1)
         rest = await ledger.claim(ME, 4)
@@ -133,7 +134,7 @@ class LedgerContract:
 
     async def test_a_claim_makes_the_job_running(self, ledger: Ledger, clock: VirtualClock) -> None:
         job = make_job()
-        await ledger.submit(job, [PLANNED], None)
+        await submit(ledger, job, None)
         await clock.advance(5)
         (claim,) = await ledger.claim(ME, 10)
         assert claim == Claim(replace(job, state=JobState.RUNNING, started_at=clock.now()), 1, 1, ME)
@@ -142,7 +143,7 @@ class LedgerContract:
     async def test_no_two_claimers_get_the_same_job(self, ledger: Ledger) -> None:
         jobs = [make_job(priority=i % 3) for i in range(300)]
         for job in jobs:
-            await ledger.submit(job, [PLANNED], None)
+            await submit(ledger, job, None)
         claims: list[Claim] = []
 
         async def take_all(holder: str) -> None:
@@ -152,8 +153,8 @@ class LedgerContract:
                 await asyncio.sleep(0)
 
         async with anyio.create_task_group() as group:
-            for number in range(32):
-                group.start_soon(take_all, f"claimer-{number}")
+            for claimer in CLAIMERS:
+                group.start_soon(take_all, claimer)
         assert sorted(claim.job.id for claim in claims) == sorted(job.id for job in jobs)
         assert {claim.attempt for claim in claims} == {1}
 
@@ -274,7 +275,7 @@ class LedgerContract:
         self, ledger: Ledger, clock: VirtualClock
     ) -> None:
         job = make_job()
-        await ledger.submit(job, [PLANNED], None)
+        await submit(ledger, job, None)
         cancelled, first = await ledger.cancel(job.id, [CANCEL])
         assert first == 2
         assert cancelled == await ledger.get(job.id)
@@ -302,7 +303,7 @@ class LedgerContract:
 
     async def test_of_many_cancels_one_counts(self, ledger: Ledger) -> None:
         job = make_job()
-        await ledger.submit(job, [PLANNED], None)
+        await submit(ledger, job, None)
         answers = await asyncio.gather(*(ledger.cancel(job.id, [CANCEL]) for _ in range(50)))
         assert sorted(first or 0 for _, first in answers) == [0] * 49 + [2]
         assert {answer.state for answer, _ in answers} == {CANCELLED}
@@ -339,9 +340,9 @@ class LedgerContract:
     async def test_jobs_are_found_by_state_and_flow_the_newest_first(self, ledger: Ledger) -> None:
         jobs = [make_job(flow="even" if i % 2 == 0 else "odd", created_at=100.0 + i) for i in range(6)]
         for job in jobs[:4]:
-            await ledger.submit(job, [PLANNED], None)
-        await ledger.submit(jobs[4], [PLANNED], ME)
-        _, claim = await ledger.submit(jobs[5], [PLANNED], ME)
+            await submit(ledger, job, None)
+        await submit(ledger, jobs[4], ME)
+        _, claim = await submit(ledger, jobs[5], ME)
         assert claim is not None
         await record(ledger, claim, end=Settlement(SUCCEEDED))
         queued, running = JobState.QUEUED, JobState.RUNNING
@@ -359,28 +360,31 @@ class LedgerContract:
         assert await found(flow="none") == []
         assert await found(limit=0) == []
 
-    # --------------------------------------------------------------------------------------------------- trim
-    async def test_trim_forgets_what_ended_first_and_nothing_else(self, ledger: Ledger) -> None:
-        claims = [await claimed(ledger, idempotency_key=f"k{i}") for i in range(6)]
-        for i in (3, 0, 4, 1):
-            await record(ledger, claims[i], end=Settlement(SUCCEEDED))
-        assert await ledger.trim(4) == []
-        assert set(await ledger.trim(2)) == {claims[3].job.id, claims[0].job.id}
-        assert {job.id for job in await ledger.find(Filter())} == {claims[i].job.id for i in (1, 2, 4, 5)}
-        for i in (3, 0):
-            with pytest.raises(JobNotFoundError):
-                await ledger.get(claims[i].job.id)
-            with pytest.raises(FencedError):
-                await record(ledger, claims[i], fact("late"))
-        assert set(await ledger.trim(0)) == {claims[4].job.id, claims[1].job.id}
-        assert await ledger.trim(0) == []
+    # ------------------------------------------------------------------------------------------------- forget
+    async def test_jobs_that_have_ended_are_forgotten_and_no_others(self, ledger: Ledger) -> None:
+        claims = [await claimed(ledger) for _ in range(3)]
+        queued = make_job()
+        await submit(ledger, queued, None)
+        for claim in claims[:2]:
+            await record(ledger, claim, ended("a", value=1), end=Settlement(SUCCEEDED))
+        everything = [*(claim.job.id for claim in claims), queued.id, new_id()]
+        gone = [claim.job.id for claim in claims[:2]]
+        assert sorted(await ledger.forget(everything)) == gone
+        assert [job.id for job in await ledger.find(Filter())] == [queued.id, claims[2].job.id]
+        for job_id in gone:
+            for reading in (ledger.get(job_id), ledger.events(job_id, 0, 10), ledger.graph(job_id)):
+                with pytest.raises(JobNotFoundError):
+                    await reading
+        with pytest.raises(FencedError):
+            await record(ledger, claims[0], fact("late"))
+        assert await ledger.forget(everything) == []
 
     async def test_the_key_of_a_forgotten_job_is_free_again(self, ledger: Ledger) -> None:
         claim = await claimed(ledger, idempotency_key="k")
         await record(ledger, claim, end=Settlement(SUCCEEDED))
-        await ledger.trim(0)
+        await ledger.forget([claim.job.id])
         job = make_job(idempotency_key="k", inputs={"other": True})
-        assert await ledger.submit(job, [PLANNED], None) == (job, None)
+        assert await submit(ledger, job, None) == (job, None)
 
     # ------------------------------------------------------------------------------------------------- always
     @pytest.mark.parametrize("seed", range(12))

@@ -10,12 +10,16 @@ from typing import Any
 from msgspec.structs import replace
 
 from millstream.clock import new_id
-from millstream.ledger.base import Claim, FencedError, Ledger, Settlement
+from millstream.ledger.base import Claim, FencedError, JobGraph, Ledger, Settlement
 from millstream.model.event import TERMINAL, Draft, Event
+from millstream.model.graph import Graph, Node
 from millstream.model.job import JobRecord, JobState
 
 ME, OTHER = "process-1", "process-2"
+CLAIMERS = (ME, OTHER, *(f"claimer-{number}" for number in range(32)))
+"""Whoever claims in the suite; a ledger that has members has these before a test begins."""
 SUCCEEDED, FAILED, CANCELLED = JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
+GRAPH = Graph(nodes=(Node(id="a", task="a.task"), Node(id="b", task="a.task")), slots=2)
 PLANNED: Draft = (True, "planned", 1.0, None, {"nodes": 2})
 CANCEL: Draft = (True, TERMINAL, 2.0, None, {"state": "cancelled", "reason": "cancel"})
 
@@ -41,9 +45,14 @@ def ended(node: str, value: Any) -> Draft:
     return True, "node_succeeded", 3.0, node, {"attempt": 1, "value": value}
 
 
+async def submit(ledger: Ledger, job: JobRecord, claim_for: str | None) -> tuple[JobRecord, Claim | None]:
+    """Submit a job, as the submitter does."""
+    return await ledger.submit(job, JobGraph(GRAPH, [1, "two"]), [PLANNED], claim_for)
+
+
 async def claimed(ledger: Ledger, **fields: Any) -> Claim:
     """Submit a job, claim it with that, and return the claim."""
-    _, claim = await ledger.submit(make_job(**fields), [PLANNED], ME)
+    _, claim = await submit(ledger, make_job(**fields), ME)
     assert claim is not None
     return claim
 
@@ -82,7 +91,7 @@ class History:
     async def _submit(self) -> None:
         key = self.chance.choice([None, None, "k1", "k2"])
         holder = self.chance.choice([None, ME])
-        job, claim = await self.ledger.submit(make_job(idempotency_key=key), [PLANNED], holder)
+        job, claim = await submit(self.ledger, make_job(idempotency_key=key), holder)
         self.jobs.setdefault(job.id, job)
         self.claims.extend([claim] if claim else [])
 

@@ -1,0 +1,387 @@
+"""One transaction for many items: reads where their jobs stand, decides in memory, and writes what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from millstream.errors import JobNotFoundError
+from millstream.ledger import schema
+from millstream.ledger.base import (
+    ENDS,
+    Claim,
+    FencedError,
+    IdempotencyConflictError,
+    Pause,
+    Settlement,
+    is_waiting,
+)
+from millstream.ledger.blobs import Blobs
+from millstream.ledger.database import CollisionError, Connection
+from millstream.ledger.holds import Holds, Key, key_of
+from millstream.ledger.items import Change, Item, Record, Submit
+from millstream.ledger.queries import Queries
+from millstream.ledger.rows import EVENT_COLUMNS, NEW_JOB_COLUMNS, event_row, job_record_or_shown
+from millstream.ledger.statements import Rows
+from millstream.model.event import TERMINAL, Draft
+from millstream.model.job import JobRecord, JobState, check_transition
+from millstream.model.value import decode_shown, encode
+
+_J, _S = schema.job.c, schema.segment.c
+_SEGMENT_COLUMNS = tuple(schema.segment.c)
+_CLAIM_COLUMNS = tuple(schema.claim.c)
+_CHANGED_JOB = (
+    _J.state,
+    _J.reason,
+    _J.cancel_requested,
+    _J.next_seq,
+    _J.ended_at,
+    _J.result,
+    _J.error,
+)
+_CHANGED_SEGMENT = (_S.state, _S.attempt, _S.holder, _S.ready_at)
+_NOTHING: tuple[set[str | None], set[str | None]] = (set(), set())
+_STATE, _STARTED, _INPUTS = (NEW_JOB_COLUMNS.index(column) for column in (_J.state, _J.started_at, _J.inputs))
+_FINAL = frozenset(state.value for state in JobState if state.is_final)
+
+
+class _Standing:
+    """Where a job stands in this transaction."""
+
+    __slots__ = ("cancel", "ended_at", "holder", "is_moved", "next_seq", "reason", "segments", "state", "values", "was")
+
+    def __init__(self, row: Sequence[Any]) -> None:
+        _, self.state, self.reason, cancel, self.next_seq, _ = row[:6]
+        self.cancel = bool(cancel)
+        self.was = self.next_seq
+        self.is_moved = False
+        self.ended_at: float | None = None
+        self.values: tuple[bytes | None, bytes | None] = (None, None)
+        self.segments: dict[int, list[Any]] = {}  # id: state, attempt, holder, ready_at
+
+    @property
+    def is_final(self) -> bool:
+        return self.state in _FINAL
+
+    @property
+    def is_held(self) -> bool:
+        return any(segment[2] is not None for segment in self.segments.values())
+
+    def move(self, state: JobState, reason: str | None) -> None:
+        check_transition(JobState(self.state), state)
+        self.state, self.reason, self.is_moved = state.value, reason, True
+
+
+class Tools:
+    """What every batch of a ledger is made with.
+
+    Args:
+        queries: What is asked.
+        rows: How many rows are written.
+        blobs: Where large values go.
+        holds: What is known of the segments that are held here.
+    """
+
+    __slots__ = ("blobs", "holds", "queries", "rows")
+
+    def __init__(self, queries: Queries, rows: Rows, blobs: Blobs, holds: Holds) -> None:
+        """Take the parts."""
+        self.queries = queries
+        self.rows = rows
+        self.blobs = blobs
+        self.holds = holds
+
+
+class Batch:
+    """The items of one transaction.
+
+    Args:
+        connection: Where, in a transaction.
+        tools: With what.
+    """
+
+    def __init__(self, connection: Connection, tools: Tools) -> None:
+        """Begin with nothing read."""
+        self._connection = connection
+        self._tools = tools
+        self._jobs: dict[str, _Standing] = {}
+        self._known_keys: dict[str, tuple[Sequence[Any], JobRecord]] = {}
+        self._alive: set[str] = set()
+        self._events: list[tuple[Any, ...]] = []
+        self._claims: list[tuple[Any, ...]] = []
+        self._new_jobs: list[Submit] = []
+        self._new_segments: list[tuple[Any, ...]] = []
+        self._asked: list[Change] = []
+        self._ended: dict[Key, tuple[set[str | None], set[str | None]]] = {}
+        self._over: list[Key] = []
+
+    def write(self, items: Iterable[Item]) -> None:
+        """Give each item its outcome, and write what it takes; the caller commits.
+
+        Raises:
+            CollisionError: Another transaction took an idempotency key in between.
+        """
+        items = list(items)
+        self._read(items)
+        for item in items:
+            match item:
+                case Record():
+                    self._record(item)
+                case Submit():
+                    self._submit(item)
+                case Change():
+                    self._change(item)
+        self._flush()
+
+    # ------------------------------------------------------------------------------------------------------ reading
+    def _read(self, items: Sequence[Item]) -> None:
+        queries, connection = self._tools.queries, self._connection
+        holders = {item.claim_for for item in items if isinstance(item, Submit) and item.claim_for is not None}
+        if holders:
+            self._alive = {row[0] for row in queries.among(connection, "alive", sorted(holders))}
+        ids = {item.claim.job.id for item in items if isinstance(item, Record)}
+        ids |= {item.job_id for item in items if isinstance(item, Change)}
+        known = sorted(ids)
+        if not queries.is_sqlite:
+            queries.among(connection, "locked", known)
+        for row in queries.among(connection, "standing", known):
+            standing = self._jobs.get(row[0])
+            if standing is None:
+                standing = self._jobs[row[0]] = _Standing(row)
+            standing.segments[row[6]] = list(row[7:])
+        keys = {item.job.idempotency_key for item in items if isinstance(item, Submit)} - {None}
+        for row in queries.among(connection, "by_key", sorted(key for key in keys if key is not None)):
+            self._known_keys[row[14]] = row, job_record_or_shown(row, self._load)
+        self._read_ended([item.claim for item in items if isinstance(item, Record) and _ends_nodes(item)])
+
+    def _read_ended(self, claims: Sequence[Claim]) -> None:
+        """Find out which nodes have ended of the segments whose records end some."""
+        missing = {}
+        for claim in claims:
+            key = key_of(claim)
+            known = self._tools.holds.ended(claim)
+            if known is None and claim.job.id in self._jobs:
+                missing[claim.job.id] = key
+            if key not in self._ended:
+                self._ended[key] = (set() if known is None else known), set()
+        for job_id, node in self._tools.queries.among(self._connection, "ended_nodes", sorted(missing)):
+            self._ended[missing[job_id]][0].add(node)
+
+    # ------------------------------------------------------------------------------------------------------ records
+    def _record(self, item: Record) -> None:
+        claim = item.claim
+        job = self._jobs.get(claim.job.id)
+        part = job.segments.get(claim.segment) if job is not None else None
+        if job is None or part is None or part[1:3] != [claim.attempt, claim.holder]:
+            self._over.append(key_of(claim))
+            item.refuse(
+                FencedError(f"job {claim.job.id} is no longer held by {claim.holder} (attempt {claim.attempt})")
+            )
+            return
+        first = job.next_seq
+        kept = self._take(item, job)
+        match item.end:
+            case Settlement() as end:
+                told = {"state": end.state.value, "reason": end.reason}
+                kept.append((True, TERMINAL, item.now, None, told))
+                self._add(claim.job.id, job, kept[-1], encode(told))
+                self._settle(job, end.state, end.reason, item.now)
+                job.values = item.values
+                self._over.append(key_of(claim))
+            case Pause() as pause:
+                self._pause(job, part, pause, has_news=first > pause.seen + 1)
+                self._over.append(key_of(claim))
+        if item.large:
+            self._tools.blobs.put(self._connection.raw, claim.job.id, item.large)
+        item.outcome = first, kept
+
+    def _take(self, item: Record, job: _Standing) -> list[Draft]:
+        """Number the drafts that count, and return them."""
+        job_id = item.claim.job.id
+        known, fresh = self._ended.get(key_of(item.claim), _NOTHING)
+        kept = []
+        for draft, data in zip(item.drafts, item.data, strict=True):
+            if draft[1] in ENDS:
+                if draft[3] in known or draft[3] in fresh:
+                    continue
+                fresh.add(draft[3])
+            kept.append(draft)
+            if draft[0]:
+                self._add(job_id, job, draft, data)
+        return kept
+
+    def _add(self, job_id: str, job: _Standing, draft: Draft, data: bytes | None) -> None:
+        self._events.append(event_row(job_id, job.next_seq, draft, data))
+        job.next_seq += 1
+
+    def _settle(self, job: _Standing, state: JobState, reason: str | None, now: float) -> None:
+        job.move(state, reason)
+        job.ended_at = now
+        for part in job.segments.values():
+            part[0], part[2], part[3] = "ended", None, None
+
+    def _pause(self, job: _Standing, part: list[Any], pause: Pause, *, has_news: bool) -> None:
+        is_due = has_news or job.cancel or pause.reason == "shutdown"
+        job.move(JobState.QUEUED if is_due else JobState.WAITING, pause.reason)
+        part[0], part[2], part[3] = ("queued", None, None) if is_due else ("waiting", None, pause.until)
+
+    # -------------------------------------------------------------------------------------------- answers and cancels
+    def _change(self, item: Change) -> None:
+        job = self._jobs.get(item.job_id)
+        if job is None:
+            item.refuse(JobNotFoundError(f"there is no job {item.job_id!r}"))
+        elif item.node is not None:
+            item.outcome = self._answer(item, item.node, job)
+        else:
+            item.outcome = self._cancel(item, job)
+            self._asked.append(item)
+
+    def _answer(self, item: Change, node: str, job: _Standing) -> int | None:
+        if job.is_final or not is_waiting(self._facts(item.job_id), node):
+            return None
+        first: int = job.next_seq
+        for draft, data in zip(item.drafts, item.data, strict=True):
+            self._add(item.job_id, job, draft, data)
+        for part in job.segments.values():
+            if part[0] == "waiting":
+                part[0], part[3] = "queued", None
+                job.move(JobState.QUEUED, None)
+        return first
+
+    def _facts(self, job_id: str) -> Iterable[tuple[str, str | None, Any]]:
+        rows = self._tools.queries.among(self._connection, "facts", [job_id])
+        rows += [(job, kind, node, data) for job, _, kind, _, node, data in self._events if job == job_id]
+        return [(kind, node, decode_shown(data) if kind == "waiting" else None) for _, kind, node, data in rows]
+
+    def _cancel(self, item: Change, job: _Standing) -> int | None:
+        if job.is_final:
+            return None
+        job.cancel = job.is_moved = True
+        if job.is_held:
+            return None
+        first: int = job.next_seq
+        for draft, data in zip(item.drafts, item.data, strict=True):
+            self._add(item.job_id, job, draft, data)
+        self._settle(job, JobState.CANCELLED, "cancel", item.now)
+        return first
+
+    # ------------------------------------------------------------------------------------------------------ submits
+    def _submit(self, item: Submit) -> None:
+        job = item.job
+        if job.idempotency_key is not None:
+            known = self._known_keys.get(job.idempotency_key)
+            if known is not None:
+                self._same(item, *known)
+                return
+            self._known_keys[job.idempotency_key] = item.row, job
+        claim = self._first_claim(item)
+        recorded = job if claim is None else claim.job
+        state = "running" if claim else "waiting" if job.state is JobState.SCHEDULED else "queued"
+        ready_at = (job.starts_at or 0.0) if state == "waiting" else None
+        holder = claim.holder if claim else None
+        self._new_segments.append((job.id, 1, state, 1 if claim else 0, holder, 0, job.priority, job.flow, ready_at))
+        for seq, (draft, data) in enumerate(zip(item.drafts, item.data, strict=True), 1):
+            self._events.append(event_row(job.id, seq, draft, data))
+        if claim is not None:
+            self._claims.append((job.id, 1, 1, claim.holder, item.now))
+            self._ended[job.id, 1, 1] = set(), {draft[3] for draft in item.drafts if draft[1] in ENDS}
+        self._new_jobs.append(item)
+        item.outcome = recorded, claim
+
+    def _first_claim(self, item: Submit) -> Claim | None:
+        if item.claim_for not in self._alive or item.job.state is JobState.SCHEDULED:
+            return None
+        running = replace(item.job, state=JobState.RUNNING, started_at=item.now)
+        return Claim(running, 1, 1, item.claim_for or "", len(item.drafts))
+
+    def _same(self, item: Submit, row: Sequence[Any], known: JobRecord) -> None:
+        """Answer with the job that has the key already, if it was made by the same submission."""
+        mine = item.job
+        is_same = row[_INPUTS] == item.row[_INPUTS] or known.inputs == mine.inputs
+        if known.flow == mine.flow and is_same:
+            item.outcome = known, None
+            return
+        item.refuse(
+            IdempotencyConflictError(
+                f"the idempotency key {mine.idempotency_key!r} belongs to job {known.id}, "
+                "with another flow or other inputs"
+            )
+        )
+
+    # ------------------------------------------------------------------------------------------------------ writing
+    def _flush(self) -> None:
+        connection, insert = self._connection, self._tools.rows.insert
+        if self._new_jobs:
+            self._insert_jobs()
+        insert(connection, EVENT_COLUMNS, self._events)
+        insert(connection, _SEGMENT_COLUMNS, self._new_segments)
+        insert(connection, _CLAIM_COLUMNS, self._claims)
+        self._update()
+        if self._asked:
+            self._answer_cancels()
+
+    def _insert_jobs(self) -> None:
+        connection, insert = self._connection, self._tools.rows.insert
+        graphs = sorted({item.job.graph: item.graph for item in self._new_jobs}.items())
+        insert(connection, tuple(schema.graph.c), graphs, "ON CONFLICT DO NOTHING")
+        new = sorted(self._new_jobs, key=lambda item: item.job.idempotency_key or "")
+        rows = [_claimed(item.row, item.outcome[1]) for item in new]
+        made = insert(connection, NEW_JOB_COLUMNS, rows, "ON CONFLICT DO NOTHING RETURNING id")
+        if len(made) < len(rows):
+            raise CollisionError("another submission took the idempotency key meanwhile")
+        for item in new:
+            if item.large:
+                self._tools.blobs.put(connection.raw, item.job.id, item.large)
+
+    def _update(self) -> None:
+        update, connection = self._tools.rows.update, self._connection
+        moved = {job_id: job for job_id, job in self._jobs.items() if job.is_moved}
+        numbers = [
+            (job_id, job.next_seq) for job_id, job in self._jobs.items() if not job.is_moved and job.next_seq > job.was
+        ]
+        update(connection, (_J.id,), (_J.next_seq,), numbers)
+        if not moved:
+            return
+        rows = [
+            (job_id, job.state, job.reason, job.cancel, job.next_seq, job.ended_at, *job.values)
+            for job_id, job in moved.items()
+        ]
+        update(connection, (_J.id,), _CHANGED_JOB, rows)
+        parts = [(job_id, part, *values) for job_id, job in moved.items() for part, values in job.segments.items()]
+        update(connection, (_S.job, _S.id), _CHANGED_SEGMENT, parts)
+
+    def _answer_cancels(self) -> None:
+        rows = self._tools.queries.among(self._connection, "jobs", sorted({item.job_id for item in self._asked}))
+        jobs = {row[0]: job_record_or_shown(row, self._load) for row in rows}
+        for item in self._asked:
+            item.outcome = jobs[item.job_id], item.outcome
+
+    def _load(self, digest: str) -> bytes:
+        return self._tools.blobs.get(self._connection.raw, [digest])[digest]
+
+    def keep(self) -> None:
+        """Take note of what is known of held segments, now that the transaction is committed."""
+        holds = self._tools.holds
+        for key, (known, fresh) in self._ended.items():
+            holds.keep(key, known, fresh)
+        for key in self._over:
+            holds.drop(key)
+
+
+def _ends_nodes(item: Record) -> bool:
+    return any(draft[1] in ENDS for draft in item.drafts)
+
+
+def _claimed(row: tuple[Any, ...], claim: Claim | None) -> tuple[Any, ...]:
+    """Return a new job's row, as running where it was claimed in the same breath."""
+    if claim is None:
+        return row
+    return (
+        *row[:_STATE],
+        claim.job.state.value,
+        *row[_STATE + 1 : _STARTED],
+        claim.job.started_at,
+        *row[_STARTED + 1 :],
+    )

@@ -1,0 +1,196 @@
+"""What is handed to the writer: each item knows what is to be written, and whom to tell what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from millstream.ledger.base import Claim, FencedError, Pause, Recorded, Settlement
+from millstream.ledger.database import Connection
+from millstream.model.event import Draft
+from millstream.model.job import JobRecord
+
+
+class RefusedRecordError(FencedError):
+    """Raised when the database refuses what a record holds; no later record of the segment makes up for it."""
+
+
+class Item:
+    """Something to write.
+
+    Attributes:
+        loop: Where `deliver` is called.
+        outcome: What became of it; set again where a transaction is made again.
+        rows: How many rows it is, roughly.
+        is_kept: Whether it is tried again for as long as the ledger is full or unreachable.
+    """
+
+    __slots__ = ("loop", "outcome", "rows")
+    is_kept = False
+
+    def __init__(self, rows: int = 1) -> None:
+        """Belong to the running loop."""
+        self.loop = asyncio.get_running_loop()
+        self.outcome: Any = None
+        self.rows = rows
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody still waits for it."""
+        return True
+
+    def refuse(self, error: Exception) -> None:
+        """Take the error that it failed with."""
+        self.outcome = error
+
+    def deliver(self) -> None:
+        """Tell what became of it; called on the loop, once."""
+        raise NotImplementedError
+
+
+class Record(Item):
+    """What happened in a segment.
+
+    Attributes:
+        data: The drafts' data, written down.
+        values: A settlement's result and error, written down.
+        now: The time.
+    """
+
+    __slots__ = ("claim", "data", "done", "drafts", "end", "large", "now", "values")
+    is_kept = True
+
+    def __init__(
+        self, claim: Claim, drafts: Sequence[Draft], end: Settlement | Pause | None, done: Recorded, now: float
+    ) -> None:
+        """Take what `Ledger.record` is given."""
+        super().__init__(len(drafts) + 1)
+        self.claim = claim
+        self.drafts = drafts
+        self.end = end
+        self.done = done
+        self.now = now
+        self.data: Sequence[bytes | None] = ()
+        self.values: tuple[bytes | None, bytes | None] = (None, None)
+        self.large: dict[str, bytes] = {}
+
+    def refuse(self, error: Exception) -> None:
+        """Take an error; all but a fence is about what it holds."""
+        if not isinstance(error, FencedError):
+            refused = RefusedRecordError(f"a record of job {self.claim.job.id} cannot be written: {error}")
+            refused.__cause__ = error
+            error = refused
+        self.outcome = error, ()
+
+    def deliver(self) -> None:
+        """Call `done`."""
+        self.done(*self.outcome)
+
+
+class Ask(Item):
+    """Something whose answer a coroutine waits for."""
+
+    __slots__ = ("future",)
+
+    def __init__(self, rows: int = 1) -> None:
+        """Begin with no answer."""
+        super().__init__(rows)
+        self.future: asyncio.Future[Any] = self.loop.create_future()
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody still waits for it."""
+        return not self.future.done()
+
+    def deliver(self) -> None:
+        """Give the answer to whoever waits."""
+        if self.future.done():
+            self.lost()
+        elif isinstance(self.outcome, Exception):
+            self.future.set_exception(self.outcome)
+        else:
+            self.future.set_result(self.outcome)
+
+    def lost(self) -> None:
+        """Take note that nobody waits for the answer any more."""
+
+
+class Submit(Ask):
+    """A new job.
+
+    Attributes:
+        job: The job, with its inputs as they were given.
+        row: The job's row.
+        graph: Its graph, written down.
+        data: The drafts' data, written down.
+        large: Values too large for their rows, by digest.
+        claim_for: Who claims it in the same breath.
+        now: The time.
+        release: Called with a claim that nobody waits for any more.
+    """
+
+    __slots__ = ("claim_for", "data", "drafts", "graph", "job", "large", "now", "release", "row")
+
+    def __init__(
+        self,
+        job: JobRecord,
+        drafts: Sequence[Draft],
+        claim_for: str | None,
+        now: float,
+        release: Callable[[Claim], None],
+    ) -> None:
+        """Take what `Ledger.submit` is given."""
+        super().__init__(len(drafts) + 3)
+        self.job = job
+        self.drafts = drafts
+        self.claim_for = claim_for
+        self.now = now
+        self.release = release
+        self.row: tuple[Any, ...] = ()
+        self.graph = b""
+        self.data: Sequence[bytes | None] = ()
+        self.large: dict[str, bytes] = {}
+
+    def lost(self) -> None:
+        """Let others have what was claimed for whoever waited."""
+        if isinstance(self.outcome, tuple) and self.outcome[1] is not None:
+            self.release(self.outcome[1])
+
+
+class Change(Ask):
+    """An answer to a wait, where `node` names one; else a wish to cancel."""
+
+    __slots__ = ("data", "drafts", "job_id", "node", "now")
+
+    def __init__(self, job_id: str, node: str | None, drafts: Sequence[Draft], now: float) -> None:
+        """Take what `Ledger.answer` or `Ledger.cancel` is given."""
+        super().__init__(len(drafts) + 1)
+        self.job_id = job_id
+        self.node = node
+        self.drafts = drafts
+        self.now = now
+        self.data: Sequence[bytes | None] = ()
+
+
+class Task(Ask):
+    """Anything else: a function that is given the writer's connection, in a transaction of its own.
+
+    Args:
+        work: The function; called again where the transaction is made again.
+        release: Gets the claims that it returned to nobody.
+    """
+
+    __slots__ = ("release", "work")
+
+    def __init__(self, work: Callable[[Connection], Any], release: Callable[[Claim], None] | None = None) -> None:
+        """Take the function."""
+        super().__init__()
+        self.work = work
+        self.release = release
+
+    def lost(self) -> None:
+        """Let others have what was claimed for whoever waited."""
+        if self.release is not None and isinstance(self.outcome, list):
+            for claim in self.outcome:
+                self.release(claim)

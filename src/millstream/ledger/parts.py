@@ -1,0 +1,80 @@
+"""What an open ledger consists of: the thread that writes, those that read, and what they are given."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+from millstream.ledger import upgrade
+from millstream.ledger.batch import Batch, Tools
+from millstream.ledger.blobs import Blobs, FileBlobs, TableBlobs
+from millstream.ledger.claims import Claims
+from millstream.ledger.database import Connection, Database, SqliteDatabase
+from millstream.ledger.holds import Holds
+from millstream.ledger.members import Members, Proof
+from millstream.ledger.queries import Queries
+from millstream.ledger.reading import Reader
+from millstream.ledger.statements import Rows
+from millstream.ledger.writer import Writer
+
+
+class Parts:
+    """The parts of one ledger in one process.
+
+    Args:
+        database: Where the ledger is.
+        lease_seconds: How long a lease lasts.
+        proof: Proves deaths without waiting for leases.
+
+    Attributes:
+        queries: What is asked.
+        blobs: Where large values are.
+        members: The memberships of this process.
+        claims: Claims segments.
+        writer: The thread that writes.
+        reader: The threads that read.
+    """
+
+    def __init__(self, database: Database, lease_seconds: float, proof: Proof | None) -> None:
+        """Start no thread yet, and open nothing."""
+        rows = Rows(database.dialect)
+        self.queries = Queries(database.dialect)
+        self.blobs = _blobs(database)
+        self.members = Members(self.queries, lease_seconds, proof)
+        self.claims = Claims(self.queries, rows, self.blobs)
+        self._tools = Tools(self.queries, rows, self.blobs, Holds())
+        self._is_prepared = False
+        self._preparing = threading.Lock()
+        self.writer = Writer(database, self._batch, self.members, self._prepare)
+        self.reader = Reader(database, self._prepare)
+
+    def _batch(self, connection: Connection) -> Batch:
+        return Batch(connection, self._tools)
+
+    def _prepare(self, connection: Connection) -> None:
+        """See that the tables are there, once."""
+        with self._preparing:
+            if not self._is_prepared:
+                upgrade.prepare(connection)
+                self._is_prepared = True
+
+    async def close(self) -> None:
+        """End the threads, when all that they were given is done."""
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self.writer.stop)
+        await loop.run_in_executor(None, self.reader.stop)
+
+    def load(self, connection: Connection) -> Any:
+        """Return what returns large values by their digests."""
+
+        def load(digest: str) -> bytes:
+            return self.blobs.get(connection.raw, [digest])[digest]
+
+        return load
+
+
+def _blobs(database: Database) -> Blobs:
+    if isinstance(database, SqliteDatabase):
+        return FileBlobs(database.path.with_name(f"{database.path.name}.blobs"))
+    return TableBlobs()

@@ -1,0 +1,131 @@
+"""What is asked of the tables, compiled once per ledger for its database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.sql.expression import ClauseElement
+
+from millstream.ledger import schema
+from millstream.ledger.base import ENDS
+from millstream.ledger.database import Connection
+from millstream.ledger.rows import JOB_COLUMNS
+from millstream.ledger.statements import Statement, given, padded
+
+J, S, E, P, G = schema.job.c, schema.segment.c, schema.event.c, schema.process.c, schema.graph.c
+
+
+class Queries:
+    """Statements of one dialect.
+
+    Args:
+        dialect: The driver's.
+    """
+
+    def __init__(self, dialect: sa.Dialect) -> None:
+        """Compile nothing yet."""
+        self.dialect = dialect
+        self.is_sqlite = dialect.name == "sqlite"
+        self._among: dict[tuple[str, int], Statement] = {}
+
+    @property
+    def now(self) -> sa.ColumnElement[float]:
+        """The clock that leases go by: the database server's, or the machine's that all who share a file are on."""
+        if self.is_sqlite:
+            return sa.func.millstream_now(type_=sa.Double)
+        return sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Double)
+
+    def statement(self, clause: ClauseElement) -> Statement:
+        """Compile a statement."""
+        return Statement(clause, self.dialect)
+
+    def among(self, connection: Connection, name: str, keys: Sequence[str]) -> list[Any]:
+        """Return the rows that the query `name` gives for these keys."""
+        if not keys:
+            return []
+        if not self.is_sqlite:
+            found = self._compiled(name, 0)
+            return connection.run(found.sql, found.fill(keys=list(keys)))
+        filled = padded(keys)
+        found = self._compiled(name, len(filled))
+        if found.count == len(filled):  # the usual one, and quicker
+            return connection.run(found.sql, filled)
+        return connection.run(found.sql, found.fill(**{f"key{i}": key for i, key in enumerate(filled)}))
+
+    def _compiled(self, name: str, count: int) -> Statement:
+        found = self._among.get((name, count))
+        if found is None:
+            among = _in(count) if count else _any
+            found = self._among[name, count] = self.statement(getattr(self, f"_{name}")(among))
+        return found
+
+    # ------------------------------------------------------------------------- by keys: each is given what takes them
+    def _locked(self, among: Any) -> ClauseElement:
+        return sa.select(J.id).where(among(J.id)).order_by(J.id).with_for_update(key_share=True)
+
+    def _standing(self, among: Any) -> ClauseElement:
+        columns = (J.id, J.state, J.reason, J.cancel_requested, J.next_seq, J.started_at)
+        parts = (S.id, S.state, S.attempt, S.holder, S.ready_at)
+        joined = schema.job.join(schema.segment, J.id == S.job)
+        return sa.select(*columns, *parts).select_from(joined).where(among(J.id))
+
+    def _jobs(self, among: Any) -> ClauseElement:
+        return sa.select(*JOB_COLUMNS).where(among(J.id))
+
+    def _by_key(self, among: Any) -> ClauseElement:
+        return sa.select(*JOB_COLUMNS).where(among(J.idempotency_key))
+
+    def _alive(self, among: Any) -> ClauseElement:
+        return sa.select(P.id).where(among(P.id), ~P.dead).with_for_update(read=True)
+
+    def _ended_nodes(self, among: Any) -> ClauseElement:
+        return sa.select(E.job, E.node).where(among(E.job), E.type.in_(list(ENDS)))
+
+    def _facts(self, among: Any) -> ClauseElement:
+        return sa.select(E.job, E.type, E.node, E.data).where(among(E.job), E.node.is_not(None)).order_by(E.seq)
+
+    def _heads(self, among: Any) -> ClauseElement:
+        return sa.select(J.id, J.next_seq - sa.text("1")).where(among(J.id))
+
+    # ------------------------------------------------------------------------------------------------------ reading
+    @cached_property
+    def job(self) -> Statement:
+        """A job's row, by id."""
+        return self.statement(sa.select(*JOB_COLUMNS).where(J.id == given("id")))
+
+    @cached_property
+    def graph(self) -> Statement:
+        """What a job executes, by id: graph and bindings."""
+        joined = schema.job.join(schema.graph, J.graph == G.digest)
+        return self.statement(sa.select(G.body, J.bindings).select_from(joined).where(J.id == given("id")))
+
+    @cached_property
+    def events(self) -> Statement:
+        """A job's events above a number, a page of them."""
+        return self.statement(
+            sa.select(E.seq, E.type, E.at, E.node, E.data)
+            .where(E.job == given("id"), E.seq > given("after"))
+            .order_by(E.seq)
+            .limit(given("most"))
+        )
+
+    @cached_property
+    def ends(self) -> Statement:
+        """The ends of a job's nodes, in order: state, node, data."""
+        return self.statement(
+            sa.select(E.type, E.node, E.data).where(E.job == given("id"), E.type.in_(list(ENDS))).order_by(E.seq)
+        )
+
+
+def _any(column: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    return column == sa.any_(given("keys"))
+
+
+def _in(count: int) -> Any:
+    def among(column: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+        return column.in_([given(f"key{i}") for i in range(count)])
+
+    return among

@@ -1,0 +1,203 @@
+"""Jobs and events as rows: what stands in which column, and how it is read again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+import sqlalchemy as sa
+
+from millstream.errors import NotSerializableError
+from millstream.ledger import schema
+from millstream.ledger.base import JobGraph
+from millstream.model.event import Draft, Event
+from millstream.model.graph import Graph
+from millstream.model.job import JobRecord, JobState
+from millstream.model.value import Sealed, decode, decode_shown, encode, references, seal_data
+
+Load = Callable[[str], bytes]
+"""Returns the large value that has a digest."""
+
+_J = schema.job.c
+JOB_COLUMNS: Final[tuple[sa.Column[Any], ...]] = (
+    _J.id,
+    _J.flow,
+    _J.version,
+    _J.graph,
+    _J.state,
+    _J.reason,
+    _J.cancel_requested,
+    _J.priority,
+    _J.durability,
+    _J.created_at,
+    _J.started_at,
+    _J.ended_at,
+    _J.starts_at,
+    _J.expires_at,
+    _J.idempotency_key,
+    _J.inputs,
+    _J.result,
+    _J.error,
+)
+"""What a job's record is read from, in the order in which `job_record` takes it."""
+
+NEW_JOB_COLUMNS: Final[tuple[sa.Column[Any], ...]] = (*JOB_COLUMNS[:-2], _J.next_seq, _J.bindings)
+"""What is written of a new job."""
+
+EVENT_COLUMNS: Final[tuple[sa.Column[Any], ...]] = tuple(schema.event.c)
+
+_VALUE = "value"
+
+
+class Written(msgspec.Struct, frozen=True):
+    """Values in the form in which they are recorded.
+
+    Attributes:
+        raw: What stands in the row; `None` for no value at all.
+        apart: What is too large for it, by digest.
+    """
+
+    raw: bytes | None
+    apart: dict[str, bytes]
+
+
+def write_value(value: Any) -> Written:
+    """Write down one value.
+
+    Raises:
+        NotSerializableError: It cannot be written down.
+    """
+    sealed, apart = seal_data({_VALUE: value})
+    return Written(sealed.raw, apart)
+
+
+def write_inputs(inputs: dict[str, Any], max_bytes: int) -> Written:
+    """Write down a job's inputs by name.
+
+    Raises:
+        NotSerializableError: One cannot be written down.
+        OutputTooLargeError: They have more than `max_bytes`.
+    """
+    sealed, apart = seal_data(inputs, max_bytes=max_bytes)
+    return Written(sealed.raw, apart)
+
+
+def write_bindings(graph: JobGraph, max_bytes: int) -> Written:
+    """Write down the values of a graph's slots; raises as `write_inputs`."""
+    sealed, apart = seal_data({str(slot): value for slot, value in enumerate(graph.bindings)}, max_bytes=max_bytes)
+    return Written(sealed.raw, apart)
+
+
+def read_bindings(raw: bytes, load: Load) -> list[Any]:
+    """Return the values of a graph's slots."""
+    return list(decode(raw, load).values())
+
+
+@lru_cache(maxsize=256)
+def write_graph(graph: Graph) -> bytes:
+    """Write down a graph."""
+    return msgspec.json.encode(graph)
+
+
+@lru_cache(maxsize=256)
+def read_graph(raw: bytes) -> Graph:
+    """Return a graph that was written down."""
+    return msgspec.json.decode(raw, type=Graph)
+
+
+def write_draft(data: Any) -> bytes | None:
+    """Write down the data of an event."""
+    if data is None:
+        return None
+    return data.raw if type(data) is Sealed else encode(data)
+
+
+def digests_in(raw: bytes) -> list[str]:
+    """Return the digests of the large values that belong to a sealed event."""
+    return [reference.digest for reference in references(raw)]
+
+
+def new_job_row(job: JobRecord, inputs: bytes | None, bindings: bytes | None, next_seq: int) -> tuple[Any, ...]:
+    """Return the row of a new job."""
+    return (
+        job.id,
+        job.flow,
+        job.version,
+        job.graph,
+        job.state.value,
+        job.reason,
+        job.cancel_requested,
+        job.priority,
+        job.durability,
+        job.created_at,
+        job.started_at,
+        None,
+        job.starts_at,
+        job.expires_at,
+        job.idempotency_key,
+        inputs,
+        next_seq,
+        bindings,
+    )
+
+
+def job_record(row: Sequence[Any], load: Load | None) -> JobRecord:
+    """Return the job of a row; without `load` its values are as they are shown, and no class is needed to read them.
+
+    Raises:
+        NotSerializableError: A value's class is not to be found here.
+    """
+    *plain, inputs, result, error = row
+    (job_id, flow, version, graph, state, reason, cancel, priority, durability, *times, key) = plain
+    created_at, started_at, ended_at, starts_at, expires_at = times
+
+    def value(raw: bytes) -> Any:
+        return decode_shown(raw) if load is None else decode(raw, load)
+
+    return JobRecord(
+        id=job_id,
+        flow=flow,
+        version=version,
+        graph=graph,
+        state=JobState(state),
+        reason=reason,
+        cancel_requested=bool(cancel),
+        priority=priority,
+        durability=durability,
+        created_at=created_at,
+        started_at=started_at,
+        ended_at=ended_at,
+        starts_at=starts_at,
+        expires_at=expires_at,
+        idempotency_key=key,
+        inputs=value(inputs),
+        result=None if result is None else value(result)[_VALUE],
+        error=None if error is None else decode_shown(error),
+    )
+
+
+def job_record_or_shown(row: Sequence[Any], load: Load) -> JobRecord:
+    """Return the job of a row, with its values as they are shown where a class is not to be found here."""
+    try:
+        return job_record(row, load)
+    except NotSerializableError:
+        return job_record(row, None)
+
+
+def shown_event(row: Sequence[Any]) -> Event:
+    """Return an event as it is shown, from (seq, type, at, node, data)."""
+    seq, kind, at, node, data = row
+    return Event(seq, 0, kind, at, node, None if data is None else decode_shown(data))
+
+
+def whole_event(row: Sequence[Any], load: Load) -> Event:
+    """Return an event with its values whole, from (seq, type, at, node, data)."""
+    seq, kind, at, node, data = row
+    return Event(seq, 0, kind, at, node, None if data is None else decode(data, load))
+
+
+def event_row(job_id: str, seq: int, draft: Draft, data: bytes | None) -> tuple[Any, ...]:
+    """Return the row of an event."""
+    return job_id, seq, draft[1], draft[2], draft[3], data

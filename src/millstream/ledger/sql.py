@@ -1,0 +1,356 @@
+"""The ledger in a database: SQLite or PostgreSQL, shared by processes, outliving each of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from millstream import points
+from millstream.clock import Clock
+from millstream.errors import JobNotFoundError, MillstreamError
+from millstream.ledger import forgetting
+from millstream.ledger.ahead import Ahead, may_begin, may_go_on
+from millstream.ledger.base import (
+    ENDS,
+    Claim,
+    Filter,
+    Held,
+    JobGraph,
+    LedgerUnavailableError,
+    Pause,
+    Recorded,
+    Settlement,
+    node_result,
+)
+from millstream.ledger.database import Connection, Database, database
+from millstream.ledger.items import Ask, Change, Record, Submit, Task
+from millstream.ledger.listing import listing
+from millstream.ledger.members import Proof, on_loop
+from millstream.ledger.parts import Parts
+from millstream.ledger.rows import (
+    Written,
+    digests_in,
+    job_record,
+    new_job_row,
+    read_bindings,
+    read_graph,
+    shown_event,
+    whole_event,
+    write_bindings,
+    write_draft,
+    write_graph,
+    write_inputs,
+    write_value,
+)
+from millstream.ledger.statements import Statement
+from millstream.model.event import Draft, Event
+from millstream.model.job import JobRecord, NodeResult
+from millstream.model.value import Sealed, decode_shown, encode, seal_data
+
+T = TypeVar("T")
+
+_ALL = 1 << 62
+
+MAX_VALUE_BYTES = 64 << 20
+_ANSWER_SECONDS = 30.0
+"""How long anybody waits for the database at most; what is recorded waits longer, see `Ledger.record`."""
+
+
+class SqlLedger:
+    """Keeps everything in a database; see `Ledger` and `SharedLedger` for what its methods promise.
+
+    Nothing is opened before it is needed.
+
+    Args:
+        url: Names the database: `sqlite:///ledger.db` or `postgresql://…`.
+        clock: Gives the times of submissions, claims and ends; leases go by the database's own clock.
+        lease_seconds: How long a member may be silent before the others take it for dead.
+        retention: How long ended jobs are kept; for ever without.
+        max_value_bytes: What the inputs of a job, or the result of a node, may have.
+        proof: Proves deaths without waiting for leases, where all members can see it.
+
+    Raises:
+        SettingsError: The URL names no database that a ledger can live in.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        clock: Clock,
+        *,
+        lease_seconds: float = 15.0,
+        retention: timedelta | None = None,
+        max_value_bytes: int = MAX_VALUE_BYTES,
+        proof: Proof | None = None,
+    ) -> None:
+        """Open nothing yet."""
+        self.database: Database = database(url)
+        self._clock = clock
+        self._retention = retention
+        self._max_value_bytes = max_value_bytes
+        self._parts = Parts(self.database, lease_seconds, proof)
+        self._large: dict[str, dict[str, bytes]] = {}
+        self._ahead: dict[str, Ahead] = {}
+
+    # ------------------------------------------------------------------------------------------- opening and closing
+    async def open(self) -> None:
+        """Connect, and see that the tables are there; what is not opened opens itself when it is needed.
+
+        Raises:
+            LedgerUnavailableError: The database cannot be reached.
+            NewerLedgerError: A newer version of millstream made the ledger.
+        """
+        await self._task(lambda _: None)
+
+    async def close(self) -> None:
+        """Write what was handed in, and close all connections; memberships do not end with it."""
+        await self._parts.close()
+
+    # ------------------------------------------------------------------------------------- handing in and claiming
+    def seal(self, job: JobRecord, data: dict[str, Any]) -> Any:
+        """Write down an event's data; see `Ledger.seal`."""
+        sealed, apart = seal_data(data, max_bytes=self._max_value_bytes)
+        if apart:
+            self._large.setdefault(job.id, {}).update(apart)
+        return sealed
+
+    async def submit(
+        self, job: JobRecord, graph: JobGraph, drafts: Sequence[Draft], claim_for: str | None
+    ) -> tuple[JobRecord, Claim | None]:
+        """Record a new job; see `Ledger.submit`."""
+        item = self._submission(job, graph, drafts, claim_for)
+        points.reach("submit-before-commit")
+        recorded: tuple[JobRecord, Claim | None] = await self._ask(item)
+        points.reach("submit-after-commit")
+        return recorded
+
+    def _submission(self, job: JobRecord, graph: JobGraph, drafts: Sequence[Draft], claim_for: str | None) -> Submit:
+        item = Submit(job, drafts, claim_for, self._clock.now(), self._release)
+        inputs = write_inputs(job.inputs, self._max_value_bytes)
+        bindings = write_bindings(graph, self._max_value_bytes)
+        item.row = new_job_row(job, inputs.raw, bindings.raw, len(drafts) + 1)
+        item.graph = write_graph(graph.graph)
+        item.data = [write_draft(draft[4]) for draft in drafts]
+        item.large = {**inputs.apart, **bindings.apart, **self._large.pop(job.id, {})}
+        return item
+
+    async def graph(self, job_id: str) -> JobGraph:
+        """Return what a job executes; see `Ledger.graph`."""
+
+        def read(connection: Connection) -> JobGraph:
+            query = self._parts.queries.graph
+            for body, bindings in connection.run(query.sql, query.fill(id=job_id)):
+                return JobGraph(read_graph(bytes(body)), read_bindings(bindings, self._parts.load(connection)))
+            raise _no_job(job_id)
+
+        return await self._read(read)
+
+    async def claim(self, holder: str, limit: int, flows: Collection[str] | None = None) -> list[Claim]:
+        """Claim what may start; see `Ledger.claim`.
+
+        Raises:
+            FencedError: `holder` is no member of this ledger (any more).
+        """
+        now, claims = self._clock.now(), self._parts.claims
+        if limit <= 0 or not await self._read(lambda connection: claims.is_any(connection, flows, now)):
+            return []
+        return await self._task(lambda connection: claims.claim(connection, holder, limit, flows, now), self._release)
+
+    async def due_at(self, flows: Collection[str] | None = None) -> float | None:
+        """Return when the next timer is over; see `Ledger.due_at`."""
+        return await self._read(lambda connection: self._parts.claims.due_at(connection, flows))
+
+    def _release(self, claim: Claim) -> None:
+        """Let others have a segment that was claimed for somebody who has gone."""
+        self.record(claim, (), Pause("shutdown", None, claim.head), lambda _first, _kept: None)
+
+    # ---------------------------------------------------------------------------------------------------- recording
+    def record(self, claim: Claim, drafts: Sequence[Draft], end: Settlement | Pause | None, done: Recorded) -> None:
+        """Record what happened; see `Ledger.record`.
+
+        While the ledger cannot be written to, records are kept, and tried again until the lease of their holder ends.
+        """
+        item = Record(claim, drafts, end, done, self._clock.now())
+        try:
+            item.data = [write_draft(draft[4]) if draft[0] else None for draft in drafts]
+            item.large = self._large_values(claim.job, drafts)
+            if isinstance(end, Settlement):
+                result = Written(None, {}) if end.result is None else write_value(end.result)
+                item.values = result.raw, None if end.error is None else encode(end.error)
+                item.large |= result.apart
+        except MillstreamError as error:
+            item.refuse(error)
+            item.deliver()
+            return
+        ahead = self._ahead_of(claim, drafts, end)
+        if ahead is not None:
+            first = ahead.take(drafts)
+            item.done = ahead.forget
+        self._parts.writer.put(item)
+        if ahead is not None:
+            done(*first)
+
+    def _large_values(self, job: JobRecord, drafts: Sequence[Draft]) -> dict[str, bytes]:
+        """Return the large values that drafts refer to, as far as they were sealed here."""
+        known = self._large.get(job.id)
+        if not known:
+            return {}
+        digests = [digest for draft in drafts if type(draft[4]) is Sealed for digest in digests_in(draft[4].raw)]
+        found = {digest: known.pop(digest) for digest in set(digests) if digest in known}
+        if not known:
+            del self._large[job.id]
+        return found
+
+    def _ahead_of(self, claim: Claim, drafts: Sequence[Draft], end: Settlement | Pause | None) -> Ahead | None:
+        """Return what numbers a record that need not be committed to be answered."""
+        if not may_begin(claim):
+            return None
+        job_id = claim.job.id
+        if not may_go_on(drafts, end):
+            self._ahead[job_id] = Ahead(0, is_over=True)
+        if isinstance(end, Settlement | Pause):
+            self._ahead.pop(job_id, None)
+            self._large.pop(job_id, None)
+            return None
+        ahead = self._ahead.get(job_id)
+        if ahead is None:
+            ahead = self._ahead[job_id] = Ahead(claim.head + 1)
+        return None if ahead.is_over else ahead
+
+    async def answer(self, job_id: str, node: str, drafts: Sequence[Draft]) -> int | None:
+        """Record an answer; see `Ledger.answer`."""
+        first: int | None = await self._ask(self._changing(job_id, node, drafts))
+        points.reach("after-answer")
+        return first
+
+    async def cancel(self, job_id: str, drafts: Sequence[Draft]) -> tuple[JobRecord, int | None]:
+        """Ask to stop a job; see `Ledger.cancel`."""
+        answer: tuple[JobRecord, int | None] = await self._ask(self._changing(job_id, None, drafts))
+        points.reach("after-cancel-row")
+        return answer
+
+    def _changing(self, job_id: str, node: str | None, drafts: Sequence[Draft]) -> Change:
+        item = Change(job_id, node, drafts, self._clock.now())
+        item.data = [write_draft(draft[4]) for draft in drafts]
+        return item
+
+    # ------------------------------------------------------------------------------------------------------ reading
+    async def get(self, job_id: str) -> JobRecord:
+        """Return a job; see `Ledger.get`.
+
+        Raises:
+            NotSerializableError: The class of an input or of its result is not to be found here.
+        """
+
+        def read(connection: Connection) -> JobRecord:
+            query = self._parts.queries.job
+            for row in connection.run(query.sql, query.fill(id=job_id)):
+                return job_record(row, self._parts.load(connection))
+            raise _no_job(job_id)
+
+        return await self._read(read)
+
+    async def find(self, which: Filter) -> list[JobRecord]:
+        """Return jobs, with their values as they are shown; see `Ledger.find`."""
+        statement = listing(self._parts.queries, which)
+        rows = await self._read(lambda connection: connection.run(statement.sql, statement.fill()))
+        return [job_record(row, None) for row in rows]
+
+    async def node_results(self, job_id: str) -> list[NodeResult]:
+        """Return how nodes ended, with their values as they are shown; see `Ledger.node_results`."""
+        rows = await self._rows_of(job_id, self._parts.queries.ends)
+        return [
+            node_result(ENDS[kind], node or "", None if data is None else decode_shown(data))
+            for kind, node, data in rows
+        ]
+
+    async def events(self, job_id: str, after: int, limit: int) -> list[Event]:
+        """Return durable events, with their values as they are shown; see `Ledger.events`."""
+        return [
+            shown_event(row) for row in await self._rows_of(job_id, self._parts.queries.events, after=after, most=limit)
+        ]
+
+    async def history(self, job_id: str) -> list[Event]:
+        """Return all durable events; see `Ledger.history`."""
+
+        def read(connection: Connection) -> list[Event]:
+            query, load = self._parts.queries.events, self._parts.load(connection)
+            rows = connection.run(query.sql, query.fill(id=job_id, after=0, most=_ALL))
+            if not rows:
+                raise _no_job(job_id)
+            return [whole_event(row, load) for row in rows]
+
+        return await self._read(read)
+
+    async def _rows_of(self, job_id: str, query: Statement, **values: int) -> list[Any]:
+        """Return rows that belong to a job."""
+
+        def read(connection: Connection) -> list[Any]:
+            rows = connection.run(query.sql, query.fill(id=job_id, **values))
+            if not rows and not self._parts.queries.among(connection, "heads", [job_id]):
+                raise _no_job(job_id)
+            return rows
+
+        return await self._read(read)
+
+    # --------------------------------------------------------------------------------------------------- forgetting
+    async def trim(self) -> list[str]:
+        """Forget what retention no longer covers; see `Ledger.trim`."""
+        if self._retention is None:
+            return []
+        before = self._clock.now() - self._retention.total_seconds()
+        return await self._task(lambda connection: forgetting.trim(connection, self._parts.queries, before))
+
+    async def forget(self, job_ids: Collection[str]) -> list[str]:
+        """Forget ended jobs; see `Ledger.forget`."""
+        ids = sorted(set(job_ids))
+        return await self._task(lambda connection: forgetting.forget(connection, self._parts.queries, ids))
+
+    # ------------------------------------------------------------------------------------------------------- members
+    async def join(self, process: str, on_dead: Callable[[], None]) -> None:
+        """Become a member; see `SharedLedger.join`."""
+        tell = on_loop(asyncio.get_running_loop(), on_dead)
+        await self._task(lambda connection: self._parts.members.join(connection, process, tell))
+
+    async def leave(self, process: str) -> None:
+        """End a membership; see `SharedLedger.leave`."""
+        await self._task(lambda connection: self._parts.members.leave(connection, process))
+
+    async def reap(self) -> list[str]:
+        """Free what the dead hold; see `SharedLedger.reap`."""
+        return await self._task(self._parts.members.reap)
+
+    async def held(self, process: str) -> list[Held]:
+        """Return news of what a process holds; see `SharedLedger.held`."""
+        return await self._read(lambda connection: self._parts.members.held(connection, process))
+
+    async def heads(self, job_ids: Collection[str]) -> dict[str, int]:
+        """Return the last numbers; see `SharedLedger.heads`."""
+        ids = sorted(set(job_ids))
+        return dict(await self._read(lambda connection: self._parts.queries.among(connection, "heads", ids)))
+
+    # ------------------------------------------------------------------------------------------------------- inside
+    async def _task(self, work: Callable[[Connection], T], release: Callable[[Claim], None] | None = None) -> T:
+        done: T = await self._ask(Task(work, release))
+        return done
+
+    async def _ask(self, item: Ask) -> Any:
+        self._parts.writer.put(item)
+        return await _bounded(item.future)
+
+    async def _read(self, question: Callable[[Connection], T]) -> T:
+        return await _bounded(self._parts.reader.read(question))
+
+
+async def _bounded(answer: Awaitable[T]) -> T:
+    try:
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            return await answer
+    except TimeoutError:
+        raise LedgerUnavailableError(f"the ledger did not answer within {_ANSWER_SECONDS:g} s") from None
+
+
+def _no_job(job_id: str) -> JobNotFoundError:
+    return JobNotFoundError(f"there is no job {job_id!r}")

@@ -1,0 +1,266 @@
+"""The one thread of a process that writes to its ledger: whatever waits becomes one transaction, without any timer."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+import structlog
+
+from millstream import points
+from millstream.errors import MillstreamError
+from millstream.ledger.base import LedgerUnavailableError, StorageFullError
+from millstream.ledger.database import CollisionError, Connection, Database, transaction
+from millstream.ledger.items import Item, Task
+from millstream.ledger.relief import Relief
+
+_log = structlog.get_logger("millstream.ledger")
+
+_MOST_ROWS = 2000
+_RETRY_SECONDS = 1.0
+_MOST_COLLISIONS = 50
+
+
+class Work(Protocol):
+    """One transaction's worth of items."""
+
+    def write(self, items: Iterable[Item]) -> None:
+        """Give each item its outcome, and write what it takes."""
+
+    def keep(self) -> None:
+        """Take note that the transaction is committed."""
+
+
+class Beat(Protocol):
+    """What has to be done now and then, whether or not there is something to write: renewing leases."""
+
+    def due_in(self) -> float:
+        """Return the seconds until the next beat."""
+
+    def __call__(self, connection: Connection) -> None:
+        """Do it; with transactions of its own."""
+
+    def missed(self, error: Exception) -> None:
+        """Take note that it could not be done."""
+
+
+class Writer:
+    """Writes what it is handed, in order.
+
+    Args:
+        database: Where.
+        work: Returns a new transaction's worth.
+        beat: What is done between.
+        prepare: Called with each new connection.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        work: Callable[[Connection], Work],
+        beat: Beat,
+        prepare: Callable[[Connection], None],
+    ) -> None:
+        """Start nothing yet."""
+        self._database = database
+        self._work = work
+        self._beat = beat
+        self._prepare = prepare
+        self._queue: queue.SimpleQueue[list[Item] | None] = queue.SimpleQueue()
+        self._turns: dict[asyncio.AbstractEventLoop, list[Item]] = {}
+        self._reliefs: dict[asyncio.AbstractEventLoop, Relief] = {}
+        self._thread: threading.Thread | None = None
+        self._connection: Connection | None = None
+        self._is_stopping = False
+
+    # ---------------------------------------------------------------------------------------------- on event loops
+    def put(self, item: Item) -> None:
+        """Take an item; all that one turn of a loop brings is handed to the thread at once."""
+        turn = self._turns.get(item.loop)
+        if turn is None:
+            turn = self._turns[item.loop] = []
+            item.loop.call_soon(self._hand_over, item.loop)
+        turn.append(item)
+
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        turn = self._turns.pop(loop)
+        relief = self._reliefs.get(loop)
+        if relief is None:
+            relief = self._reliefs[loop] = Relief(loop)
+        relief.begin(len(turn))
+        self._queue.put(turn)
+        if self._thread is None:
+            self._start()
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="millstream-ledger-writer", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write what was handed over, and end the thread; blocks until it has ended."""
+        self._is_stopping = True
+        self._queue.put(None)
+        if self._thread is not None:
+            self._thread.join()
+
+    # --------------------------------------------------------------------------------------------------- the thread
+    def _run(self) -> None:
+        kept: list[Item] = []
+        while True:
+            waiting = self._take(_RETRY_SECONDS if kept else self._beat.due_in())
+            if self._is_stopping and not waiting:
+                break
+            if self._beat.due_in() <= 0:
+                self._keep_beating()
+            kept = self._write([*kept, *waiting]) if kept or waiting else kept
+        for item in kept:
+            item.refuse(LedgerUnavailableError("the ledger was closed before it could be written to"))
+        self._deliver(kept)
+        self._disconnect()
+
+    def _take(self, seconds: float) -> list[Item]:
+        """Wait for items, and return what is there, up to what makes a good transaction."""
+        taken: list[Item] = []
+        try:
+            turn = self._queue.get(timeout=max(seconds, 0.0)) if not self._is_stopping else self._queue.get_nowait()
+            rows = 0
+            while True:
+                if turn is not None:
+                    taken += turn
+                    rows += sum(item.rows for item in turn)
+                if rows >= _MOST_ROWS:
+                    break
+                turn = self._queue.get_nowait()
+        except queue.Empty:
+            pass
+        return taken
+
+    def _keep_beating(self) -> None:
+        try:
+            self._beat(self._connected())
+        except Exception as error:  # noqa: BLE001  whatever stops a beat must not stop the thread
+            self._beat.missed(self._meaning(error))
+
+    def _write(self, items: list[Item]) -> list[Item]:
+        """Write items, tell what became of them, and return those that are to be tried again."""
+        batched = [item for item in items if not isinstance(item, Task)]
+        kept = self._attempt(batched, self._one_transaction, self._one_by_one) if batched else []
+        for item in items:
+            if isinstance(item, Task):
+                self._attempt([item], self._task, self._refuse_all)
+        return kept
+
+    def _attempt(
+        self,
+        items: list[Item],
+        write: Callable[[list[Item]], None],
+        otherwise: Callable[[list[Item], Exception], None],
+    ) -> list[Item]:
+        kept: list[Item] = []
+        for _ in range(_MOST_COLLISIONS):
+            try:
+                write(items)
+                break
+            except Exception as error:  # noqa: BLE001  sorted by what it means
+                meaning = self._meaning(error)
+            if isinstance(meaning, CollisionError):
+                time.sleep(random.random() * 0.01)  # noqa: S311  no secret
+                continue
+            if isinstance(meaning, LedgerUnavailableError | StorageFullError):
+                kept = [item for item in items if item.is_kept]
+                items = [item for item in items if not item.is_kept]
+                self._refuse_all(items, meaning)
+            else:
+                otherwise(items, meaning)
+            break
+        else:
+            self._refuse_all(items, LedgerUnavailableError("the ledger's transactions keep meeting others"))
+        self._deliver(items)
+        return kept
+
+    def _one_transaction(self, items: list[Item]) -> None:
+        connection = self._connected()
+        work = self._work(connection)
+        with transaction(connection):
+            work.write(item for item in items if item.is_wanted)
+            points.reach("in-commit")
+        points.reach("after-commit")
+        work.keep()
+
+    def _one_by_one(self, items: list[Item], error: Exception) -> None:
+        """Write items each under a savepoint, so that the bad one fails alone."""
+        _log.warning("a transaction failed and is made again item by item", error=str(error))
+        connection = self._connected()
+        done: list[Work] = []
+        with transaction(connection):
+            for item in items:
+                connection.run("SAVEPOINT item")
+                work = self._work(connection)
+                try:
+                    work.write([item])
+                except Exception as bad:
+                    if isinstance(self._meaning(bad), CollisionError | LedgerUnavailableError | StorageFullError):
+                        raise
+                    connection.run("ROLLBACK TO SAVEPOINT item")
+                    item.refuse(bad)
+                else:
+                    done.append(work)
+                connection.run("RELEASE SAVEPOINT item")
+        for work in done:
+            work.keep()
+
+    def _task(self, items: list[Item]) -> None:
+        (item,) = items
+        assert isinstance(item, Task)  # noqa: S101  see `_write`
+        if item.is_wanted:
+            item.outcome = item.work(self._connected())
+
+    def _refuse_all(self, items: Sequence[Item], error: Exception) -> None:
+        for item in items:
+            item.refuse(error)
+
+    def _deliver(self, items: Sequence[Item]) -> None:
+        by_loop: dict[asyncio.AbstractEventLoop, list[Item]] = {}
+        for item in items:
+            by_loop.setdefault(item.loop, []).append(item)
+        for loop, told in by_loop.items():
+            try:
+                loop.call_soon_threadsafe(_tell, told, self._reliefs[loop])
+            except RuntimeError:  # the loop is closed: nobody waits any more
+                self._reliefs.pop(loop, None)
+
+    # -------------------------------------------------------------------------------------------------- connection
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            connection = self._database.connect()
+            try:
+                self._prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
+        return self._connection
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _meaning(self, error: Exception) -> Exception:
+        if isinstance(error, MillstreamError):
+            return error
+        meaning = self._database.explain(error)
+        if isinstance(meaning, LedgerUnavailableError):
+            self._disconnect()
+        return meaning or error
+
+
+def _tell(items: Sequence[Item], relief: Relief) -> None:
+    relief.end(len(items))
+    for item in items:
+        item.deliver()
