@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from functools import partial, update_wrapper
 from types import TracebackType
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, Self, get_args, overload
 
 import anyio
 
@@ -20,6 +20,8 @@ from millstream.authoring.task import NODE_OPTIONS, Configured, configure
 from millstream.engine.attempt import Attempt
 from millstream.engine.context import running
 from millstream.errors import DefinitionError, DrawingError, DrawingTimeoutError
+from millstream.model.job import Durability
+from millstream.model.names import public_module
 from millstream.model.policy import DEFAULT_POLICY, revise_policy
 
 DRAW_SECONDS = 5.0
@@ -48,26 +50,38 @@ class Flow:
     Attributes:
         name: The name under which it is known.
         policy: How it is run as a sub-flow.
+        durability: How safe jobs of it are; `None` leaves it to the setting.
         inputs: What it takes.
         description: The first line of its docstring.
     """
 
-    def __init__(self, name: str, body: Callable[..., Any] | None = None, **policy: Any) -> None:
+    def __init__(
+        self,
+        name: str,
+        body: Callable[..., Any] | None = None,
+        *,
+        durability: Durability | None = None,
+        **policy: Any,
+    ) -> None:
         """Define a flow.
 
         Args:
             name: The name under which it is known.
             body: What draws or conducts it; without one it is drawn in a `with` block.
+            durability: How safe jobs of it are: `full`, `relaxed` or `off`; by default the setting says.
             policy: How it is run as a sub-flow (see `Policy`).
 
         Raises:
-            DefinitionError: The body is no function, or a policy is unknown or out of range.
+            DefinitionError: The body is no function, or the durability or a policy is unknown or out of range.
         """
         if not name:
             raise DefinitionError("a flow needs a name")
         if body is not None and (inspect.isasyncgenfunction(body) or inspect.isgeneratorfunction(body)):
             raise DefinitionError(f"flow {name}: its body must be a `def` or `async def` function without `yield`")
+        if durability not in (None, *get_args(Durability)):
+            raise DefinitionError(f"flow {name}: durability is {durability!r}, but must be full, relaxed or off")
         self.name = name
+        self.durability: Durability | None = durability
         self.conducts = inspect.iscoroutinefunction(body)
         self._refuse_policies(policy)
         self.policy = revise_policy(DEFAULT_POLICY, policy, where=f"flow {name}")
@@ -236,8 +250,17 @@ class Flow:
 @overload
 def flow(body: Callable[..., Any], /) -> Flow: ...
 @overload
-def flow(*, name: str | None = None, **policy: Any) -> Callable[[Callable[..., Any]], Flow]: ...
-def flow(body: Callable[..., Any] | None = None, /, *, name: str | None = None, **policy: Any) -> Any:
+def flow(
+    *, name: str | None = None, durability: Durability | None = None, **policy: Any
+) -> Callable[[Callable[..., Any]], Flow]: ...
+def flow(
+    body: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    durability: Durability | None = None,
+    **policy: Any,
+) -> Any:
     """Make a flow of a function.
 
     The body of a `def` function draws: it runs once at submit, with the real inputs, and each call of a task in it adds
@@ -247,10 +270,13 @@ def flow(body: Callable[..., Any] | None = None, /, *, name: str | None = None, 
     Args:
         body: The function, when the decorator is used without arguments.
         name: The name under which it is known; by default `module.qualname`.
+        durability: How safe jobs of it are when their process dies. `full`: what was answered is on disk. `relaxed`:
+            answers come before the commit, which follows within 50 ms. `off`: they live in memory and end with their
+            process; what they pass on need not be written down. By default the setting `durability` says.
         policy: How it is run as a sub-flow (see `Policy`).
 
     Raises:
-        DefinitionError: It is no function, or a policy is unknown or out of range.
+        DefinitionError: It is no function, or the durability or a policy is unknown or out of range.
 
     >>> from millstream import task
     >>> @task
@@ -265,6 +291,11 @@ def flow(body: Callable[..., Any] | None = None, /, *, name: str | None = None, 
     def make(function: Callable[..., Any]) -> Flow:
         if not hasattr(function, "__qualname__"):
             raise DefinitionError(f"@flow needs a function, not {function!r}")
-        return Flow(name or f"{function.__module__}.{function.__qualname__}", function, **policy)
+        return Flow(
+            name or f"{public_module(function.__module__)}.{function.__qualname__}",
+            function,
+            durability=durability,
+            **policy,
+        )
 
     return make if body is None else make(body)

@@ -13,6 +13,7 @@ from millstream.authoring.draw import NO_OPTIONS, Drawing, Drawn, NodeOptions, S
 from millstream.authoring.inputs import Inputs
 from millstream.authoring.mode import NOT_HERE, place
 from millstream.errors import DefinitionError
+from millstream.model.names import public_module
 from millstream.model.policy import DEFAULT_POLICY, Policy, revise_policy
 
 P = ParamSpec("P")
@@ -29,7 +30,8 @@ class Task(Generic[P, R]):
 
     Attributes:
         fn: The function itself.
-        name: The name under which it is known, by default `module.qualname`.
+        name: The name under which it is known, by default `module.qualname`; in the program's own file the module is
+            the file's name.
         policy: How it is run.
         inputs: What it takes.
         version: Digest of its source.
@@ -42,7 +44,7 @@ class Task(Generic[P, R]):
         if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
             raise DefinitionError(f"{fn.__qualname__} is a generator; a task returns its result as one value")
         self.fn: Callable[P, R] = fn
-        self.name = name or f"{fn.__module__}.{fn.__qualname__}"
+        self.name = name or f"{public_module(fn.__module__)}.{fn.__qualname__}"
         self.policy = revise_policy(DEFAULT_POLICY, policy, where=f"task {self.name}")
         self.form: Literal["plain", "coroutine"] = "coroutine" if inspect.iscoroutinefunction(fn) else "plain"
         self.inputs = Inputs(fn, self.name)

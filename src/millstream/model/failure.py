@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import traceback
 from types import FunctionType
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import msgspec
 
 from millstream.errors import Retry, TaskError
+from millstream.model.names import imported_module
 from millstream.model.policy import class_name
 
 _STEERING = (
@@ -75,7 +75,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
     def _same_class(self) -> BaseException | None:
         module, _, name = self.type.partition(":")
-        kind: Any = sys.modules.get(module)
+        kind: Any = imported_module(module)
         for part in name.split("."):
             kind = getattr(kind, part, None)
         if not (isinstance(kind, type) and issubclass(kind, BaseException)):

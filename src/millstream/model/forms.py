@@ -24,7 +24,8 @@ import msgspec
 
 from millstream.errors import NotSerializableError
 from millstream.model.failure import Failure
-from millstream.model.names import find_class, find_module, public_module, public_name
+from millstream.model.names import find_class, find_module, public_module
+from millstream.model.policy import class_name
 
 
 class Form(NamedTuple):
@@ -107,7 +108,7 @@ FORMS: Final[dict[type, Form]] = {
 # ------------------------------------------------------------------------------------------- objects of other classes
 def _enum_parts(member: Enum) -> list[Any]:
     is_named = member.name in type(member).__members__  # a combination of flags has no name of its own
-    return [public_name(type(member)), member.name if is_named else None, None if is_named else member.value]
+    return [class_name(type(member)), member.name if is_named else None, None if is_named else member.value]
 
 
 def _enum_whole(parts: list[Any]) -> Any:
@@ -116,7 +117,7 @@ def _enum_whole(parts: list[Any]) -> Any:
 
 
 def _struct_parts(value: msgspec.Struct) -> list[Any]:
-    return [public_name(type(value)), msgspec.structs.asdict(value)]
+    return [class_name(type(value)), msgspec.structs.asdict(value)]
 
 
 def _struct_whole(parts: list[Any]) -> Any:
@@ -126,18 +127,18 @@ def _struct_whole(parts: list[Any]) -> Any:
 def _dataclass_parts(value: Any) -> list[Any]:
     state: Any = object.__getstate__(value)
     plain, slots = state if isinstance(state, tuple) else (state, None)
-    return [public_name(type(value)), {**(plain or {}), **(slots or {})}]
+    return [class_name(type(value)), {**(plain or {}), **(slots or {})}]
 
 
 def _dataclass_whole(parts: list[Any]) -> Any:
-    value = object.__new__(find_class(parts[0]))
+    value: Any = object.__new__(find_class(parts[0]))
     for name, member in parts[1].items():
         object.__setattr__(value, name, member)  # also where it is frozen
     return value
 
 
 def _named_tuple_parts(value: Any) -> list[Any]:
-    return [public_name(type(value)), list(value._fields), list(value)]
+    return [class_name(type(value)), list(value._fields), list(value)]
 
 
 def _named_tuple_whole(parts: list[Any]) -> Any:
@@ -146,7 +147,7 @@ def _named_tuple_whole(parts: list[Any]) -> Any:
 
 
 def _model_parts(value: Any) -> list[Any]:
-    return [public_name(type(value)), value.__getstate__()]
+    return [class_name(type(value)), value.__getstate__()]
 
 
 def _model_whole(parts: list[Any]) -> Any:
@@ -163,7 +164,7 @@ def _zone_whole(key: str) -> Any:
 
 
 def _pickle_parts(value: Any) -> list[Any]:
-    return [public_name(type(value)), public_module("__main__"), pickle.dumps(value, protocol=5)]
+    return [class_name(type(value)), public_module("__main__"), pickle.dumps(value, protocol=5)]
 
 
 def _pickle_whole(parts: list[Any]) -> Any:

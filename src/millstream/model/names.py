@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,27 +14,13 @@ def public_module(module: str) -> str:
     """Return the name under which other processes import a module: the program's own file has one beside `__main__`.
 
     So `python report.py` and `millstream run report.py` name the same flow, and either goes on with what the other
-    left. A notebook or a prompt has no file, and stays `__main__`.
+    left. A notebook, a prompt and an installed program have no such file, and stay `__main__`.
 
     >>> public_module("shop.flows")
     'shop.flows'
     """
-    if module != "__main__":
-        return module
-    main = sys.modules["__main__"]
-    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
-    if spec is not None:  # python -m shop.report
-        return str(spec.name)
-    return _imported_as(Path(file)) if file is not None else module
-
-
-def public_name(kind: type) -> str:
-    """Return a class as `module:qualname`, as other processes find it.
-
-    >>> public_name(Path)
-    'pathlib:Path'
-    """
-    return f"{public_module(kind.__module__)}:{kind.__qualname__}"
+    file = getattr(sys.modules["__main__"], "__file__", None) if module == "__main__" else None
+    return _imported_as(file) if file is not None and file.endswith(".py") else module
 
 
 def find_module(name: str) -> ModuleType:
@@ -42,9 +29,12 @@ def find_module(name: str) -> ModuleType:
     Raises:
         ImportError: There is none.
     """
-    if name == public_module("__main__"):
-        return sys.modules["__main__"]
-    return importlib.import_module(name)
+    return imported_module(name) or importlib.import_module(name)
+
+
+def imported_module(name: str) -> ModuleType | None:
+    """Return the module with a public name if it is imported already."""
+    return sys.modules["__main__"] if name == public_module("__main__") else sys.modules.get(name)
 
 
 def find_class(name: str) -> type:
@@ -64,9 +54,10 @@ def find_class(name: str) -> type:
     return found
 
 
-def _imported_as(file: Path) -> str:
+@lru_cache
+def _imported_as(file: str) -> str:
     """Return a file's name as a module, with the packages that it lies in."""
-    path = file.absolute()
+    path = Path(file).absolute()
     parts = [path.stem]
     while (path.parent / "__init__.py").exists():
         path = path.parent

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from millstream.errors import DefinitionError
+from millstream.model.names import public_module
 
 Effect = Literal["idempotent", "pure", "once"]
 RunIn = Literal["auto", "loop", "thread", "process", "worker"]
@@ -61,12 +62,12 @@ DEFAULT_POLICY = Policy()
 
 
 def class_name(kind: type) -> str:
-    """Return a class as `module:qualname`, the form in which policies and failures name classes.
+    """Return a class as `module:qualname`, the form in which policies, failures and written values name classes.
 
     >>> class_name(ValueError)
     'builtins:ValueError'
     """
-    return f"{kind.__module__}:{kind.__qualname__}"
+    return f"{public_module(kind.__module__)}:{kind.__qualname__}"
 
 
 def revise_policy(policy: Policy, changes: dict[str, Any], *, where: str) -> Policy:

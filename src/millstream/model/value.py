@@ -26,7 +26,7 @@ from millstream.model.forms import (
     ZONE,
     form_of,
 )
-from millstream.model.names import public_name
+from millstream.model.policy import class_name
 
 INLINE_LIMIT: Final = 8192
 """Bytes up to which a written value is kept in its row."""
@@ -91,7 +91,7 @@ def encode(value: Any, where: str = "value") -> bytes:
     except Exception as error:
         place, culprit = _culprit(value, where)
         raise NotSerializableError(
-            f"{place} is of {public_name(type(culprit))}, which cannot be written down ({_reason(error)}); "
+            f"{place} is of {class_name(type(culprit))}, which cannot be written down ({_reason(error)}); "
             'return plain values, or set durability="off"'
         ) from error
 
