@@ -24,7 +24,7 @@ import msgspec
 
 from millstream.errors import NotSerializableError
 from millstream.model.failure import Failure
-from millstream.model.names import find_class, find_module, public_module
+from millstream.model.names import find_class, public_module
 from millstream.model.policy import class_name
 
 
@@ -172,16 +172,20 @@ def _pickle_whole(parts: list[Any]) -> Any:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Finds what was `__main__` when the value was written under the name that it has here."""
+    """Finds classes by their public names, so that a program's own file is the same one here and there.
+
+    Args:
+        data: The pickle.
+        main: Public name of what was `__main__` when it was made.
+    """
 
     def __init__(self, data: bytes, main: str) -> None:
         super().__init__(BytesIO(data))
         self._main = main
 
     def find_class(self, module: str, name: str) -> Any:
-        if module == "__main__" and self._main != module:
-            module = find_module(self._main).__name__
-        return super().find_class(module, name)
+        public = self._main if module == "__main__" else module
+        return super().find_class("__main__" if public == public_module("__main__") else public, name)
 
 
 def _shown_object(parts: list[Any]) -> dict[str, Any]:

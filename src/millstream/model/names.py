@@ -23,15 +23,6 @@ def public_module(module: str) -> str:
     return _imported_as(file) if file is not None and file.endswith(".py") else module
 
 
-def find_module(name: str) -> ModuleType:
-    """Return the module with a public name; it is imported if need be.
-
-    Raises:
-        ImportError: There is none.
-    """
-    return imported_module(name) or importlib.import_module(name)
-
-
 def imported_module(name: str) -> ModuleType | None:
     """Return the module with a public name if it is imported already."""
     return sys.modules["__main__"] if name == public_module("__main__") else sys.modules.get(name)
@@ -46,7 +37,7 @@ def find_class(name: str) -> type:
         TypeError: It is no class.
     """
     module, _, qualname = name.partition(":")
-    found: Any = find_module(module)
+    found: Any = imported_module(module) or importlib.import_module(module)
     for part in qualname.split("."):
         found = getattr(found, part)
     if not isinstance(found, type):

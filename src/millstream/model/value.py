@@ -77,12 +77,8 @@ def encode(value: Any, where: str = "value") -> bytes:
     >>> decode(encode({"day": (2026, 5), "open": {True}}))
     {'day': (2026, 5), 'open': {True}}
     """
-    try:
-        raw = _pack(value)
-        is_exact = _is_plain(value)  # after writing, which refuses what contains itself
-    except Exception:  # noqa: BLE001  whatever stops MessagePack's own way, the exact one says what it is
-        is_exact = False
-    if is_exact:
+    raw = _plainly(value)
+    if raw is not None:
         return raw
     try:
         return _pack(_written(value))
@@ -113,6 +109,9 @@ def seal_data(
         NotSerializableError: A member cannot be written down.
         OutputTooLargeError: It is larger than `max_bytes`.
     """
+    whole = _plainly(data)
+    if whole is not None and len(whole) <= min(limit_inline, max_bytes or limit_inline):
+        return Sealed(whole, data), {}
     members = {name: encode(value, name) for name, value in data.items()}
     size = sum(map(len, members.values()))
     if max_bytes is not None and size > max_bytes:
@@ -132,6 +131,15 @@ def seal_data(
         apart[reference.digest] = raw
         shown = {**shown, name: reference}
     return Sealed(_pack(kept), shown), apart
+
+
+def _plainly(value: Any) -> bytes | None:
+    """Return a value as MessagePack itself writes it; `None` where that would not keep it as it is."""
+    try:
+        raw = _pack(value)
+        return raw if _is_plain(value) else None  # after writing, which refuses what contains itself
+    except Exception:  # noqa: BLE001  whatever stops MessagePack's own way, the exact one says what it is
+        return None
 
 
 def _is_plain(value: Any) -> bool:
