@@ -1,7 +1,7 @@
 """The ledger in a database keeps the ledger's promises, on SQLite and on PostgreSQL."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -13,15 +13,31 @@ from millstream.testing import LedgerContract
 from millstream.testing.ledger_doings import CLAIMERS
 
 
+@asynccontextmanager
+async def with_members(url: str, clock: Clock) -> AsyncIterator[Ledger]:
+    """A ledger whose members are all who claim in the suite."""
+    ledger = SqlLedger(url, clock)
+    for process in CLAIMERS:
+        await ledger.join(process, lambda: None)
+    try:
+        yield ledger
+    finally:
+        await ledger.close()
+
+
 class TestSqliteLedger(LedgerContract):
     @pytest.fixture(autouse=True)
-    def in_directory(self, tmp_path: Path) -> None:
+    def in_file(self, tmp_path: Path) -> None:
         self.url = f"sqlite:///{tmp_path}/ledger.db"
 
-    @asynccontextmanager
-    async def open(self, clock: Clock) -> AsyncIterator[Ledger]:
-        ledger = SqlLedger(self.url, clock)
-        for process in CLAIMERS:
-            await ledger.join(process, lambda: None)
-        yield ledger
-        await ledger.close()
+    def open(self, clock: Clock) -> AbstractAsyncContextManager[Ledger]:
+        return with_members(self.url, clock)
+
+
+class TestPostgresLedger(LedgerContract):
+    @pytest.fixture(autouse=True)
+    def in_database(self, postgres_url: str) -> None:
+        self.url = postgres_url
+
+    def open(self, clock: Clock) -> AbstractAsyncContextManager[Ledger]:
+        return with_members(self.url, clock)

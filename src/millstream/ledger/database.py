@@ -2,33 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import sqlite3
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Protocol
 
 import sqlalchemy as sa
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.pool import NullPool
+from sqlalchemy.engine import make_url
 
 from millstream.errors import MillstreamError, SettingsError
-from millstream.ledger.base import LedgerUnavailableError, StorageFullError
-
-BUSY_SECONDS = 10.0
-"""How long SQLite waits for a lock that somebody took without our lock file (a shell, a backup)."""
-
-_PRAGMAS = (
-    "journal_mode=WAL",
-    "synchronous=FULL",
-    "wal_autocheckpoint=4000",
-    "cache_size=-65536",
-    f"busy_timeout={int(BUSY_SECONDS * 1000)}",
-)
-_WAL_BYTES = 16 << 20
 
 
 class CollisionError(MillstreamError):
@@ -62,7 +43,7 @@ class Connection:
     def __init__(self, raw: sa.Connection) -> None:
         """Take over a connection."""
         self.raw = raw
-        self.cursor: Cursor = _driver(raw).cursor()
+        self.cursor: Cursor = driver_of(raw).cursor()
 
     def run(self, sql: str, parameters: Sequence[Any] = ()) -> list[Any]:
         """Execute a driver's statement and return its rows."""
@@ -98,55 +79,12 @@ class Connection:
         self.raw.close()
 
 
-class SqliteConnection(Connection):
-    """Takes its turn among the processes that write.
-
-    SQLite's own waiting lets two of four writers starve, and their leases with them; a lock on a file beside the ledger
-    is given out in order.
-    """
-
-    def __init__(self, raw: sa.Connection, lock_path: str) -> None:
-        """Take over a connection, and open the file whose lock is a turn."""
-        super().__init__(raw)
-        self._turn = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._is_open = True
-
-    def has_table(self, name: str) -> bool:
-        """Return whether there is a table of this name."""
-        return bool(self.run("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", [name]))
-
-    def begin(self) -> None:
-        """Wait for the turn to write, and begin a transaction."""
-        fcntl.flock(self._turn, fcntl.LOCK_EX)
-        try:
-            self.cursor.execute("BEGIN IMMEDIATE")
-        except BaseException:
-            fcntl.flock(self._turn, fcntl.LOCK_UN)
-            raise
-
-    def commit(self) -> None:
-        """Make a transaction durable, and let the next one write."""
-        self.cursor.execute("COMMIT")
-        fcntl.flock(self._turn, fcntl.LOCK_UN)
-
-    def rollback(self) -> None:
-        """Take a transaction back, and let the next one write."""
-        try:
-            if _driver(self.raw).in_transaction:  # it may have been taken back already: disk full, I/O errors
-                self.cursor.execute("ROLLBACK")
-        finally:
-            fcntl.flock(self._turn, fcntl.LOCK_UN)
-
-    def close(self) -> None:
-        """Close the connection and the file."""
-        if self._is_open:
-            self._is_open = False
-            super().close()
-            os.close(self._turn)
-
-
 class Database(Protocol):
-    """One kind of database."""
+    """One kind of database.
+
+    Attributes:
+        dialect: How SQLAlchemy speaks to it.
+    """
 
     dialect: sa.Dialect
 
@@ -167,78 +105,6 @@ class Database(Protocol):
         """Return whether a user's connection is to this very database."""
 
 
-class SqliteDatabase:
-    """A file.
-
-    Args:
-        url: Names it.
-    """
-
-    def __init__(self, url: URL) -> None:
-        """Open nothing yet."""
-        if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
-            raise SettingsError(f"the ledger's database must be a file, such as sqlite:///ledger.db, but is {url}")
-        self.path = Path(url.database).expanduser().absolute()
-        self._engine = sa.create_engine(
-            URL.create("sqlite", database=str(self.path)),
-            poolclass=NullPool,
-            connect_args={"isolation_level": None, "check_same_thread": False, "cached_statements": 512},
-        )
-        self.dialect = self._engine.dialect
-        sa.event.listen(self._engine, "connect", _prepare_sqlite)
-
-    @property
-    def lock_path(self) -> str:
-        """The file whose lock is the turn to write."""
-        return f"{self.path}.lock"
-
-    def connect(self, *, reads: bool = False) -> Connection:  # noqa: ARG002  one kind is enough here
-        """Return a new connection; see `Database.connect`."""
-        try:
-            if not self.path.exists():
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            return SqliteConnection(self._engine.connect(), self.lock_path)
-        except (OSError, sa.exc.DBAPIError) as error:
-            raise LedgerUnavailableError(f"the ledger {self.path} cannot be opened: {_first_line(error)}") from error
-
-    def explain(self, error: Exception) -> MillstreamError | None:
-        """Return what SQLite's error means; see `Database.explain`."""
-        code = getattr(error, "sqlite_errorcode", None)
-        match None if code is None else code & 0xFF:
-            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-                return CollisionError(str(error))
-            case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR:
-                return StorageFullError(f"the ledger {self.path} cannot grow: {error}")
-            case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_READONLY:
-                return LedgerUnavailableError(f"the ledger {self.path} cannot be used: {error}")
-        return None
-
-    def owns(self, connection: sa.Connection) -> bool:
-        """Return whether a connection is to this file; see `Database.owns`."""
-        if connection.dialect.name != "sqlite":
-            return False
-        (_, _, theirs) = connection.exec_driver_sql("PRAGMA database_list").fetchall()[0]
-        return bool(theirs) and self.path.exists() and self.path.samefile(theirs)
-
-    def grow_log(self) -> None:
-        """Give the write-ahead log its full size at once, which makes commits about half as quick again.
-
-        A commit into a file that need not grow is one write and no change of the file's length. What lies behind the
-        log's last frame is never read. For the one whose turn it is to write.
-        """
-        with self.path.with_name(f"{self.path.name}-wal").open("r+b", buffering=0) as log:
-            missing = _WAL_BYTES - log.seek(0, os.SEEK_END)
-            if missing > 0:
-                log.write(bytes(missing))
-
-
-def boot_seconds() -> float:
-    """Return seconds on a clock that nobody sets and that goes on while the machine sleeps, where there is one."""
-    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-    return time.clock_gettime(clock)
-
-
 def database(url: str) -> Database:
     """Return the database that a URL names; nothing is opened.
 
@@ -249,9 +115,16 @@ def database(url: str) -> Database:
         parsed = make_url(url)
     except sa.exc.ArgumentError as error:
         raise SettingsError(f"the ledger's URL cannot be read: {error}") from error
-    if parsed.get_backend_name() == "sqlite":
-        return SqliteDatabase(parsed)
-    raise SettingsError(f"a ledger lives in SQLite or PostgreSQL, not in {parsed.get_backend_name()!r}")
+    match parsed.drivername.partition("+")[0]:
+        case "sqlite":
+            from millstream.ledger.sqlite import SqliteDatabase  # noqa: PLC0415  each needs its own driver alone
+
+            return SqliteDatabase(parsed)
+        case "postgresql" | "postgres":
+            from millstream.ledger.postgres import PostgresDatabase  # noqa: PLC0415  as above
+
+            return PostgresDatabase(parsed)
+    raise SettingsError(f"a ledger lives in SQLite or PostgreSQL, not in {parsed.drivername!r}")
 
 
 @contextmanager
@@ -266,15 +139,17 @@ def transaction(connection: Connection) -> Iterator[None]:
         raise
 
 
-def _driver(raw: sa.Connection) -> Any:
+def driver_of(raw: sa.Connection) -> Any:
+    """Return the driver's connection behind one of SQLAlchemy."""
     return raw.connection.driver_connection
 
 
-def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    for pragma in _PRAGMAS:
-        connection.execute(f"PRAGMA {pragma}").close()
-    connection.create_function("millstream_now", 0, boot_seconds)
+def original(error: Exception) -> Exception:
+    """Return the driver's error behind one of SQLAlchemy."""
+    cause = getattr(error, "orig", None)
+    return cause if isinstance(cause, Exception) else error
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message; drivers add statements and positions to it."""
     return str(getattr(error, "orig", None) or error).split("\n", 1)[0]

@@ -10,11 +10,12 @@ from millstream.ledger import upgrade
 from millstream.ledger.batch import Batch, Tools
 from millstream.ledger.blobs import Blobs, FileBlobs, TableBlobs
 from millstream.ledger.claims import Claims
-from millstream.ledger.database import Connection, Database, SqliteDatabase
+from millstream.ledger.database import Connection, Database
 from millstream.ledger.holds import Holds
 from millstream.ledger.members import Members, Proof
 from millstream.ledger.queries import Queries
 from millstream.ledger.reading import Reader
+from millstream.ledger.sqlite import SqliteDatabase
 from millstream.ledger.statements import Rows
 from millstream.ledger.writer import Writer
 

@@ -1,0 +1,155 @@
+"""SQLite behind a ledger: one file, one writer at a time, and a turn for each that wants to be it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import time
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL
+from sqlalchemy.pool import NullPool
+
+from millstream.errors import MillstreamError, SettingsError
+from millstream.ledger.base import LedgerUnavailableError, StorageFullError
+from millstream.ledger.database import CollisionError, Connection, driver_of, first_line, original
+
+BUSY_SECONDS = 10.0
+"""How long SQLite waits for a lock that somebody took without our lock file (a shell, a backup)."""
+
+_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "wal_autocheckpoint=4000",
+    "cache_size=-65536",
+    f"busy_timeout={int(BUSY_SECONDS * 1000)}",
+)
+_WAL_BYTES = 16 << 20
+
+
+class SqliteConnection(Connection):
+    """Takes its turn among the processes that write.
+
+    SQLite's own waiting lets two of four writers starve, and their leases with them; a lock on a file beside the ledger
+    is given out in order.
+    """
+
+    def __init__(self, raw: sa.Connection, lock_path: str) -> None:
+        """Take over a connection, and open the file whose lock is a turn."""
+        super().__init__(raw)
+        self._turn = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._is_open = True
+
+    def has_table(self, name: str) -> bool:
+        """Return whether there is a table of this name."""
+        return bool(self.run("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", [name]))
+
+    def begin(self) -> None:
+        """Wait for the turn to write, and begin a transaction."""
+        fcntl.flock(self._turn, fcntl.LOCK_EX)
+        try:
+            self.cursor.execute("BEGIN IMMEDIATE")
+        except BaseException:
+            fcntl.flock(self._turn, fcntl.LOCK_UN)
+            raise
+
+    def commit(self) -> None:
+        """Make a transaction durable, and let the next one write."""
+        self.cursor.execute("COMMIT")
+        fcntl.flock(self._turn, fcntl.LOCK_UN)
+
+    def rollback(self) -> None:
+        """Take a transaction back, and let the next one write."""
+        try:
+            if driver_of(self.raw).in_transaction:  # it may have been taken back already: disk full, I/O errors
+                self.cursor.execute("ROLLBACK")
+        finally:
+            fcntl.flock(self._turn, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Close the connection and the file."""
+        if self._is_open:
+            self._is_open = False
+            super().close()
+            os.close(self._turn)
+
+
+class SqliteDatabase:
+    """A file.
+
+    Args:
+        url: Names it.
+    """
+
+    def __init__(self, url: URL) -> None:
+        """Open nothing yet."""
+        if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
+            raise SettingsError(f"the ledger's database must be a file, such as sqlite:///ledger.db, but is {url}")
+        self.path = Path(url.database).expanduser().absolute()
+        self._engine = sa.create_engine(
+            URL.create("sqlite", database=str(self.path)),
+            poolclass=NullPool,
+            connect_args={"isolation_level": None, "check_same_thread": False, "cached_statements": 512},
+        )
+        self.dialect = self._engine.dialect
+        sa.event.listen(self._engine, "connect", _prepare_sqlite)
+
+    @property
+    def lock_path(self) -> str:
+        """The file whose lock is the turn to write."""
+        return f"{self.path}.lock"
+
+    def connect(self, *, reads: bool = False) -> Connection:  # noqa: ARG002  one kind is enough here
+        """Return a new connection; see `Database.connect`."""
+        try:
+            if not self.path.exists():
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            return SqliteConnection(self._engine.connect(), self.lock_path)
+        except (OSError, sa.exc.DBAPIError) as error:
+            raise LedgerUnavailableError(f"the ledger {self.path} cannot be opened: {first_line(error)}") from error
+
+    def explain(self, error: Exception) -> MillstreamError | None:
+        """Return what SQLite's error means; see `Database.explain`."""
+        error = original(error)
+        code = getattr(error, "sqlite_errorcode", None)
+        match None if code is None else code & 0xFF:
+            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+                return CollisionError(str(error))
+            case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR:
+                return StorageFullError(f"the ledger {self.path} cannot grow: {error}")
+            case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_READONLY:
+                return LedgerUnavailableError(f"the ledger {self.path} cannot be used: {error}")
+        return None
+
+    def owns(self, connection: sa.Connection) -> bool:
+        """Return whether a connection is to this file; see `Database.owns`."""
+        if connection.dialect.name != "sqlite":
+            return False
+        (_, _, theirs) = connection.exec_driver_sql("PRAGMA database_list").fetchall()[0]
+        return bool(theirs) and self.path.exists() and self.path.samefile(theirs)
+
+    def grow_log(self) -> None:
+        """Give the write-ahead log its full size at once, which makes commits about half as quick again.
+
+        A commit into a file that need not grow is one write and no change of the file's length. What lies behind the
+        log's last frame is never read. For the one whose turn it is to write.
+        """
+        with self.path.with_name(f"{self.path.name}-wal").open("r+b", buffering=0) as log:
+            missing = _WAL_BYTES - log.seek(0, os.SEEK_END)
+            if missing > 0:
+                log.write(bytes(missing))
+
+
+def boot_seconds() -> float:
+    """Return seconds on a clock that nobody sets and that goes on while the machine sleeps, where there is one."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return time.clock_gettime(clock)
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    for pragma in _PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}").close()
+    connection.create_function("millstream_now", 0, boot_seconds)
