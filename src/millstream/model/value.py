@@ -247,9 +247,10 @@ def decode(raw: bytes | memoryview, load: Callable[[str], bytes] | None = None) 
 
 
 def references(raw: bytes | memoryview) -> list[Reference]:
-    """Return what a sealed event keeps apart, in order."""
-    members = msgspec.msgpack.Decoder(ext_hook=msgspec.msgpack.Ext).decode(raw)
-    found = [item for item in members.values() if isinstance(item, msgspec.msgpack.Ext) and item.code == _REFERENCE]
+    """Return what sealed data keeps apart, in order."""
+    data = msgspec.msgpack.Decoder(ext_hook=msgspec.msgpack.Ext).decode(raw)
+    members = data.values() if isinstance(data, dict) else ()
+    found = [item for item in members if isinstance(item, msgspec.msgpack.Ext) and item.code == _REFERENCE]
     return [Reference(*_unpack(item.data)) for item in found]
 
 
