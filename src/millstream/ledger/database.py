@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
 from millstream.errors import MillstreamError, SettingsError
+from millstream.urls import database_url
 
 
 class CollisionError(MillstreamError):
@@ -112,19 +113,16 @@ def database(url: str) -> Database:
         SettingsError: It is none that a ledger can live in.
     """
     try:
-        parsed = make_url(url)
-    except sa.exc.ArgumentError as error:
-        raise SettingsError(f"the ledger's URL cannot be read: {error}") from error
-    match parsed.drivername.partition("+")[0]:
-        case "sqlite":
-            from millstream.ledger.sqlite import SqliteDatabase  # noqa: PLC0415  each needs its own driver alone
+        parsed = make_url(database_url(url))
+    except (ValueError, sa.exc.ArgumentError) as error:
+        raise SettingsError(f"the ledger's URL cannot be used: {error}") from None  # the cause would quote the password
+    if parsed.get_backend_name() == "sqlite":
+        from millstream.ledger.sqlite import SqliteDatabase  # noqa: PLC0415  each needs its own driver alone
 
-            return SqliteDatabase(parsed)
-        case "postgresql" | "postgres":
-            from millstream.ledger.postgres import PostgresDatabase  # noqa: PLC0415  as above
+        return SqliteDatabase(parsed)
+    from millstream.ledger.postgres import PostgresDatabase  # noqa: PLC0415  as above
 
-            return PostgresDatabase(parsed)
-    raise SettingsError(f"a ledger lives in SQLite or PostgreSQL, not in {parsed.drivername!r}")
+    return PostgresDatabase(parsed)
 
 
 @contextmanager

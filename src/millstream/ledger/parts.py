@@ -41,7 +41,7 @@ class Parts:
         """Start no thread yet, and open nothing."""
         rows = Rows(database.dialect)
         self.queries = Queries(database.dialect)
-        self.blobs = _blobs(database)
+        self.blobs = blobs_of(database)
         self.members = Members(self.queries, lease_seconds, proof)
         self.claims = Claims(self.queries, rows, self.blobs)
         self._tools = Tools(self.queries, rows, self.blobs, Holds())
@@ -75,7 +75,8 @@ class Parts:
         return load
 
 
-def _blobs(database: Database) -> Blobs:
+def blobs_of(database: Database) -> Blobs:
+    """Return where the large values of a ledger are."""
     if isinstance(database, SqliteDatabase):
         return FileBlobs(database.path.with_name(f"{database.path.name}.blobs"))
     return TableBlobs()

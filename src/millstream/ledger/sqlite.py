@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import NullPool
 
-from millstream.errors import MillstreamError, SettingsError
+from millstream.errors import MillstreamError
 from millstream.ledger.base import LedgerUnavailableError, StorageFullError
 from millstream.ledger.database import CollisionError, Connection, driver_of, first_line, original
 
@@ -27,6 +27,7 @@ _PRAGMAS = (
     f"busy_timeout={int(BUSY_SECONDS * 1000)}",
 )
 _WAL_BYTES = 16 << 20
+_UNASKED = ".millstream"
 
 
 class SqliteConnection(Connection):
@@ -85,9 +86,7 @@ class SqliteDatabase:
 
     def __init__(self, url: URL) -> None:
         """Open nothing yet."""
-        if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
-            raise SettingsError(f"the ledger's database must be a file, such as sqlite:///ledger.db, but is {url}")
-        self.path = Path(url.database).expanduser().absolute()
+        self.path = Path(url.database or "").expanduser().absolute()
         self._engine = sa.create_engine(
             URL.create("sqlite", database=str(self.path)),
             poolclass=NullPool,
@@ -105,7 +104,7 @@ class SqliteDatabase:
         """Return a new connection; see `Database.connect`."""
         try:
             if not self.path.exists():
-                self.path.parent.mkdir(parents=True, exist_ok=True)
+                _make_directory(self.path.parent)
                 os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             return SqliteConnection(self._engine.connect(), self.lock_path)
         except (OSError, sa.exc.DBAPIError) as error:
@@ -147,6 +146,14 @@ def boot_seconds() -> float:
     """Return seconds on a clock that nobody sets and that goes on while the machine sleeps, where there is one."""
     clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     return time.clock_gettime(clock)
+
+
+def _make_directory(directory: Path) -> None:
+    """Make a ledger's directory; the one that lies in a project unasked keeps itself out of its version control."""
+    if not directory.exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        if directory.name == _UNASKED:
+            (directory / ".gitignore").write_text("*\n", encoding="utf-8")
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
