@@ -23,7 +23,7 @@ from millstream.ledger.database import CollisionError, Connection
 from millstream.ledger.holds import Holds, Key, key_of
 from millstream.ledger.items import Change, Item, Record, Submit
 from millstream.ledger.queries import Queries
-from millstream.ledger.rows import EVENT_COLUMNS, NEW_JOB_COLUMNS, event_row, job_record_or_shown
+from millstream.ledger.rows import EVENT_COLUMNS, NEW_JOB_COLUMNS, check_same, event_row, job_record_or_shown
 from millstream.ledger.statements import Rows
 from millstream.model.event import TERMINAL, Draft
 from millstream.model.job import JobRecord, JobState, check_transition
@@ -43,7 +43,7 @@ _CHANGED_JOB = (
 )
 _CHANGED_SEGMENT = (_S.state, _S.attempt, _S.holder, _S.ready_at)
 _NOTHING: tuple[set[str | None], set[str | None]] = (set(), set())
-_STATE, _STARTED, _INPUTS = (NEW_JOB_COLUMNS.index(column) for column in (_J.state, _J.started_at, _J.inputs))
+_STATE, _STARTED = (NEW_JOB_COLUMNS.index(column) for column in (_J.state, _J.started_at))
 _FINAL = frozenset(state.value for state in JobState if state.is_final)
 
 
@@ -151,7 +151,7 @@ class Batch:
             if standing is None:
                 standing = self._jobs[row[0]] = _Standing(row)
             standing.segments[row[6]] = list(row[7:])
-        keys = {item.job.idempotency_key for item in items if isinstance(item, Submit)} - {None}
+        keys = {item.new.job.idempotency_key for item in items if isinstance(item, Submit)} - {None}
         for row in queries.among(connection, "by_key", sorted(key for key in keys if key is not None)):
             self._known_keys[row[14]] = row, job_record_or_shown(row, self._load)
         self._read_ended([item.claim for item in items if isinstance(item, Record) and _ends_nodes(item)])
@@ -269,46 +269,35 @@ class Batch:
 
     # ------------------------------------------------------------------------------------------------------ submits
     def _submit(self, item: Submit) -> None:
-        job = item.job
+        new, job = item.new, item.new.job
         if job.idempotency_key is not None:
             known = self._known_keys.get(job.idempotency_key)
             if known is not None:
                 self._same(item, *known)
                 return
-            self._known_keys[job.idempotency_key] = item.row, job
+            self._known_keys[job.idempotency_key] = new.row, job
         claim = self._first_claim(item)
-        recorded = job if claim is None else claim.job
-        state = "running" if claim else "waiting" if job.state is JobState.SCHEDULED else "queued"
-        ready_at = (job.starts_at or 0.0) if state == "waiting" else None
-        holder = claim.holder if claim else None
-        self._new_segments.append((job.id, 1, state, 1 if claim else 0, holder, 0, job.priority, job.flow, ready_at))
-        for seq, (draft, data) in enumerate(zip(item.drafts, item.data, strict=True), 1):
-            self._events.append(event_row(job.id, seq, draft, data))
+        self._new_segments.append(new.segment_row(claim.holder if claim else None))
+        self._events += new.event_rows()
         if claim is not None:
             self._claims.append((job.id, 1, 1, claim.holder, item.now))
-            self._ended[job.id, 1, 1] = set(), {draft[3] for draft in item.drafts if draft[1] in ENDS}
+            self._ended[job.id, 1, 1] = set(), {draft[3] for draft in new.drafts if draft[1] in ENDS}
         self._new_jobs.append(item)
-        item.outcome = recorded, claim
+        item.outcome = (job if claim is None else claim.job), claim
 
     def _first_claim(self, item: Submit) -> Claim | None:
-        if item.claim_for not in self._alive or item.job.state is JobState.SCHEDULED:
+        job = item.new.job
+        if item.claim_for not in self._alive or job.state is JobState.SCHEDULED:
             return None
-        running = replace(item.job, state=JobState.RUNNING, started_at=item.now)
-        return Claim(running, 1, 1, item.claim_for or "", len(item.drafts))
+        running = replace(job, state=JobState.RUNNING, started_at=item.now)
+        return Claim(running, 1, 1, item.claim_for or "", len(item.new.drafts))
 
     def _same(self, item: Submit, row: Sequence[Any], known: JobRecord) -> None:
-        """Answer with the job that has the key already, if it was made by the same submission."""
-        mine = item.job
-        is_same = row[_INPUTS] == item.row[_INPUTS] or known.inputs == mine.inputs
-        if known.flow == mine.flow and is_same:
-            item.outcome = known, None
-            return
-        item.refuse(
-            IdempotencyConflictError(
-                f"the idempotency key {mine.idempotency_key!r} belongs to job {known.id}, "
-                "with another flow or other inputs"
-            )
-        )
+        """Answer with the job that has the key already."""
+        try:
+            item.outcome = check_same(item.new, row, known), None
+        except IdempotencyConflictError as error:
+            item.refuse(error)
 
     # ------------------------------------------------------------------------------------------------------ writing
     def _flush(self) -> None:
@@ -324,16 +313,16 @@ class Batch:
 
     def _insert_jobs(self) -> None:
         connection, insert = self._connection, self._tools.rows.insert
-        graphs = sorted({item.job.graph: item.graph for item in self._new_jobs}.items())
+        graphs = sorted({item.new.job.graph: item.new.graph for item in self._new_jobs}.items())
         insert(connection, tuple(schema.graph.c), graphs, "ON CONFLICT DO NOTHING")
-        new = sorted(self._new_jobs, key=lambda item: item.job.idempotency_key or "")
-        rows = [_claimed(item.row, item.outcome[1]) for item in new]
+        new = sorted(self._new_jobs, key=lambda item: item.new.job.idempotency_key or "")
+        rows = [_claimed(item.new.row, item.outcome[1]) for item in new]
         made = insert(connection, NEW_JOB_COLUMNS, rows, "ON CONFLICT DO NOTHING RETURNING id")
         if len(made) < len(rows):
             raise CollisionError("another submission took the idempotency key meanwhile")
         for item in new:
-            if item.large:
-                self._tools.blobs.put(connection.raw, item.job.id, item.large)
+            if item.new.large:
+                self._tools.blobs.put(connection.raw, item.new.job.id, item.new.large)
 
     def _update(self) -> None:
         update, connection = self._tools.rows.update, self._connection

@@ -39,6 +39,9 @@ class Bell(Protocol):
 
 
 _TOPICS: frozenset[str] = frozenset(get_args(Topic))
+CHANNEL = "millstream"
+"""What wake-ups are notified on, on PostgreSQL."""
+
 _ENDING = ".bell"
 _DATAGRAM = 4096
 _LINES = _DATAGRAM // 64

@@ -8,8 +8,8 @@ from typing import Any
 
 from millstream.ledger.base import Claim, FencedError, Pause, Recorded, Settlement
 from millstream.ledger.database import Connection
+from millstream.ledger.rows import NewJob
 from millstream.model.event import Draft
-from millstream.model.job import JobRecord
 
 
 class RefusedRecordError(FencedError):
@@ -120,37 +120,21 @@ class Submit(Ask):
     """A new job.
 
     Attributes:
-        job: The job, with its inputs as they were given.
-        row: The job's row.
-        graph: Its graph, written down.
-        data: The drafts' data, written down.
-        large: Values too large for their rows, by digest.
+        new: The job, written down.
         claim_for: Who claims it in the same breath.
         now: The time.
         release: Called with a claim that nobody waits for any more.
     """
 
-    __slots__ = ("claim_for", "data", "drafts", "graph", "job", "large", "now", "release", "row")
+    __slots__ = ("claim_for", "new", "now", "release")
 
-    def __init__(
-        self,
-        job: JobRecord,
-        drafts: Sequence[Draft],
-        claim_for: str | None,
-        now: float,
-        release: Callable[[Claim], None],
-    ) -> None:
+    def __init__(self, new: NewJob, claim_for: str | None, now: float, release: Callable[[Claim], None]) -> None:
         """Take what `Ledger.submit` is given."""
-        super().__init__(len(drafts) + 3)
-        self.job = job
-        self.drafts = drafts
+        super().__init__(len(new.drafts) + 3)
+        self.new = new
         self.claim_for = claim_for
         self.now = now
         self.release = release
-        self.row: tuple[Any, ...] = ()
-        self.graph = b""
-        self.data: Sequence[bytes | None] = ()
-        self.large: dict[str, bytes] = {}
 
     def lost(self) -> None:
         """Let others have what was claimed for whoever waited."""

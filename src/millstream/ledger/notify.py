@@ -12,12 +12,11 @@ from contextlib import suppress
 import psycopg
 import structlog
 
-from millstream.ledger.bell import Heard, Topic, read, write
+from millstream.ledger.bell import CHANNEL, Heard, Topic, read, write
 from millstream.ledger.fork import call_in_child
 
 _log = structlog.get_logger("millstream.ledger")
 
-_CHANNEL = "millstream"
 _LINES = 100
 """Wake-ups in one notification, which has at most 8,000 bytes."""
 
@@ -89,7 +88,7 @@ class NotifyBell:
                 with psycopg.connect(self._conninfo, autocommit=True, **_BOUNDS) as connection:  # type: ignore[arg-type]
                     self._me = connection.info.backend_pid
                     connection.add_notify_handler(lambda told: self._pass_on(told.payload.encode(), told.pid))
-                    connection.execute(f"LISTEN {_CHANNEL}")
+                    connection.execute(f"LISTEN {CHANNEL}")
                     wait = _FIRST_WAIT
                     with selectors.DefaultSelector() as selector:
                         self._exchange(connection, selector)
@@ -107,7 +106,7 @@ class NotifyBell:
             is_closing = self._is_closing.is_set()
             rung = [self._rung.popleft() for _ in range(min(_LINES, len(self._rung)))]
             if rung:
-                connection.execute("SELECT pg_notify(%s, %s)", (_CHANNEL, write(rung).decode()))
+                connection.execute("SELECT pg_notify(%s, %s)", (CHANNEL, write(rung).decode()))
             elif is_closing:
                 return
             else:

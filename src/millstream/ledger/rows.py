@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from millstream.errors import NotSerializableError
 from millstream.ledger import schema
-from millstream.ledger.base import JobGraph
+from millstream.ledger.base import IdempotencyConflictError, JobGraph
 from millstream.model.event import Draft, Event
 from millstream.model.graph import Graph
 from millstream.model.job import JobRecord, JobState
@@ -49,6 +49,7 @@ NEW_JOB_COLUMNS: Final[tuple[sa.Column[Any], ...]] = (*JOB_COLUMNS[:-2], _J.next
 EVENT_COLUMNS: Final[tuple[sa.Column[Any], ...]] = tuple(schema.event.c)
 
 _VALUE = "value"
+_INPUTS = JOB_COLUMNS.index(_J.inputs)
 
 
 class Written(msgspec.Struct, frozen=True):
@@ -119,9 +120,56 @@ def digests_in(raw: bytes) -> list[str]:
     return [reference.digest for reference in references(raw)]
 
 
-def new_job_row(job: JobRecord, inputs: bytes | None, bindings: bytes | None, next_seq: int) -> tuple[Any, ...]:
-    """Return the row of a new job."""
-    return (
+class NewJob(msgspec.Struct, frozen=True):
+    """A job that is to be submitted, written down.
+
+    Attributes:
+        job: The job.
+        row: Its row, by `NEW_JOB_COLUMNS`.
+        graph: Its graph.
+        drafts: Its first events.
+        data: Their data.
+        large: Values too large for their rows, by digest.
+    """
+
+    job: JobRecord
+    row: tuple[Any, ...]
+    graph: bytes
+    drafts: Sequence[Draft]
+    data: Sequence[bytes | None]
+    large: dict[str, bytes]
+
+    def segment_row(self, holder: str | None) -> tuple[Any, ...]:
+        """Return the row of its first segment, by the columns of its table."""
+        job, is_scheduled = self.job, self.job.state is JobState.SCHEDULED
+        state = "running" if holder else "waiting" if is_scheduled else "queued"
+        ready_at = (job.starts_at or 0.0) if is_scheduled else None
+        return job.id, 1, state, 1 if holder else 0, holder, 0, job.priority, job.flow, ready_at
+
+    def event_rows(self) -> list[tuple[Any, ...]]:
+        """Return the rows of its first events."""
+        numbered = enumerate(zip(self.drafts, self.data, strict=True), 1)
+        return [event_row(self.job.id, seq, draft, data) for seq, (draft, data) in numbered]
+
+
+def write_job(
+    job: JobRecord, graph: JobGraph, drafts: Sequence[Draft], large: dict[str, bytes], max_bytes: int
+) -> NewJob:
+    """Write down a job that is to be submitted.
+
+    Args:
+        job: The job.
+        graph: What it executes.
+        drafts: Its first events.
+        large: Values that were sealed for it, too large for their rows.
+        max_bytes: What its inputs may have.
+
+    Raises:
+        NotSerializableError: An input or binding cannot be written down.
+        OutputTooLargeError: They have more than `max_bytes`.
+    """
+    inputs, bindings = write_inputs(job.inputs, max_bytes), write_bindings(graph, max_bytes)
+    row = (
         job.id,
         job.flow,
         job.version,
@@ -137,9 +185,26 @@ def new_job_row(job: JobRecord, inputs: bytes | None, bindings: bytes | None, ne
         job.starts_at,
         job.expires_at,
         job.idempotency_key,
-        inputs,
-        next_seq,
-        bindings,
+        inputs.raw,
+        len(drafts) + 1,
+        bindings.raw,
+    )
+    data = [write_draft(draft[4]) for draft in drafts]
+    return NewJob(job, row, write_graph(graph.graph), drafts, data, {**inputs.apart, **bindings.apart, **large})
+
+
+def check_same(new: NewJob, row: Sequence[Any], known: JobRecord) -> JobRecord:
+    """Return the job that has an idempotency key already.
+
+    Raises:
+        IdempotencyConflictError: It was made with another flow or other inputs.
+    """
+    job = new.job
+    is_same = row[_INPUTS] == new.row[_INPUTS] or known.inputs == job.inputs
+    if known.flow == job.flow and is_same:
+        return known
+    raise IdempotencyConflictError(
+        f"the idempotency key {job.idempotency_key!r} belongs to job {known.id}, with another flow or other inputs"
     )
 
 

@@ -7,10 +7,12 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
+import sqlalchemy as sa
+
 from millstream import points
 from millstream.clock import Clock
-from millstream.errors import JobNotFoundError, MillstreamError
-from millstream.ledger import forgetting
+from millstream.errors import DefinitionError, JobNotFoundError, MillstreamError
+from millstream.ledger import forgetting, within
 from millstream.ledger.ahead import Ahead, may_begin, may_go_on
 from millstream.ledger.base import (
     ENDS,
@@ -30,18 +32,16 @@ from millstream.ledger.listing import listing
 from millstream.ledger.members import Proof, on_loop
 from millstream.ledger.parts import Parts
 from millstream.ledger.rows import (
+    NewJob,
     Written,
     digests_in,
     job_record,
-    new_job_row,
     read_bindings,
     read_graph,
     shown_event,
     whole_event,
-    write_bindings,
     write_draft,
-    write_graph,
-    write_inputs,
+    write_job,
     write_value,
 )
 from millstream.ledger.statements import Statement
@@ -120,21 +120,25 @@ class SqlLedger:
         self, job: JobRecord, graph: JobGraph, drafts: Sequence[Draft], claim_for: str | None
     ) -> tuple[JobRecord, Claim | None]:
         """Record a new job; see `Ledger.submit`."""
-        item = self._submission(job, graph, drafts, claim_for)
+        new = self._written(job, graph, drafts)
         points.reach("submit-before-commit")
+        item = Submit(new, claim_for, self._clock.now(), self._release)
         recorded: tuple[JobRecord, Claim | None] = await self._ask(item)
         points.reach("submit-after-commit")
         return recorded
 
-    def _submission(self, job: JobRecord, graph: JobGraph, drafts: Sequence[Draft], claim_for: str | None) -> Submit:
-        item = Submit(job, drafts, claim_for, self._clock.now(), self._release)
-        inputs = write_inputs(job.inputs, self._max_value_bytes)
-        bindings = write_bindings(graph, self._max_value_bytes)
-        item.row = new_job_row(job, inputs.raw, bindings.raw, len(drafts) + 1)
-        item.graph = write_graph(graph.graph)
-        item.data = [write_draft(draft[4]) for draft in drafts]
-        item.large = {**inputs.apart, **bindings.apart, **self._large.pop(job.id, {})}
-        return item
+    def submit_in(
+        self, connection: sa.Connection, job: JobRecord, graph: JobGraph, drafts: Sequence[Draft]
+    ) -> JobRecord:
+        """Record a new job in a user's own transaction; see `SharedLedger.submit_in`."""
+        if not self.database.owns(connection):
+            raise DefinitionError(
+                "connection= is to another database than the ledger's, so the job could not be committed with it"
+            )
+        return within.submit(connection, self._written(job, graph, drafts), self._parts.blobs)
+
+    def _written(self, job: JobRecord, graph: JobGraph, drafts: Sequence[Draft]) -> NewJob:
+        return write_job(job, graph, drafts, self._large.pop(job.id, {}), self._max_value_bytes)
 
     async def graph(self, job_id: str) -> JobGraph:
         """Return what a job executes; see `Ledger.graph`."""

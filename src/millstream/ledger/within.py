@@ -1,0 +1,73 @@
+"""Submitting inside a user's own transaction: the job is there if and only if that is committed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from millstream.ledger import schema
+from millstream.ledger.bell import CHANNEL, write
+from millstream.ledger.blobs import Blobs
+from millstream.ledger.database import CollisionError
+from millstream.ledger.queries import J
+from millstream.ledger.rows import JOB_COLUMNS, NEW_JOB_COLUMNS, NewJob, check_same, job_record_or_shown
+from millstream.model.job import JobRecord, JobState
+
+
+def submit(connection: sa.Connection, new: NewJob, blobs: Blobs) -> JobRecord:
+    """Record a new job, unclaimed; with a known idempotency key, return the job that has it.
+
+    Raises:
+        IdempotencyConflictError: The key belongs to a job with another flow or other inputs.
+        CollisionError: Another transaction is just about to take the key.
+    """
+    known = _known(connection, new, blobs)
+    return known or _record(connection, new, blobs) or _taken(connection, new, blobs)
+
+
+def _record(connection: sa.Connection, new: NewJob, blobs: Blobs) -> JobRecord | None:
+    """Record a job; nothing comes of it where another transaction has just taken its key."""
+    job = new.job
+    graph = {"digest": job.graph, "body": new.graph}
+    connection.execute(_insert(connection, schema.graph).values(graph).on_conflict_do_nothing())
+    row = {column.name: value for column, value in zip(NEW_JOB_COLUMNS, new.row, strict=True)}
+    made = connection.execute(_insert(connection, schema.job).values(row).on_conflict_do_nothing())
+    if not made.rowcount:
+        return None
+    connection.execute(sa.insert(schema.segment).values(new.segment_row(None)))
+    connection.execute(sa.insert(schema.event), [_named(schema.event, row) for row in new.event_rows()])
+    if new.large:
+        blobs.put(connection, job.id, new.large)
+    if connection.dialect.name == "postgresql" and job.state is JobState.QUEUED:
+        connection.execute(sa.select(sa.func.pg_notify(CHANNEL, write([("queued", job.id)]).decode())))
+    return job
+
+
+def _taken(connection: sa.Connection, new: NewJob, blobs: Blobs) -> JobRecord:
+    """Return the job that another transaction has just committed; one that sees old rows alone cannot."""
+    known = _known(connection, new, blobs)
+    if known is None:
+        raise CollisionError(f"the idempotency key {new.job.idempotency_key!r} was taken meanwhile; submit again")
+    return known
+
+
+def _known(connection: sa.Connection, new: NewJob, blobs: Blobs) -> JobRecord | None:
+    if new.job.idempotency_key is None:
+        return None
+    found = connection.execute(sa.select(*JOB_COLUMNS).where(J.idempotency_key == new.job.idempotency_key)).first()
+    if found is None:
+        return None
+    row = tuple(found)
+    known = job_record_or_shown(row, lambda digest: blobs.get(connection, [digest])[digest])
+    return check_same(new, row, known)
+
+
+def _insert(connection: sa.Connection, table: sa.Table) -> Any:
+    """Return an insertion that may say what to do where the row is there already."""
+    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+
+
+def _named(table: sa.Table, row: tuple[Any, ...]) -> dict[str, Any]:
+    return {column.name: value for column, value in zip(table.c, row, strict=True)}
