@@ -75,6 +75,9 @@ class Connection:
         """Return whether there is a table of this name."""
         raise NotImplementedError
 
+    def settle_in(self) -> None:
+        """Do what makes later commits quicker and takes a moment; called once, after the first commit."""
+
     def close(self) -> None:
         """Close the connection."""
         self.raw.close()

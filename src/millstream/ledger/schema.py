@@ -103,6 +103,8 @@ claim = _table(
     clustered=True,
 )
 
+# Not clustered by its key: with 256 jobs at once 13 k events a second were committed instead of 8 k, since those of one
+# commit lie together then.
 event = _table(
     "event",
     _column("job", _text, primary_key=True),
@@ -111,7 +113,6 @@ event = _table(
     _column("at", _seconds),
     _column("node", _text, nullable=True),
     _column("data", _bytes, nullable=True),
-    clustered=True,
 )
 
 process = _table(

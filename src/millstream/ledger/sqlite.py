@@ -26,7 +26,7 @@ _PRAGMAS = (
     "cache_size=-65536",
     f"busy_timeout={int(BUSY_SECONDS * 1000)}",
 )
-_WAL_BYTES = 16 << 20
+_LOG_BYTES = 16 << 20
 _UNASKED = ".millstream"
 
 
@@ -37,10 +37,11 @@ class SqliteConnection(Connection):
     is given out in order.
     """
 
-    def __init__(self, raw: sa.Connection, lock_path: str) -> None:
+    def __init__(self, raw: sa.Connection, path: Path) -> None:
         """Take over a connection, and open the file whose lock is a turn."""
         super().__init__(raw)
-        self._turn = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._log = path.with_name(f"{path.name}-wal")
+        self._turn = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._is_open = True
 
     def has_table(self, name: str) -> bool:
@@ -69,6 +70,22 @@ class SqliteConnection(Connection):
         finally:
             fcntl.flock(self._turn, fcntl.LOCK_UN)
 
+    def settle_in(self) -> None:
+        """Give the write-ahead log its full size at once, which makes commits up to half as quick again.
+
+        A commit into a file that need not grow does not change the file's length. It is done by whoever has the turn to
+        write, so that nobody else writes behind the log's end; what lies behind its last frame is never read.
+        """
+        with self._log.open("r+b", buffering=0) as log:
+            fcntl.flock(self._turn, fcntl.LOCK_EX)
+            try:
+                missing = _LOG_BYTES - log.seek(0, os.SEEK_END)
+                if missing > 0:
+                    log.write(bytes(missing))
+            finally:
+                fcntl.flock(self._turn, fcntl.LOCK_UN)
+            os.fdatasync(log.fileno())
+
     def close(self) -> None:
         """Close the connection and the file."""
         if self._is_open:
@@ -95,18 +112,13 @@ class SqliteDatabase:
         self.dialect = self._engine.dialect
         sa.event.listen(self._engine, "connect", _prepare_sqlite)
 
-    @property
-    def lock_path(self) -> str:
-        """The file whose lock is the turn to write."""
-        return f"{self.path}.lock"
-
     def connect(self, *, reads: bool = False) -> Connection:  # noqa: ARG002  one kind is enough here
         """Return a new connection; see `Database.connect`."""
         try:
             if not self.path.exists():
                 _make_directory(self.path.parent)
                 os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            return SqliteConnection(self._engine.connect(), self.lock_path)
+            return SqliteConnection(self._engine.connect(), self.path)
         except (OSError, sa.exc.DBAPIError) as error:
             raise LedgerUnavailableError(f"the ledger {self.path} cannot be opened: {first_line(error)}") from error
 
@@ -129,17 +141,6 @@ class SqliteDatabase:
             return False
         (_, _, theirs) = connection.exec_driver_sql("PRAGMA database_list").fetchall()[0]
         return bool(theirs) and self.path.exists() and self.path.samefile(theirs)
-
-    def grow_log(self) -> None:
-        """Give the write-ahead log its full size at once, which makes commits about half as quick again.
-
-        A commit into a file that need not grow is one write and no change of the file's length. What lies behind the
-        log's last frame is never read. For the one whose turn it is to write.
-        """
-        with self.path.with_name(f"{self.path.name}-wal").open("r+b", buffering=0) as log:
-            missing = _WAL_BYTES - log.seek(0, os.SEEK_END)
-            if missing > 0:
-                log.write(bytes(missing))
 
 
 def boot_seconds() -> float:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from millstream import points
-from millstream.errors import MillstreamError
 from millstream.ledger import schema
+from millstream.ledger.base import UnfitLedgerError
 from millstream.ledger.database import Connection, transaction
 
 
-class NewerLedgerError(MillstreamError):
+class NewerLedgerError(UnfitLedgerError):
     """Raised when a ledger was made by a newer version of millstream; this one leaves it alone."""
 
 

@@ -77,6 +77,7 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._connection: Connection | None = None
         self._is_stopping = False
+        self._is_settled = False
 
     # ---------------------------------------------------------------------------------------------- on event loops
     def put(self, item: Item) -> None:
@@ -117,7 +118,9 @@ class Writer:
                 break
             if self._beat.due_in() <= 0:
                 self._keep_beating()
-            kept = self._write([*kept, *waiting]) if kept or waiting else kept
+            if kept or waiting:
+                kept = self._write([*kept, *waiting])
+                self._settle_in()
         for item in kept:
             item.refuse(LedgerUnavailableError("the ledger was closed before it could be written to"))
         self._deliver(kept)
@@ -245,6 +248,15 @@ class Writer:
                 raise
             self._connection = connection
         return self._connection
+
+    def _settle_in(self) -> None:
+        if self._is_settled or self._connection is None:
+            return
+        self._is_settled = True
+        try:
+            self._connection.settle_in()
+        except Exception as error:  # noqa: BLE001  it is no more than a matter of speed
+            _log.info("the ledger's log could not be grown", error=str(error))
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

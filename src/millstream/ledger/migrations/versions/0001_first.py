@@ -89,7 +89,6 @@ def _make_event_and_claim() -> None:
         _seconds("at"),
         _text("node", nullable=True),
         _bytes("data", nullable=True),
-        sqlite_with_rowid=False,
     )
 
 
