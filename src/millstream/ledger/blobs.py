@@ -214,7 +214,8 @@ def _used(connection: sa.Connection) -> list[tuple[str, int | None]]:
 def _write(path: Path, raw: bytes) -> None:
     part = path.with_name(f".{os.getpid()}-{time.monotonic_ns()}")
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for directory in (path.parent.parent, path.parent):
+            directory.mkdir(mode=0o700, exist_ok=True)
         try:
             descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             with os.fdopen(descriptor, "wb") as file:

@@ -16,8 +16,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
-from millstream.errors import MillstreamError
 from millstream.ledger import forgetting, invariants, schema, upgrade
+from millstream.ledger.base import UnfitLedgerError
 from millstream.ledger.database import Connection, Database, database, first_line, original, transaction
 from millstream.ledger.invariants import Problem
 from millstream.ledger.parts import blobs_of
@@ -31,11 +31,11 @@ BLOB_GRACE: Final = timedelta(days=1)
 """How long a large value that nobody uses is kept after it was marked."""
 
 
-class NoLedgerError(MillstreamError):
+class NoLedgerError(UnfitLedgerError):
     """Raised when there is no ledger where the settings say."""
 
 
-class StaleLedgerError(MillstreamError):
+class StaleLedgerError(UnfitLedgerError):
     """Raised when a ledger's tables are not of this version, and nobody asked to upgrade them."""
 
 
@@ -210,9 +210,9 @@ class Keeper:
                 yield Problem(job, f"its large value {digest} is gone or cut off")
 
     def _size(self, connection: Connection) -> int:
-        if isinstance(self._database, SqliteDatabase):
-            path = self._database.path
-            return sum(part.stat().st_size for part in (path, Path(f"{path}-wal")) if part.exists())
+        if self._queries.is_sqlite:
+            ((pages,), (size,)) = (connection.run(f"PRAGMA {name}")[0] for name in ("page_count", "page_size"))
+            return int(pages * size)
         sizes = [sa.func.pg_total_relation_size(table.name) for table in schema.metadata.sorted_tables]
         return int(sum(connection.raw.execute(sa.select(*sizes)).one()))
 
@@ -235,7 +235,7 @@ class Keeper:
         graph = schema.graph
         with transaction(connection):
             if not self._queries.is_sqlite:
-                connection.run(f"LOCK TABLE {graph.name} IN SHARE ROW EXCLUSIVE MODE")
+                connection.change(f"LOCK TABLE {graph.name} IN SHARE ROW EXCLUSIVE MODE")
             unused = graph.c.digest.not_in(sa.select(schema.job.c.graph))
             return connection.raw.execute(sa.delete(graph).where(unused)).rowcount
 
@@ -245,7 +245,7 @@ class Keeper:
             for table in schema.metadata.sorted_tables:
                 connection.change(f"VACUUM (ANALYZE) {table.name}")
             return True
-        with _turn(self._database.lock_path):
+        with _turn(self._database.path):
             is_used = connection.run(f"SELECT 1 FROM {schema.process.name} WHERE NOT dead LIMIT 1")  # noqa: S608  our name
             if not is_used:
                 connection.run("VACUUM")
@@ -265,9 +265,9 @@ def _snapshot(connection: Connection, *, is_sqlite: bool) -> Iterator[None]:
 
 
 @contextmanager
-def _turn(lock_path: str) -> Iterator[None]:
-    """Wait for the turn to write, for what cannot be in a transaction."""
-    descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def _turn(path: Path) -> Iterator[None]:
+    """Wait for the turn to write, as `SqliteConnection.begin` does, for what cannot be in a transaction."""
+    descriptor = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
