@@ -1,7 +1,7 @@
-"""What tests of flows and of adapters use: a clock that the test moves, and the suites every adapter passes.
+"""What tests of flows and of adapters use: a clock that the test moves, kills anywhere, and the suites of adapters.
 
-`VirtualClock` needs nothing but millstream. The suites (`LedgerContract`, `EventLogContract`, `TaskBackendContract`)
-need pytest with the AnyIO plugin, and are loaded when they are asked for.
+`VirtualClock` and `crash_sweep` need nothing but millstream. The suites (`LedgerContract`, `SharedLedgerContract`,
+`EventLogContract`, `TaskBackendContract`) need pytest with the AnyIO plugin, and are loaded when they are asked for.
 """
 
 from __future__ import annotations
@@ -11,17 +11,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from millstream.testing.clock import Hold, VirtualClock
+from millstream.testing.sweep import Sweep, SweepError, crash_sweep
 
 if TYPE_CHECKING:
     from millstream.testing.contract_backend import TaskBackendContract
     from millstream.testing.contract_events import EventLogContract
     from millstream.testing.contract_ledger import LedgerContract
+    from millstream.testing.contract_shared_ledger import SharedLedgerContract
 
-__all__ = ["EventLogContract", "Hold", "LedgerContract", "TaskBackendContract", "VirtualClock"]
+__all__ = [
+    "EventLogContract",
+    "Hold",
+    "LedgerContract",
+    "SharedLedgerContract",
+    "Sweep",
+    "SweepError",
+    "TaskBackendContract",
+    "VirtualClock",
+    "crash_sweep",
+]
 
 _SUITES = {
     "EventLogContract": "millstream.testing.contract_events",
     "LedgerContract": "millstream.testing.contract_ledger",
+    "SharedLedgerContract": "millstream.testing.contract_shared_ledger",
     "TaskBackendContract": "millstream.testing.contract_backend",
 }
 
@@ -34,5 +47,5 @@ def __getattr__(name: str) -> Any:
     if module not in sys.modules:
         import pytest  # noqa: PLC0415  only the suites need it
 
-        pytest.register_assert_rewrite(module)
+        pytest.register_assert_rewrite(module, f"{module}_waits")
     return getattr(import_module(module), name)
