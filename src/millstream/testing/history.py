@@ -316,7 +316,12 @@ class ObservationLog:
         """Return what was observed so far."""
         if not self.path.exists():
             return ()
-        return tuple(map(_read, self.path.read_bytes().splitlines()))
+        return self.parse(self.path.read_bytes())
+
+    @staticmethod
+    def parse(written: bytes) -> tuple[Observed, ...]:
+        """Return the observations of whole lines of a log."""
+        return tuple(map(_read, written.splitlines()))
 
 
 _read = msgspec.json.Decoder(Observed).decode

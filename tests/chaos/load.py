@@ -1,0 +1,199 @@
+"""The flows that run while processes are killed. Each task tells an effect log outside of the system what it did."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from millstream import ctx, flow, sleep, task
+from millstream.testing.history import Began, Finished, ObservationLog, now
+
+EFFECTS = "CHAOS_EFFECTS"
+"""The variable that names the effect log."""
+
+CLAIMER = "CHAOS_CLAIMER"
+"""The variable that names the process which claims; pool processes inherit it."""
+
+PURE = "pure:"
+"""Begins the marks of effects that need not be committed before their successors start."""
+
+_numbers = itertools.count()
+
+
+class FlakyError(Exception):
+    """Raised by attempts that are to fail; its message is the effect's mark."""
+
+
+@contextmanager
+def effect(given: Sequence[str] = (), *, most: int = 1, is_once: bool = False, prefix: str = "") -> Iterator[str]:
+    """Tell the effect log what is begun and finished in this block; gives the mark of the effect."""
+    log, pid = ObservationLog(os.environ[EFFECTS]), int(os.environ.get(CLAIMER) or os.getpid())
+    mark = f"{prefix}{os.getpid()}-{time.monotonic_ns()}-{next(_numbers)}"
+    reads = tuple(one for one in given if "-" in one and not one.startswith(PURE))  # people decide without marks
+    log.put(
+        Began(
+            job=ctx.job_id,
+            node=ctx.node,
+            attempt=ctx.attempt,
+            pid=pid,
+            mark=mark,
+            most=most,
+            is_once=is_once,
+            reads=reads,
+            at=now(),
+        )
+    )
+    yield mark
+    log.put(Finished(job=ctx.job_id, mark=mark, pid=pid))
+
+
+@task
+async def step(*given: str, seconds: float = 0.01) -> str:
+    with effect(given) as mark:
+        await asyncio.sleep(seconds)
+    return mark
+
+
+@task
+def blocking(*given: str, seconds: float = 0.02) -> str:
+    with effect(given) as mark:
+        time.sleep(seconds)
+    return mark
+
+
+@task(run_in="process")
+def apart(*given: str) -> str:
+    with effect(given) as mark:
+        time.sleep(0.02)
+    return mark
+
+
+@task(effect="pure")
+async def pure(*given: str) -> str:
+    with effect(given, prefix=PURE) as mark:
+        await asyncio.sleep(0.005)
+    return mark
+
+
+@task(effect="once")
+async def once(*given: str) -> str:
+    with effect(given, is_once=True) as mark:
+        await asyncio.sleep(0.01)
+    return mark
+
+
+@task
+def join(parts: list[str]) -> str:
+    with effect(parts) as mark:
+        time.sleep(0.005)
+    return mark
+
+
+@task
+async def item(number: int) -> str:
+    with effect() as mark:
+        await asyncio.sleep(0.005 * (number % 4))
+    return mark
+
+
+def _flaky(given: Sequence[str]) -> str:
+    with effect(given, most=3) as mark:
+        pass
+    if ctx.attempt < 3:
+        raise FlakyError(mark)
+    return mark
+
+
+@task(retries=2)
+async def flaky(*given: str) -> str:
+    return _flaky(given)
+
+
+@task(retries=2, retry_backoff=0.05, retry_jitter=False)
+def flaky_later(*given: str) -> str:
+    return _flaky(given)
+
+
+@task
+async def failing(*given: str) -> str:
+    with effect(given) as mark:
+        pass
+    raise FlakyError(mark)
+
+
+@flow
+def chain(length: int = 5) -> Any:
+    given = step(seconds=0.03)
+    for number in range(length - 1):
+        given = blocking(given) if number % 2 else step(given)
+    return given
+
+
+@flow
+def fan(width: int = 6) -> Any:
+    first = step()
+    return join([(blocking if number % 2 else step)(first) for number in range(width)])
+
+
+@flow
+def mapped(width: int = 12) -> Any:
+    return join(item.map(list(range(width))))
+
+
+@flow
+def retried() -> Any:
+    return step(flaky_later(flaky(step())))
+
+
+@flow
+def napping(seconds: float = 1.1) -> Any:
+    first = step()
+    nap = sleep(seconds)
+    first >> nap
+    last = step(first)
+    nap >> last
+    return last
+
+
+@flow
+def purely(length: int = 6) -> Any:
+    given = pure()
+    for _ in range(length - 1):
+        given = pure(given)
+    return step(given)
+
+
+@flow
+def sealed() -> Any:
+    return step(once(step()))
+
+
+@flow
+def spread() -> Any:
+    return join([apart(), step()])
+
+
+@flow
+def broken() -> Any:
+    return step(failing(step()))
+
+
+@flow
+async def conducted(turns: int = 3) -> Any:
+    given = await step()
+    for _ in range(turns):
+        given, other = await asyncio.gather(step(given), blocking(given))
+        given = await step(given, other)
+    return [await once(given)]  # a list: the mark is that of the call, not of the flow
+
+
+@flow
+async def resting() -> Any:
+    first = await step()
+    await sleep(1.1)
+    return [await step(first)]

@@ -1,0 +1,112 @@
+"""Processes on one ledger that a test starts, stops and ends one by one, and the judgement of what they did."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from millstream import Millstream, Settings
+from millstream.testing.history import Began, History, ObservationLog
+from millstream.testing.invariants import Violation, violations
+from tests.chaos import children
+from tests.chaos.verdict import history
+from tests.chaos.witness import Witness
+
+SECONDS = 30.0
+_LOOK_SECONDS = 0.01
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+class Stage:
+    """A ledger, and the processes that a test lets work on it.
+
+    Args:
+        url: The ledger's; nothing is there yet.
+        home: An empty directory for what is logged.
+        lease: Its seconds.
+        has_proof: Whether the processes hold a lock as proof of life.
+
+    Attributes:
+        witness: Looks into the ledger's tables.
+        settings: Those of the processes, for an app of the test's own.
+    """
+
+    def __init__(self, url: str, home: Path, *, lease: float = 1.0, has_proof: bool = False) -> None:
+        """Take everything; `made` begins."""
+        self.witness = Witness(url)
+        self.settings = Settings(database_url=url, lease_seconds=lease, imports=(children.FLOWS,))
+        self._home = home
+        self._variables = partial(children.environment, url, home, lease, has_proof=has_proof)
+        self._children: list[subprocess.Popen[bytes]] = []
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Kill, at the end of the block, whoever still lives."""
+        try:
+            yield
+        finally:
+            for child in self._children:
+                child.kill()
+                child.wait()
+
+    def client(self) -> Millstream:
+        """Return an app that hands jobs in, and executes none."""
+        return Millstream(settings=self.settings, executes=False)
+
+    def start(self, at: str = "") -> subprocess.Popen[bytes]:
+        """Start a process that executes; it crashes at a point, if one is given (see `crash.AT`)."""
+        with (self._home / "said").open("ab") as said:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "tests.chaos.children"],
+                env={**os.environ, **self._variables(at=at)},
+                cwd=_ROOT,
+                stdout=said,
+                stderr=said,
+            )
+        self._children.append(child)
+        return child
+
+    def end(self, child: subprocess.Popen[bytes]) -> None:
+        """End a process in order."""
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(SECONDS) == 0, self.said()
+
+    def stopped(self, child: subprocess.Popen[bytes]) -> None:
+        """Wait until a process has stopped itself at its crash point."""
+        self.until(lambda: _state(child.pid) == "T", "the process did not stop")
+
+    def until(self, holds: Callable[[], bool], else_: str) -> None:
+        """Wait for a condition."""
+        end = time.monotonic() + SECONDS
+        while not holds():
+            assert time.monotonic() < end, f"{else_}\n{self.said()}"
+            time.sleep(_LOOK_SECONDS)
+
+    def said(self) -> str:
+        """Return what the processes said."""
+        return (self._home / "said").read_text(encoding="utf-8", errors="replace")[-4000:]
+
+    def effects(self, child: subprocess.Popen[bytes]) -> list[Began]:
+        """Return the effects that a process began."""
+        seen = ObservationLog(self._home / "effects").read()
+        return [one for one in seen if isinstance(one, Began) and one.pid == child.pid]
+
+    def history(self) -> History:
+        """Return everything that was seen."""
+        return history(self.witness, [self._home / "effects", self._home / "deaths"])
+
+    def violations(self) -> list[Violation]:
+        """Return every violation of an invariant."""
+        return violations(self.history())
+
+
+def _state(pid: int) -> str:
+    stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    return stat.rpartition(")")[2].split()[0]
