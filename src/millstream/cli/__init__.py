@@ -1,1 +1,1 @@
-"""The command line: `millstream run`, `flows`, `config`, `doctor`. One module per command group."""
+"""The command line: `millstream run`, `jobs`, `flows`, `ledger`, `config`, `doctor`. One module or package a group."""

@@ -10,11 +10,14 @@ from millstream.cli.places import place_of
 from millstream.errors import (
     DefinitionError,
     GraphError,
+    InvalidCursorError,
     InvalidInputError,
+    JobNotFoundError,
     MillstreamError,
     SettingsError,
     UnknownNameError,
 )
+from millstream.ledger.base import LedgerUnavailableError, StorageFullError, UnfitLedgerError
 
 
 class Exit(IntEnum):
@@ -23,6 +26,7 @@ class Exit(IntEnum):
     OK = 0
     FAILED = 1
     USAGE = 2
+    UNAVAILABLE = 69  # EX_UNAVAILABLE of <sysexits.h>
     INTERNAL = 70  # EX_SOFTWARE of <sysexits.h>
     CONFIG = 78  # EX_CONFIG of <sysexits.h>
     INTERRUPTED = 130  # what a shell reports of SIGINT
@@ -31,6 +35,10 @@ class Exit(IntEnum):
 
 class LoadError(MillstreamError):
     """Raised when what the command line names cannot be loaded, or holds nothing to run."""
+
+
+class WrongUseError(MillstreamError):
+    """Raised when a command cannot do what its arguments ask for."""
 
 
 class StoppedError(MillstreamError):
@@ -65,8 +73,10 @@ def explain(error: BaseException) -> tuple[Exit, list[str]]:
 
 
 _CODES: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], Exit], ...] = (
-    (SettingsError, Exit.CONFIG),
+    ((SettingsError, UnfitLedgerError), Exit.CONFIG),
     ((DefinitionError, InvalidInputError, UnknownNameError, LoadError), Exit.USAGE),
+    ((JobNotFoundError, InvalidCursorError, WrongUseError), Exit.USAGE),
+    ((LedgerUnavailableError, StorageFullError), Exit.UNAVAILABLE),
     ((KeyboardInterrupt, typer.Abort), Exit.INTERRUPTED),
 )
 

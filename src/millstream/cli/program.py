@@ -10,13 +10,13 @@ import typer
 from typer.core import TyperGroup
 
 import millstream
-from millstream.cli import config, doctor, flows
+from millstream.cli import config, doctor, flows, jobs, ledger
 from millstream.cli.exits import Exit, explain
 from millstream.cli.run import run
 from millstream.cli.session import Session
 from millstream.cli.streams import fill_missing
 
-_ORDER = ("run", "flows", "config", "doctor")
+_ORDER = ("run", "jobs", "flows", "ledger", "config", "doctor")
 
 
 class _InOrder(TyperGroup):
@@ -37,7 +37,9 @@ program = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 program.command("run")(run)
+program.add_typer(jobs.group, name="jobs")
 program.add_typer(flows.group, name="flows")
+program.add_typer(ledger.group, name="ledger")
 program.add_typer(config.group, name="config")
 program.command("doctor")(doctor.doctor)
 

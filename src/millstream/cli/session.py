@@ -84,8 +84,12 @@ class Session:
 
         return Settings()
 
-    def app(self, settings: Settings) -> Millstream:
+    def app(self, settings: Settings, *, executes: bool = True) -> Millstream:
         """Return an app with these settings.
+
+        Args:
+            settings: The settings.
+            executes: Whether it executes jobs, or only looks after them.
 
         Raises:
             SettingsError: A module of the setting `imports` does not exist.
@@ -97,7 +101,7 @@ class Session:
 
         configure(settings.log_level, settings.log_format)
         known_definitions(None, settings.imports)
-        return Millstream(settings=settings)
+        return Millstream(settings=settings, executes=executes)
 
     def complain(self, lines: Iterable[str]) -> None:
         """Write problems to standard error, a line each."""

@@ -1,0 +1,162 @@
+"""Does one thing to many jobs: chooses them, asks first, goes on in parts, and tells the truth about each."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.progress import Progress
+from rich.text import Text
+
+from millstream.cli.exits import Exit, WrongUseError
+from millstream.cli.jobs.desk import Desk, opened
+from millstream.cli.jobs.which import Which
+from millstream.cli.session import Session
+from millstream.errors import JobNotFoundError
+from millstream.model.job import JobState
+
+SomeJobs = Annotated[
+    list[str] | None, typer.Argument(metavar="JOB", help="Ids of jobs, or their beginnings.", show_default=False)
+]
+Sure = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before something is done to many jobs.")]
+
+_AT_ONCE = 256  # these share the commits of the ledger
+_LISTED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of one job.
+
+    Attributes:
+        job: Its id, or what was given for it.
+        is_done: Whether what was asked is done.
+        said: The same for people.
+        told: What programs are told beside that.
+    """
+
+    job: str
+    is_done: bool
+    said: str
+    told: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is done to jobs.
+
+    Attributes:
+        name: Its name on the command line.
+        done: The same as something done.
+        among: The states of the jobs that it is for.
+        act: Does it to some jobs at once.
+    """
+
+    name: str
+    done: str
+    among: Collection[JobState]
+    act: Callable[[Desk, Sequence[str]], Awaitable[Sequence[Answer]]]
+
+
+def one_by_one(act: Callable[[Desk, str], Awaitable[Answer]]) -> Callable[..., Awaitable[Sequence[Answer]]]:
+    """Return what does something to some jobs at once, given what does it to one."""
+
+    async def each(desk: Desk, job_id: str) -> Answer:
+        try:
+            return await act(desk, job_id)
+        except JobNotFoundError as error:
+            return Answer(job_id, is_done=False, said=str(error))
+
+    async def all_of(desk: Desk, job_ids: Sequence[str]) -> Sequence[Answer]:
+        return await asyncio.gather(*(each(desk, job_id) for job_id in job_ids))
+
+    return all_of
+
+
+def carry_out(
+    session: Session, change: Change, jobs: Sequence[str] | None, which: Which, *, is_sure: bool, as_json: bool
+) -> Exit:
+    """Do something to the jobs that are named, or to all that are chosen.
+
+    Raises:
+        WrongUseError: None are named or chosen, or nobody can be asked whether it is meant.
+    """
+    if bool(jobs) == which.chooses:
+        raise WrongUseError(f"name the jobs to {change.name}, or choose them by --state, --flow or the like")
+    answers = _Answers(session, as_json=as_json)
+    job_ids = asyncio.run(_named(session, jobs, answers) if jobs else _chosen(session, which.asked(change.among)))
+    if which.chooses and job_ids and not is_sure and not _is_meant(session, change, len(job_ids)):
+        session.complain([f"nothing was {change.done}"])
+        return Exit.FAILED
+    asyncio.run(_go_through(session, change, job_ids, answers))
+    answers.sum_up(change)
+    return Exit.FAILED if answers.refused else Exit.OK
+
+
+async def _named(session: Session, jobs: Sequence[str], answers: _Answers) -> list[str]:
+    """Return the ids of the jobs that are named; of those that do not exist it is said at once."""
+    found: list[str] = []
+    async with opened(session) as desk:
+        for job in jobs:
+            try:
+                found.append(await desk.id(job))
+            except JobNotFoundError as error:
+                answers.take([Answer(job, is_done=False, said=str(error))])
+    return list(dict.fromkeys(found))
+
+
+async def _chosen(session: Session, asked: Mapping[str, Any]) -> list[str]:
+    async with opened(session) as desk:
+        return [record.id async for page in desk.pages(asked) for record in page]
+
+
+def _is_meant(session: Session, change: Change, count: int) -> bool:
+    jobs = "1 job" if count == 1 else f"{count:,} jobs"
+    if not sys.stdin.isatty() or not session.err.is_terminal:
+        raise WrongUseError(f"this would {change.name} {jobs}; say --yes if that is meant")
+    return typer.confirm(f"{change.name} {jobs}?", err=True)
+
+
+async def _go_through(session: Session, change: Change, job_ids: Sequence[str], answers: _Answers) -> None:
+    is_long = len(job_ids) > _AT_ONCE and session.err.is_terminal
+    async with opened(session) as desk:
+        with Progress(console=session.err, transient=True, disable=not is_long) as progress:
+            bar = progress.add_task(change.name, total=len(job_ids))
+            for first in range(0, len(job_ids), _AT_ONCE):
+                answers.take(await change.act(desk, job_ids[first : first + _AT_ONCE]))
+                progress.update(bar, completed=first + _AT_ONCE)
+
+
+class _Answers:
+    """Writes what became of each job, a line each: on a terminal of many jobs only where it was not done."""
+
+    def __init__(self, session: Session, *, as_json: bool) -> None:
+        self._session = session
+        self._as_json = as_json
+        self.done = 0
+        self.refused = 0
+
+    def take(self, answers: Sequence[Answer]) -> None:
+        for answer in answers:
+            self.done += answer.is_done
+            self.refused += not answer.is_done
+            if self._as_json:
+                told = {"job_id": answer.job, "is_done": answer.is_done, "said": answer.said} | answer.told
+                self._session.write_utf8(msgspec.json.encode(told).decode())
+            elif not self._is_too_many or not answer.is_done:
+                line = Text.assemble((answer.job, "cyan"), f"  {answer.said}", style="" if answer.is_done else "yellow")
+                self._session.out.print(line, soft_wrap=True)
+
+    def sum_up(self, change: Change) -> None:
+        if self._is_too_many or (self.done + self.refused == 0):
+            rest = f", {self.refused:,} not" if self.refused else ""
+            self._session.err.print(f"{self.done:,} {change.done}{rest}", style="dim")
+
+    @property
+    def _is_too_many(self) -> bool:
+        return self.done + self.refused > _LISTED and self._session.out.is_terminal

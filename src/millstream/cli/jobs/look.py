@@ -1,0 +1,88 @@
+"""`millstream jobs list` and `show`: which jobs there are, and how one of them goes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from millstream.cli.exits import Exit
+from millstream.cli.jobs import pages, told
+from millstream.cli.jobs.desk import opened
+from millstream.cli.jobs.story import Story
+from millstream.cli.jobs.which import Which
+from millstream.cli.options import AsJson, Debug, EnvFile
+from millstream.cli.session import Session, write
+from millstream.cli.spread import spread
+from millstream.model.job import JobRecord
+
+OneJob = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, or the beginning of it.")]
+
+
+@dataclass(frozen=True)
+class Page:
+    """Which part of a list is shown.
+
+    Attributes:
+        limit: At most this many.
+        after_id: What comes behind this job; the last one of the page before.
+    """
+
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most this many.")] = 50
+    after_id: Annotated[
+        str | None, typer.Option("--after-id", metavar="JOB", help="Go on behind this job: the last one listed.")
+    ] = None
+
+
+@spread
+def list_jobs(
+    context: typer.Context,
+    which: Which,
+    page: Page,
+    as_json: AsJson = False,
+    env_file: EnvFile = None,
+    debug: Debug = False,
+) -> Exit:
+    """List jobs, the newest first.
+
+    --dead lists those that failed, with where and why.
+    """
+    session = Session.of(context, debug=debug, env_file=env_file)
+    found = asyncio.run(_find(session, which.asked(), page))
+    shown = found[: page.limit]
+    if as_json:
+        session.write_json([told.job(record) for record in shown])
+        return Exit.OK
+    write(session.out, pages.dead(shown) if which.dead else pages.jobs(shown))
+    if len(found) > page.limit:
+        session.err.print(f"… there are more: --after-id {shown[-1].id}", style="dim")
+    return Exit.OK
+
+
+def show(
+    context: typer.Context, job: OneJob, as_json: AsJson = False, env_file: EnvFile = None, debug: Debug = False
+) -> Exit:
+    """Show a job: where it stands, what it waits for, its nodes, inputs, result and error."""
+    session = Session.of(context, debug=debug, env_file=env_file)
+    record, story = asyncio.run(_look(session, job))
+    if as_json:
+        session.write_json(told.whole(record, story))
+    else:
+        write(session.out, pages.job(record, story))
+    return Exit.OK
+
+
+async def _find(session: Session, asked: Mapping[str, Any], page: Page) -> list[JobRecord]:
+    """Return a page of jobs, and one more if there is one."""
+    async with opened(session) as desk:
+        last = None if page.after_id is None else await desk.id(page.after_id)
+        return await desk.app.jobs(**asked, before=last, limit=page.limit + 1)
+
+
+async def _look(session: Session, job: str) -> tuple[JobRecord, Story]:
+    async with opened(session) as desk:
+        record = await desk.job(job)
+        return record, await desk.story(record.id)
