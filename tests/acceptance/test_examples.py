@@ -23,9 +23,9 @@ TIMEOUT_SECONDS = 60
 
 def run(example: str, *options: str, **inputs: Any) -> subprocess.CompletedProcess[str]:
     given = [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in inputs.items()]
-    command = [sys.executable, "-m", "millstream", "run", f"examples/{example}", *options]
+    command = [sys.executable, "-m", "millstream", "run", str(ROOT / "examples" / example), *options]
     command += [part for text in given for part in ("-i", text)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
 
 
 def outcome(example: str, **inputs: Any) -> dict[str, Any]:
@@ -106,20 +106,22 @@ def read_orders(directory: Path) -> tuple[list[re.Match[str]], list[str]]:
 
 @pytest.mark.parametrize(("threshold", "decision"), [(0.2, "published"), (0.01, "quarantine")])
 def test_the_etl_accounts_for_every_row(threshold: float, decision: str, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
     told = result(
-        "etl_csv.py", rows=4000, bad_share=0.05, threshold=threshold, out=str(tmp_path), piece_bytes=10_000, outages=2
+        "etl_csv.py", rows=4000, bad_share=0.05, threshold=threshold, out=str(work), piece_bytes=10_000, outages=2
     )
-    good, bad = read_orders(tmp_path)
+    good, bad = read_orders(work)
     turnover = sum((int(row[3]) * Decimal(row[4]) for row in good), Decimal(0))
     assert (told["rows"], told["good"], told["bad"]) == (4000, len(good), len(bad))
     assert sum(told["reasons"].values()) == len(bad) > 100
     assert Decimal(told["turnover"]) == turnover
 
     assert told["decision"] == decision
-    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == [decision]
-    with (tmp_path / decision / "bad_rows.csv").open(encoding="utf-8", newline="") as file:
+    assert sorted(path.name for path in work.iterdir() if path.is_dir()) == [decision]
+    with (work / decision / "bad_rows.csv").open(encoding="utf-8", newline="") as file:
         assert [row["order"] for row in csv.DictReader(file)] == bad
-    summary = json.loads((tmp_path / decision / "summary.json").read_text(encoding="utf-8"))
+    summary = json.loads((work / decision / "summary.json").read_text(encoding="utf-8"))
     by_country: Counter[str] = Counter()
     for row in good:
         by_country[row[1]] += int(row[3]) * int(row[4].replace(".", ""))
