@@ -1,43 +1,79 @@
 """The ledger in a database keeps the ledger's promises, on SQLite and on PostgreSQL."""
 
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
 
 from millstream.clock import Clock
-from millstream.ledger.base import Ledger
+from millstream.ledger.base import Ledger, SharedLedger
+from millstream.ledger.items import Task
 from millstream.ledger.sql import SqlLedger
-from millstream.testing import LedgerContract
-from millstream.testing.ledger_doings import CLAIMERS
+from millstream.testing import LedgerContract, SharedLedgerContract
+from millstream.testing.ledger_doings import CLAIMERS, nobody
 
 
-@asynccontextmanager
-async def with_members(url: str, clock: Clock) -> AsyncIterator[Ledger]:
-    """A ledger whose members are all who claim in the suite."""
-    ledger = SqlLedger(url, clock)
-    for process in CLAIMERS:
-        await ledger.join(process, lambda: None)
-    try:
-        yield ledger
-    finally:
-        await ledger.close()
-
-
-class TestSqliteLedger(LedgerContract):
+class OnSqlite:
     @pytest.fixture(autouse=True)
     def in_file(self, tmp_path: Path) -> None:
         self.url = f"sqlite:///{tmp_path}/ledger.db"
 
-    def open(self, clock: Clock) -> AbstractAsyncContextManager[Ledger]:
-        return with_members(self.url, clock)
 
-
-class TestPostgresLedger(LedgerContract):
+class OnPostgres:
     @pytest.fixture(autouse=True)
     def in_database(self, postgres_url: str) -> None:
         self.url = postgres_url
 
-    def open(self, clock: Clock) -> AbstractAsyncContextManager[Ledger]:
-        return with_members(self.url, clock)
+
+class Alone(LedgerContract):
+    url: str
+
+    @asynccontextmanager
+    async def open(self, clock: Clock) -> AsyncIterator[Ledger]:
+        ledger = SqlLedger(self.url, clock)
+        for process in CLAIMERS:
+            await ledger.join(process, nobody)
+        try:
+            yield ledger
+        finally:
+            await ledger.close()
+
+
+class Shared(SharedLedgerContract):
+    url: str
+
+    @asynccontextmanager
+    async def open(self, clock: Clock, lease_seconds: float) -> AsyncIterator[SharedLedger]:
+        ledger = SqlLedger(self.url, clock, lease_seconds=lease_seconds)
+        try:
+            yield ledger
+        finally:
+            await ledger.close()
+
+    @contextmanager
+    def silenced(self, ledger: SharedLedger) -> Iterator[None]:
+        assert isinstance(ledger, SqlLedger)
+        gate = threading.Event()
+        ledger._parts.writer.put(Task(lambda _: gate.wait()))
+        try:
+            yield
+        finally:
+            gate.set()
+
+
+class TestSqliteLedger(OnSqlite, Alone):
+    pass
+
+
+class TestPostgresLedger(OnPostgres, Alone):
+    pass
+
+
+class TestSharedSqliteLedger(OnSqlite, Shared):
+    pass
+
+
+class TestSharedPostgresLedger(OnPostgres, Shared):
+    pass

@@ -106,11 +106,14 @@ class Claims:
         self, connection: Connection, holder: str, limit: int, flows: Collection[str] | None
     ) -> list[Sequence[Any]]:
         """Return what is to be claimed, its jobs locked: at most one suspect, and none while the holder has one."""
-        calm = self._ordered(connection, S.crashes < SUSPECT, limit, flows)
-        if self._holds_suspect(connection, holder):
-            return calm
-        suspects = self._ordered(connection, S.crashes >= sa.text(str(SUSPECT)), 1, flows)
-        return sorted([*calm, *suspects], key=lambda row: (-row[5], row[0]))[:limit] if suspects else calm
+        found = self._ordered(connection, S.crashes < SUSPECT, limit, flows)
+        if not self._holds_suspect(connection, holder):
+            found += self._ordered(connection, S.crashes >= sa.text(str(SUSPECT)), 1, flows)
+        if not self._queries.is_sqlite:  # what was read before the lock may have been claimed before it
+            locked = {(row[0], row[1]) for row in found}
+            again = self._queries.among(connection, "queued", sorted({job for job, _ in locked}))
+            found = [row for row in again if (row[0], row[1]) in locked]
+        return sorted(found, key=lambda row: (-row[5], row[0], row[1]))[:limit]
 
     def _ordered(
         self, connection: Connection, which: sa.ColumnElement[bool], limit: int, flows: Collection[str] | None

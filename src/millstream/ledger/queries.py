@@ -87,6 +87,11 @@ class Queries:
     def _facts(self, among: Any) -> ClauseElement:
         return sa.select(E.job, E.type, E.node, E.data).where(among(E.job), E.node.is_not(None)).order_by(E.seq)
 
+    def _queued(self, among: Any) -> ClauseElement:
+        joined = schema.segment.join(schema.job, J.id == S.job)
+        columns = (S.job, S.id, S.attempt, S.crashes, J.next_seq, S.priority)
+        return sa.select(*columns).select_from(joined).where(among(S.job), S.state == sa.text("'queued'"))
+
     def _heads(self, among: Any) -> ClauseElement:
         return sa.select(J.id, J.next_seq - sa.text("1")).where(among(J.id))
 

@@ -10,7 +10,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from millstream.clock import new_id
-from millstream.ledger.base import Claim, FencedError, JobGraph, Ledger, Settlement
+from millstream.ledger.base import Claim, FencedError, JobGraph, Ledger, Pause, Settlement
 from millstream.model.event import TERMINAL, Draft, Event
 from millstream.model.graph import Graph, Node
 from millstream.model.job import JobRecord, JobState
@@ -50,15 +50,19 @@ async def submit(ledger: Ledger, job: JobRecord, claim_for: str | None) -> tuple
     return await ledger.submit(job, JobGraph(GRAPH, [1, "two"]), [PLANNED], claim_for)
 
 
-async def claimed(ledger: Ledger, **fields: Any) -> Claim:
+def nobody() -> None:
+    """Be told of a death, and do nothing."""
+
+
+async def claimed(ledger: Ledger, holder: str = ME, **fields: Any) -> Claim:
     """Submit a job, claim it with that, and return the claim."""
-    _, claim = await submit(ledger, make_job(**fields), ME)
+    _, claim = await submit(ledger, make_job(**fields), holder)
     assert claim is not None
     return claim
 
 
 async def record(
-    ledger: Ledger, claim: Claim, *drafts: Draft, end: Settlement | None = None
+    ledger: Ledger, claim: Claim, *drafts: Draft, end: Settlement | Pause | None = None
 ) -> tuple[int, list[Draft]]:
     """Record, wait for the answer, and return it; a refusal is raised."""
     answer: asyncio.Future[tuple[int | FencedError, Sequence[Draft]]] = asyncio.get_running_loop().create_future()
