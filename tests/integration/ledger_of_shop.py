@@ -8,7 +8,7 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
-from millstream import Millstream, flow
+from millstream import Millstream, task
 from millstream.settings import Settings
 from tests.integration.cli_program import millstream
 
@@ -82,9 +82,9 @@ FLOWS = """
 """
 
 
-@flow(name="shop.order")
+@task(name="shop.order")
 def order(items: list[str]) -> list[str]:
-    """Stand for the shop's own flow of this name; no job of it is executed here."""
+    """Stand for the shop's flow of this name; no job of it is executed here."""
     return items
 
 

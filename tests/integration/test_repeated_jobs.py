@@ -1,0 +1,164 @@
+"""A job that is submitted once more takes over what went well, and is a job of its own."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from millstream import Millstream, approval, flow, task
+from millstream.errors import JobNotFoundError, StateTransitionError
+from millstream.model.job import JobState
+from millstream.settings import Settings
+
+done: list[str] = []
+broken: set[str] = set()
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    done.clear()
+    broken.clear()
+
+
+@pytest.fixture(params=["full", "off"])
+async def app(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Millstream]:
+    async with Millstream(settings=Settings(config_dir=tmp_path, durability=request.param)) as app:
+        yield app
+
+
+@task
+async def act(name: str, *_: object) -> str:
+    done.append(name)
+    if name in broken:
+        raise ValueError(name)
+    return name
+
+
+@task
+async def large(size: int) -> str:
+    done.append("large")
+    return "x" * size
+
+
+@task
+async def length(text: str) -> int:
+    done.append("length")
+    if "length" in broken:
+        raise ValueError("length")
+    return len(text)
+
+
+@flow
+def two() -> object:
+    return act("second", act("first"))
+
+
+@flow
+def nested() -> object:
+    return act("last", two())
+
+
+@flow
+def mapped() -> object:
+    return act.map(["a", "b", "c"])
+
+
+@flow
+def measured(size: int) -> object:
+    return length(large(size))
+
+
+@flow
+async def careful() -> str:
+    try:
+        await act("tried")
+    except ValueError:
+        await act("otherwise")
+    return await act("at last")
+
+
+@flow
+def asked() -> object:
+    return act("asked", approval("may it?"))
+
+
+async def failed(app: Millstream, work: object, *names: str, **inputs: object) -> str:
+    """Run a flow in which these acts fail, and return its job's id."""
+    broken.update(names)
+    job = await app.submit(work, **inputs)  # type: ignore[arg-type]
+    assert await job.wait() is JobState.FAILED
+    return job.id
+
+
+@pytest.mark.parametrize(
+    ("work", "culprit", "again"),
+    [
+        (two, "second", ["second"]),
+        (two, "first", ["first", "second"]),
+        (nested, "second", ["second", "last"]),
+        (mapped, "b", ["b"]),
+    ],
+)
+async def test_only_what_did_not_succeed_is_done_again(
+    app: Millstream, work: object, culprit: str, again: list[str]
+) -> None:
+    old = await failed(app, work, culprit)
+    done.clear()
+    broken.clear()
+    job = await app.retry(old)
+    await job.result()
+    assert done == again
+    assert job.id != old
+    assert (await app.record(old)).state is JobState.FAILED
+
+
+async def test_from_the_start_everything_is_done_again(app: Millstream) -> None:
+    old = await failed(app, two, "second")
+    broken.clear()
+    job = await app.retry(old, from_start=True)
+    assert await job.result() == "second"
+    assert done == ["first", "second"] * 2
+
+
+async def test_a_conducting_body_takes_the_way_that_it_took(app: Millstream) -> None:
+    old = await failed(app, careful, "tried", "at last")
+    broken.clear()
+    job = await app.retry(old)
+    assert await job.result() == "at last"
+    assert done == ["tried", "otherwise", "at last", "at last"]
+
+
+async def test_values_of_any_size_are_taken_over(app: Millstream) -> None:
+    old = await failed(app, measured, "length", size=100_000)
+    broken.clear()
+    job = await app.retry(old)
+    assert await job.result() == 100_000
+    assert done == ["large", "length", "length"]
+    assert await app.purge([old]) == [old]
+    assert [node.value for node in await job.nodes() if node.path == "length"] == [100_000]
+
+
+async def test_answers_are_taken_over(app: Millstream) -> None:
+    broken.add("asked")
+    old = await app.submit(asked)
+    async for event in old.events():
+        if event.type == "waiting":
+            assert await old.approve("approval")
+    assert await old.wait() is JobState.FAILED
+    broken.clear()
+    assert await (await app.retry(old.id)).result() == "asked"
+
+
+async def test_a_job_that_succeeded_gives_its_result_again(app: Millstream) -> None:
+    old = await app.submit(two)
+    await old.result()
+    assert await (await app.retry(old.id)).result() == "second"
+    assert done == ["first", "second"]
+
+
+async def test_a_job_that_has_not_ended_is_refused(app: Millstream) -> None:
+    job = await app.submit(asked)
+    with pytest.raises(StateTransitionError, match="it can be submitted again when it has ended"):
+        await app.retry(job.id)
+    with pytest.raises(JobNotFoundError):
+        await app.retry("no such job")
