@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from millstream.model.event import TERMINAL, Cursor, Draft, Event
+
+KEPT_STREAMS = 1000
+"""Jobs whose events are kept though they could be had again: the newest that nobody reads."""
 
 _BATCH = 1000
 """Events that a reader gets at once, so that a slow one holds no more than these."""
@@ -15,13 +18,14 @@ _BATCH = 1000
 class _Stream:
     """The events of one job."""
 
-    __slots__ = ("attempt", "events", "head", "is_closed", "tail", "waiters")
+    __slots__ = ("attempt", "events", "head", "is_closed", "readers", "tail", "waiters")
 
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.head = 0
         self.tail = 0
         self.attempt = 0
+        self.readers = 0
         self.is_closed = False
         self.waiters: list[asyncio.Future[None]] = []
 
@@ -32,19 +36,25 @@ class _Stream:
             if not waiter.done() and not waiter.get_loop().is_closed():
                 waiter.set_result(None)
 
-    async def wait(self) -> None:
-        """Wait for the next change."""
-        waiter = asyncio.get_running_loop().create_future()
-        self.waiters.append(waiter)
-        await waiter
-
 
 class MemoryEventLog:
-    """Keeps the events of this process's jobs; see `EventLog` for what its methods promise."""
+    """Keeps the events of this process's jobs; see `EventLog` for what its methods promise.
 
-    def __init__(self) -> None:
+    Args:
+        must_keep: Says of a job whether its events are nowhere else, or still come; those of others are forgotten when
+            they become too many, and can be appended again.
+
+    Attributes:
+        on_watch: Called when a reader begins to wait for events that are not there.
+    """
+
+    def __init__(self, must_keep: Callable[[str], bool] = lambda _: True) -> None:
         """Start empty."""
+        self._must_keep = must_keep
         self._streams: dict[str, _Stream] = {}
+        self._watched: dict[str, _Stream] = {}
+        self._sweep_at = 2 * KEPT_STREAMS
+        self.on_watch: Callable[[], None] = lambda: None
 
     def append(self, job_id: str, first: int, drafts: Sequence[Draft], attempt: int = 1) -> int:
         """Append events; see `EventLog.append`."""
@@ -74,24 +84,32 @@ class MemoryEventLog:
     async def read(self, job_id: str, after: Cursor) -> AsyncIterator[Sequence[Event]]:
         """Yield events in batches; see `EventLog.read`."""
         stream = self._stream(job_id)
-        position = bisect_right(stream.events, after, key=_cursor)
-        while True:
-            batch = stream.events[position : position + _BATCH]
-            if batch:
-                position += len(batch)
-                batch = [event for event in batch if event.cursor > after] if batch[0].cursor <= after else batch
+        stream.readers += 1
+        try:
+            position = bisect_right(stream.events, after, key=_cursor)
+            while True:
+                batch = stream.events[position : position + _BATCH]
                 if batch:
-                    yield batch
-            elif stream.is_closed:
-                return
-            else:
-                await stream.wait()
+                    position += len(batch)
+                    batch = [event for event in batch if event.cursor > after] if batch[0].cursor <= after else batch
+                    if batch:
+                        yield batch
+                elif stream.is_closed:
+                    return
+                else:
+                    await self._change(job_id, stream)
+        finally:
+            self._leave(job_id, stream)
 
     async def wait_end(self, job_id: str) -> None:
         """Wait for the terminal event; see `EventLog.wait_end`."""
         stream = self._stream(job_id)
-        while not stream.is_closed:
-            await stream.wait()
+        stream.readers += 1
+        try:
+            while not stream.is_closed:
+                await self._change(job_id, stream)
+        finally:
+            self._leave(job_id, stream)
 
     def forget(self, job_id: str) -> None:
         """Drop a job's events; see `EventLog.forget`."""
@@ -100,11 +118,53 @@ class MemoryEventLog:
             stream.is_closed = True
             stream.wake()
 
+    def head(self, job_id: str) -> int:
+        """Return the number of the last durable event that is here; 0 where there is none."""
+        stream = self._streams.get(job_id)
+        return 0 if stream is None else stream.head
+
+    def watched(self) -> dict[str, int]:
+        """Return the jobs whose readers wait for more, each with the number of the last durable event that is here."""
+        return {job_id: stream.head for job_id, stream in self._watched.items() if not stream.is_closed}
+
+    async def _change(self, job_id: str, stream: _Stream) -> None:
+        """Wait for the next change of a stream."""
+        if job_id not in self._watched:
+            self._watched[job_id] = stream
+            self.on_watch()
+        waiter = asyncio.get_running_loop().create_future()
+        stream.waiters.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter in stream.waiters:
+                stream.waiters.remove(waiter)
+            raise
+
+    def _leave(self, job_id: str, stream: _Stream) -> None:
+        """Take note that a reader has gone."""
+        stream.readers -= 1
+        if not stream.readers and self._watched.get(job_id) is stream:
+            del self._watched[job_id]
+
     def _stream(self, job_id: str) -> _Stream:
         stream = self._streams.get(job_id)
         if stream is None:
             stream = self._streams[job_id] = _Stream()
+            if len(self._streams) > self._sweep_at:
+                self._sweep(job_id)
         return stream
+
+    def _sweep(self, newest: str) -> None:
+        """Forget the older of the streams that can be had again; seldom, since it looks at all of them."""
+        gone = [
+            job_id
+            for job_id, stream in self._streams.items()
+            if not stream.readers and job_id != newest and not self._must_keep(job_id)
+        ]
+        for job_id in gone[:-KEPT_STREAMS]:
+            del self._streams[job_id]
+        self._sweep_at = len(self._streams) + KEPT_STREAMS
 
 
 def _cursor(event: Event) -> Cursor:

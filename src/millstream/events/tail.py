@@ -1,0 +1,90 @@
+"""Readers of jobs that run elsewhere, or ran in the past: their events come from the ledger into this process's log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import anyio
+
+from millstream.errors import JobNotFoundError
+from millstream.events.memory import MemoryEventLog
+from millstream.ledger.base import SharedLedger
+
+FIRST_WAIT, LAST_WAIT = 0.05, 1.0
+"""Seconds between two looks: at first, and when nothing has come for long."""
+
+_PAGE = 1000
+
+
+class Tail:
+    """Follows the watched jobs of one process in the ledger, with one statement for all of them.
+
+    Args:
+        ledger: Where the events are.
+        log: Where they are read.
+        is_local: Says of a job whether it runs in this process, which then publishes its events itself, or is no
+            business of the ledger.
+    """
+
+    def __init__(self, ledger: SharedLedger, log: MemoryEventLog, is_local: Callable[[str], bool]) -> None:
+        """Follow nothing yet."""
+        self._ledger = ledger
+        self._log = log
+        self._is_local = is_local
+        self._look_now = asyncio.Event()
+        self._wait = FIRST_WAIT
+        log.on_watch = self._hurry
+
+    def heard(self, job_id: str) -> None:
+        """Take note that there is news of a job: look at once if it is watched."""
+        if job_id in self._log.watched():
+            self._hurry()
+
+    async def follow(self) -> None:
+        """Look once, if anything is watched, and wait until it is time to look again.
+
+        Raises:
+            LedgerUnavailableError: The ledger does not answer.
+        """
+        self._look_now.clear()
+        everything = self._log.watched()
+        if not everything:
+            await self._look_now.wait()
+            return
+        watched = {job_id: head for job_id, head in everything.items() if not self._is_local(job_id)}
+        await self._catch_up(watched)
+        with anyio.move_on_after(self._wait):
+            await self._look_now.wait()
+
+    async def _catch_up(self, watched: dict[str, int]) -> None:
+        if not watched:
+            self._wait = LAST_WAIT
+            return
+        heads = await self._ledger.heads(watched)
+        late = [job_id for job_id, head in heads.items() if head > watched[job_id]]
+        for job_id in late:
+            await self.fill(job_id)
+        for job_id in watched.keys() - heads.keys():
+            self._log.forget(job_id)  # retention has taken it
+        self._wait = FIRST_WAIT if late else min(1.5 * self._wait, LAST_WAIT)
+
+    async def fill(self, job_id: str) -> None:
+        """Append what the log lacks of a job.
+
+        Raises:
+            LedgerUnavailableError: The ledger does not answer.
+        """
+        while True:
+            head = self._log.head(job_id)
+            try:
+                events = await self._ledger.events(job_id, head, _PAGE)
+            except JobNotFoundError:
+                return
+            if not events:
+                return
+            self._log.append(job_id, head + 1, [(True, e.type, e.at, e.node, e.data) for e in events])
+
+    def _hurry(self) -> None:
+        self._wait = FIRST_WAIT
+        self._look_now.set()
