@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
 
 import anyio
 from anyio.abc import TaskGroup
 
+from millstream.clock import Clock, Timer
 from millstream.execution.segment import Segments
-from millstream.ledger.base import Claim, Ledger
+from millstream.ledger.base import Claim, FencedError, Ledger, LedgerUnavailableError
 
-KEPT_JOBS = 10_000
-"""Ended jobs that a ledger in memory keeps, so that a process which runs for months does not grow."""
+_AT_ONCE = 100
+"""Segments that are claimed at once, so that a process takes no long time to take what others could start with."""
+
+_SOON = 0.05
+"""Seconds until another look at what is due already, but could not be claimed."""
 
 _TRIM_EVERY = 100
 
@@ -22,23 +27,30 @@ class AnyIOBackend:
     """Executes segments as coroutines of this process; see `TaskBackend` for what its methods promise.
 
     Args:
-        process: Id of this process, the holder of its claims.
+        process: Gives the id of this process, the holder of its claims.
         ledger: Where queued segments are claimed.
         segments: Executes them.
+        clock: Tells when paused segments may be claimed again.
         slots: How many run at once, 1 or more.
     """
 
     name = "anyio"
 
-    def __init__(self, process: str, ledger: Ledger, segments: Segments, slots: int) -> None:
+    def __init__(
+        self, process: Callable[[], str], ledger: Ledger, segments: Segments, clock: Clock, slots: int
+    ) -> None:
         """Start nothing yet."""
         self._process = process
         self._ledger = ledger
         self._segments = segments
         self._free = slots
+        self._clock = clock
         self._ended = 0
         self._group: TaskGroup | None = None
         self._host: asyncio.Task[None] | None = None
+        self._alarm: Timer | None = None
+        self._idle = asyncio.Event()
+        self._is_draining = False
         self._is_pulling = False
         self._is_queue_waiting = False
 
@@ -46,36 +58,44 @@ class AnyIOBackend:
         """Begin to execute; see `TaskBackend.start`."""
         if self._host is None:
             started = asyncio.Event()
+            self._is_draining = False
             self._host = asyncio.create_task(self._serve(started), name="millstream backend")
             await started.wait()
+
+    async def drain(self, seconds: float) -> None:
+        """Take nothing more, and let what runs end; see `TaskBackend.drain`."""
+        self._is_draining = True
+        with anyio.move_on_after(seconds):
+            while self._segments.running():
+                self._idle.clear()
+                await self._idle.wait()
 
     async def stop(self) -> None:
         """Cancel what runs; see `TaskBackend.stop`."""
         host, self._host = self._host, None
-        if host is not None:
-            if not host.get_loop().is_closed():
-                host.cancel()
-                with suppress(asyncio.CancelledError):
-                    await host
-            await self._segments.give_up(self._process)
+        if host is not None and not host.get_loop().is_closed():
+            host.cancel()
+            with suppress(asyncio.CancelledError):
+                await host
 
     def can_take(self) -> bool:
         """Whether a slot is free; see `Dispatcher.can_take`."""
-        return self._free > 0 and self._group is not None
+        return self._free > 0 and self._group is not None and not self._is_draining
 
     def take(self, claim: Claim) -> None:
         """Execute a claimed segment; see `Dispatcher.take`."""
         self._free -= 1
         if self._group is None:
             raise RuntimeError("the backend takes segments only between start and stop")
+        self._segments.accept(claim)
         # In an empty context: a job inherits nothing of its submitter, for it may as well run in another process.
         Context().run(self._group.start_soon, self._execute, claim)
 
     def wake(self) -> None:
         """Pull queued segments, now if slots are free, else when one becomes free; see `Dispatcher.wake`."""
-        if not self.can_take():
+        if self._is_pulling or not self.can_take():
             self._is_queue_waiting = True
-        elif not self._is_pulling and self._group is not None:
+        elif self._group is not None:
             self._is_pulling = True
             self._group.start_soon(self._pull)
 
@@ -91,18 +111,33 @@ class AnyIOBackend:
                 await anyio.sleep_forever()
         finally:
             self._group = None
+            self._set_alarm(None)
 
     async def _pull(self) -> None:
+        """Claim as long as slots are free and segments are queued; a ledger that does not answer is asked later."""
         try:
-            while self._free > 0:
-                claims = await self._ledger.claim(self._process, self._free)
-                for claim in claims:
-                    self.take(claim)
-                if not claims:
-                    return
-            self._is_queue_waiting = True
+            with suppress(LedgerUnavailableError, FencedError):
+                while self.can_take():
+                    self._is_queue_waiting = False
+                    flows = self._segments.flows()
+                    claims = await self._ledger.claim(self._process(), min(self._free, _AT_ONCE), flows)
+                    for claim in claims:
+                        self.take(claim)
+                    if not claims and not self._is_queue_waiting:
+                        self._set_alarm(await self._ledger.due_at(flows))
+                        return
+                self._is_queue_waiting = True
         finally:
             self._is_pulling = False
+
+    def _set_alarm(self, due_at: float | None) -> None:
+        """Pull when the next paused or scheduled segment may be claimed."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = None
+        if due_at is not None:
+            seconds = due_at - self._clock.now()
+            self._alarm = self._clock.call_later(seconds if seconds > 0 else _SOON, self.wake)
 
     async def _execute(self, claim: Claim) -> None:
         try:
@@ -114,8 +149,9 @@ class AnyIOBackend:
         finally:
             self._free += 1
             self._ended += 1
+            self._idle.set()
         if self._ended % _TRIM_EVERY == 0:
-            await self._segments.trim(KEPT_JOBS)
+            await self._segments.trim()
         if self._is_queue_waiting:
             self._is_queue_waiting = False
             self.wake()

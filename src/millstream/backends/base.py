@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from millstream.execution.ports import Canceller, Dispatcher
+from millstream.execution.ports import Executor
 
 
-class TaskBackend(Dispatcher, Canceller, Protocol):
+class TaskBackend(Executor, Protocol):
     """Where segments execute.
 
     `start` and `stop` may be called twice, and `stop` before `start`.
@@ -20,8 +20,8 @@ class TaskBackend(Dispatcher, Canceller, Protocol):
     async def start(self) -> None:
         """Begin to execute; returns when segments are taken."""
 
-    async def stop(self) -> None:
-        """Cancel what runs, and return when all of it has ended.
+    async def drain(self, seconds: float) -> None:
+        """Take nothing more, and return when all that runs has ended, or after so many seconds."""
 
-        Where the ledger ends with the process, so do the jobs that are queued.
-        """
+    async def stop(self) -> None:
+        """Cancel what runs, and return when all of it has ended or been laid down."""

@@ -25,3 +25,7 @@ class Canceller(Protocol):
 
     def cancel(self, job_id: str) -> None:
         """Stop a job's segments if they run here; else nothing happens."""
+
+
+class Executor(Dispatcher, Canceller, Protocol):
+    """Brings segments to where they execute, and stops them."""

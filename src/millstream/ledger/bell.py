@@ -97,7 +97,7 @@ class SocketBell:
         """Wake the others, with all that is rung in this turn of the loop; see `Bell.ring`."""
         if self._socket is None:
             return
-        if not self._rung:
+        if not self._rung and not self._loop.is_closed():
             self._loop.call_soon(self._send)
         self._rung[topic, job_id] = None
 

@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from contextlib import suppress
 
+import anyio
 import psycopg
 import structlog
 
@@ -23,6 +24,7 @@ _LINES = 100
 _BOUNDS = {"connect_timeout": 5, "tcp_user_timeout": 5000, "keepalives_idle": 10, "keepalives_interval": 5}
 _FIRST_WAIT, _LAST_WAIT = 0.2, 10.0
 _JOIN_SECONDS = 1.0
+_LOOK_SECONDS = 0.002
 
 
 class NotifyBell:
@@ -65,7 +67,9 @@ class NotifyBell:
             return
         self._is_closing.set()
         self._nudge()
-        await asyncio.to_thread(thread.join, _JOIN_SECONDS)
+        with anyio.move_on_after(_JOIN_SECONDS):
+            while thread.is_alive():  # not joined in a thread: when the interpreter ends there are no new ones
+                await anyio.sleep(_LOOK_SECONDS)
         if not thread.is_alive():
             self._woken.close()
         self._wake.close()

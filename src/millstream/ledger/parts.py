@@ -62,9 +62,11 @@ class Parts:
 
     async def close(self) -> None:
         """End the threads, when all that they were given is done."""
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, self.writer.stop)
-        await loop.run_in_executor(None, self.reader.stop)
+        for stop in (self.writer.stop, self.reader.stop):
+            try:
+                await asyncio.get_running_loop().run_in_executor(None, stop)
+            except RuntimeError:  # the interpreter is about to end, and starts no more threads
+                stop()
 
     def load(self, connection: Connection) -> Any:
         """Return what returns large values by their digests."""

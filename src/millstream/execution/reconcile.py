@@ -1,0 +1,169 @@
+"""The duties of a process towards its ledger: small loops that see to what no call brings about by itself.
+
+None of them is needed twice: whatever one process does not do, another does, or the same one a little later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import anyio
+import structlog
+
+from millstream.clock import in_background
+from millstream.events.base import EventLog
+from millstream.events.memory import MemoryEventLog
+from millstream.execution.membership import Membership
+from millstream.execution.ports import Canceller, Dispatcher
+from millstream.execution.segment import Segments
+from millstream.ledger.base import LedgerUnavailableError, SharedLedger
+from millstream.points import reach
+
+_log = structlog.get_logger("millstream.execution")
+
+PULL_SECONDS = 0.5
+LOOK_SECONDS = 1.0
+REAP_SECONDS = 2.0
+TRIM_SECONDS = 60.0
+_BETWEEN_BATCHES = 0.1
+_FIRST_WAIT, _LAST_WAIT = 0.2, 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """Something that is done again and again.
+
+    Attributes:
+        name: What log lines call it.
+        act: Does it once.
+        seconds: About how long it rests in between.
+        waits: Whether it rests before the first time too.
+        now: Set to have it done at once.
+    """
+
+    name: str
+    act: Callable[[], Awaitable[None]]
+    seconds: float
+    waits: bool = False
+    now: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def rest(self) -> None:
+        """Wait until it is due again; not in step with other processes."""
+        with anyio.move_on_after(self.seconds * random.uniform(0.8, 1.2)):  # noqa: S311  nothing to guess
+            await self.now.wait()
+        self.now.clear()
+
+
+class Reconciler:
+    """Does the duties of one process, each in a loop of its own, until it is stopped.
+
+    `start` and `stop` may be called twice, and `stop` before `start`.
+
+    Args:
+        duties: What to do.
+    """
+
+    def __init__(self, duties: Sequence[Duty]) -> None:
+        """Do nothing yet."""
+        self._duties = duties
+        self._host: asyncio.Task[None] | None = None
+        self._is_ledger_away = False
+
+    def start(self) -> None:
+        """Begin."""
+        if self._host is None:
+            self._host = asyncio.create_task(self._serve(), name="millstream reconcile")
+
+    async def stop(self) -> None:
+        """Stop, and return when nothing is being done any more."""
+        host, self._host = self._host, None
+        if host is not None and not host.get_loop().is_closed():
+            host.cancel()
+            with suppress(asyncio.CancelledError):
+                await host
+
+    async def _serve(self) -> None:
+        async with anyio.create_task_group() as group:
+            for duty in self._duties:
+                group.start_soon(self._keep_doing, duty)
+
+    async def _keep_doing(self, duty: Duty) -> None:
+        wait = _FIRST_WAIT
+        in_background.set(True)
+        if duty.waits:
+            await duty.rest()
+        while True:
+            try:
+                await duty.act()
+                self._back()
+            except LedgerUnavailableError as error:
+                self._away(error)
+            except Exception:  # noqa: BLE001  a duty that ended by one failure would never be done again
+                _log.exception("a duty failed; it will be tried again", duty=duty.name)
+            else:
+                wait = _FIRST_WAIT
+                await duty.rest()
+                continue
+            await anyio.sleep(wait * random.uniform(0.8, 1.2))  # noqa: S311  nothing to guess
+            wait = min(2 * wait, _LAST_WAIT)
+
+    def _away(self, error: LedgerUnavailableError) -> None:
+        if not self._is_ledger_away:
+            self._is_ledger_away = True
+            _log.warning("the ledger is not available; waiting for it", why=str(error))
+
+    def _back(self) -> None:
+        if self._is_ledger_away:
+            self._is_ledger_away = False
+            _log.warning("the ledger is available again")
+
+
+async def pull(dispatcher: Dispatcher) -> None:
+    """Look for queued segments."""
+    dispatcher.wake()
+
+
+async def look(
+    ledger: SharedLedger, membership: Membership, segments: Segments, canceller: Canceller, log: MemoryEventLog
+) -> None:
+    """Take note of what others did to the jobs that run here: cancels, and answers.
+
+    Raises:
+        LedgerUnavailableError: The ledger does not answer.
+    """
+    if not segments.running():
+        return
+    for held in await ledger.held(membership.id):
+        if held.cancel_requested:
+            canceller.cancel(held.job_id)
+        elif held.head > log.head(held.job_id):
+            await segments.refresh(held.job_id)
+
+
+async def reap(ledger: SharedLedger, dispatcher: Dispatcher, ring: Callable[[str], None]) -> None:
+    """Take from the dead what they held, so that it can be claimed again.
+
+    Raises:
+        LedgerUnavailableError: The ledger does not answer.
+    """
+    for job_id in await ledger.reap():
+        _log.warning("a process died in a job; it goes on where it can", job=job_id)
+        ring(job_id)
+        dispatcher.wake()
+
+
+async def trim(ledger: SharedLedger, log: EventLog) -> None:
+    """Forget ended jobs that are kept no longer.
+
+    Raises:
+        LedgerUnavailableError: The ledger does not answer.
+    """
+    reach("retention")
+    while forgotten := await ledger.trim():
+        for job_id in forgotten:
+            log.forget(job_id)
+        await anyio.sleep(_BETWEEN_BATCHES)

@@ -1,0 +1,180 @@
+"""Two ledgers as one: jobs of durability `off` live in memory, all others in the database that processes share.
+
+It also rings: whoever changes a job through it wakes those who may have to do with it, here and in other processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from millstream.ledger.base import (
+    Claim,
+    FencedError,
+    Filter,
+    JobGraph,
+    Ledger,
+    Pause,
+    Recorded,
+    Settlement,
+    SharedLedger,
+)
+from millstream.ledger.bell import Bell, Heard, Topic
+from millstream.ledger.memory import MemoryLedger
+from millstream.model.event import Draft, Event
+from millstream.model.job import JobRecord, NodeResult
+
+
+class TieredLedger:
+    """Passes each call to the ledger in which the job is; see `Ledger` for what its methods promise.
+
+    Args:
+        memory: Has the jobs that end with this process.
+
+    Attributes:
+        memory: See above.
+        heard: Called for what is changed through this ledger, as others hear it by the bell.
+    """
+
+    def __init__(self, memory: MemoryLedger) -> None:
+        """Have no shared ledger yet."""
+        self.memory = memory
+        self.heard: Heard = lambda _topic, _job_id: None
+        self._shared: SharedLedger | None = None
+        self._bell: Bell | None = None
+
+    def share(self, ledger: SharedLedger | None, bell: Bell | None) -> None:
+        """Have the durable jobs in a ledger, and ring for them; `None` for none any more."""
+        self._shared, self._bell = ledger, bell
+
+    # ------------------------------------------------------------------------------------- handing in and claiming
+    def seal(self, job: JobRecord, data: dict[str, Any]) -> Any:
+        """Write data down if the job's ledger does; see `Ledger.seal`."""
+        return data if job.durability == "off" else self._durable().seal(job, data)
+
+    async def submit(
+        self, job: JobRecord, graph: JobGraph, drafts: Sequence[Draft], claim_for: str | None
+    ) -> tuple[JobRecord, Claim | None]:
+        """Record a new job by its durability; see `Ledger.submit`."""
+        if job.durability == "off":
+            return await self.memory.submit(job, graph, drafts, claim_for)
+        recorded, claim = await self._durable().submit(job, graph, drafts, claim_for)
+        if claim is None and recorded.id == job.id:
+            self._ring("queued", job.id)
+        return recorded, claim
+
+    async def graph(self, job_id: str) -> JobGraph:
+        """Return what a job executes; see `Ledger.graph`."""
+        return await self._of(job_id).graph(job_id)
+
+    async def claim(self, holder: str, limit: int, flows: Collection[str] | None = None) -> list[Claim]:
+        """Claim in memory first, then what is left in the shared ledger; see `Ledger.claim`."""
+        claims = await self.memory.claim(holder, limit, flows)
+        if self._shared is not None and len(claims) < limit:
+            claims += await self._shared.claim(holder, limit - len(claims), flows)
+        return claims
+
+    async def due_at(self, flows: Collection[str] | None = None) -> float | None:
+        """Return the earlier of both ledgers' times; see `Ledger.due_at`."""
+        mine = await self.memory.due_at(flows)
+        if self._shared is None:
+            return mine
+        theirs = await self._shared.due_at(flows)
+        return min((at for at in (mine, theirs) if at is not None), default=None)
+
+    # ---------------------------------------------------------------------------------------------------- recording
+    def record(self, claim: Claim, drafts: Sequence[Draft], end: Settlement | Pause | None, done: Recorded) -> None:
+        """Record where the job is; see `Ledger.record`."""
+        ledger = self.memory if claim.job.durability == "off" else self._durable()
+        ledger.record(claim, drafts, end, done if end is None else self._telling(claim, end, done))
+
+    def _telling(self, claim: Claim, end: Settlement | Pause, done: Recorded) -> Recorded:
+        """Return a `done` that also tells others of a segment's end."""
+
+        def tell(first: int | FencedError, kept: Sequence[Draft]) -> None:
+            done(first, kept)
+            if isinstance(first, FencedError):
+                return
+            if isinstance(end, Pause):
+                self.heard("queued", claim.job.id)
+            if claim.job.durability != "off":
+                self._ring("queued" if isinstance(end, Pause) else "ended", claim.job.id)
+
+        return tell
+
+    async def answer(self, job_id: str, node: str, drafts: Sequence[Draft]) -> int | None:
+        """Record an answer, and wake who holds the job or may claim it; see `Ledger.answer`."""
+        first = await self._of(job_id).answer(job_id, node, drafts)
+        if first is not None:
+            self._tell("changed", job_id)
+            self._tell("queued", job_id)
+        return first
+
+    async def cancel(self, job_id: str, drafts: Sequence[Draft]) -> tuple[JobRecord, int | None]:
+        """Ask to stop a job, and wake who holds it; see `Ledger.cancel`."""
+        job, first = await self._of(job_id).cancel(job_id, drafts)
+        if first is not None:
+            self._tell("ended", job_id)
+        elif not job.state.is_final:
+            self._tell("changed", job_id)
+        return job, first
+
+    # ------------------------------------------------------------------------------------------------------ reading
+    async def get(self, job_id: str) -> JobRecord:
+        """Return a job; see `Ledger.get`."""
+        return await self._of(job_id).get(job_id)
+
+    async def find(self, which: Filter) -> list[JobRecord]:
+        """Return jobs of both, the newest first; see `Ledger.find`."""
+        found = await self.memory.find(which)
+        if self._shared is None:
+            return found
+        return sorted([*found, *await self._shared.find(which)], key=_id, reverse=True)[: which.limit]
+
+    async def node_results(self, job_id: str) -> list[NodeResult]:
+        """Return how nodes ended; see `Ledger.node_results`."""
+        return await self._of(job_id).node_results(job_id)
+
+    async def events(self, job_id: str, after: int, limit: int) -> list[Event]:
+        """Return durable events; see `Ledger.events`."""
+        return await self._of(job_id).events(job_id, after, limit)
+
+    async def history(self, job_id: str) -> list[Event]:
+        """Return all durable events; see `Ledger.history`."""
+        return await self._of(job_id).history(job_id)
+
+    # --------------------------------------------------------------------------------------------------- forgetting
+    async def trim(self) -> list[str]:
+        """Forget what memory has no room for; see `Ledger.trim`. The shared ledger is trimmed by its own duty."""
+        return await self.memory.trim()
+
+    async def forget(self, job_ids: Collection[str]) -> list[str]:
+        """Forget ended jobs of both; see `Ledger.forget`."""
+        mine = [job_id for job_id in job_ids if job_id in self.memory]
+        forgotten = await self.memory.forget(mine)
+        others = [job_id for job_id in job_ids if job_id not in mine]
+        return forgotten + (await self._shared.forget(others) if self._shared is not None and others else [])
+
+    # ------------------------------------------------------------------------------------------------------- inside
+    def _of(self, job_id: str) -> Ledger:
+        if self._shared is None or job_id in self.memory:
+            return self.memory
+        return self._shared
+
+    def _durable(self) -> SharedLedger:
+        if self._shared is None:
+            raise RuntimeError("a durable job needs a shared ledger")
+        return self._shared
+
+    def _tell(self, topic: Topic, job_id: str) -> None:
+        self.heard(topic, job_id)
+        if job_id not in self.memory:
+            self._ring(topic, job_id)
+
+    def _ring(self, topic: Topic, job_id: str) -> None:
+        if self._bell is not None:
+            self._bell.ring(topic, job_id)
+
+
+def _id(job: JobRecord) -> str:
+    return job.id
