@@ -114,13 +114,13 @@ def test_many_threads_may_run_at_once() -> None:
     assert sorted(results) == [2 * x for x in range(20)]
 
 
-async def test_closing_cancels_what_runs_and_says_why() -> None:
-    app = Millstream()
+async def test_closing_cancels_what_nobody_could_go_on_with_and_says_why() -> None:
+    app = Millstream(settings=Settings(durability="off"))
     async with app:
         job = await app.submit(endless)
         waiter = asyncio.create_task(job.result())
         await asyncio.sleep(0)
-        ledger = app._ledger
+        ledger = app.ledger
     record = await ledger.get(job.id)
     assert (record.state, record.reason) == (JobState.CANCELLED, "shutdown")
     with pytest.raises((ClosedError, JobCancelledError)):

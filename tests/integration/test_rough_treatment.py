@@ -67,7 +67,7 @@ def test_a_loop_that_was_closed_under_a_job_ends_it() -> None:
     async def endless() -> None:
         await asyncio.Event().wait()
 
-    app, loop = Millstream(), asyncio.new_event_loop()
+    app, loop = Millstream(settings=Settings(durability="off")), asyncio.new_event_loop()
     job = loop.run_until_complete(app.submit(endless))
     for pending in asyncio.all_tasks(loop):
         pending.cancel()
@@ -155,7 +155,7 @@ async def test_the_start_of_what_must_run_once_is_recorded_before_it_runs() -> N
 
         @task(effect="once")
         async def look() -> list[str]:
-            return [event.type for event in await app._ledger.events(ctx.job_id, 0, 100)]
+            return [event.type for event in await app.ledger.events(ctx.job_id, 0, 100)]
 
         assert "node_started" in await (await app.submit(look)).result()
 

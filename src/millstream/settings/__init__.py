@@ -120,6 +120,7 @@ class Settings(_LangflowSettings):
     conduct_linger: Seconds = 30.0
     max_value_bytes: Count = 64 << 20
     retention_days: Seconds = 30.0  # 0: until somebody purges them
+    drain_grace: Seconds = 25.0
 
     max_segments: Count = 1000
     max_threads: Annotated[int, Field(ge=1, le=1000)] = 40

@@ -1,0 +1,221 @@
+"""Puts the parts of an app together on one event loop. It alone imports adapters, and picks them by the settings."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from millstream.authoring.registry import Registry
+from millstream.backends.anyio import AnyIOBackend
+from millstream.clock import Clock
+from millstream.engine.cache import MemoryCache
+from millstream.engine.processes import ProcessPool
+from millstream.engine.services import Programs, Services
+from millstream.engine.threads import ThreadPool
+from millstream.errors import DefinitionError
+from millstream.events.memory import MemoryEventLog
+from millstream.execution.again import Repeats
+from millstream.execution.answer import Answers
+from millstream.execution.cancel import Cancels
+from millstream.execution.library import Library
+from millstream.execution.membership import Membership
+from millstream.execution.segment import Segments
+from millstream.execution.sharing import Sharing
+from millstream.execution.submit import Order, Submitter
+from millstream.ledger.base import SharedLedger
+from millstream.ledger.bell import Bell, SocketBell
+from millstream.ledger.proof import ProofOfLife, directory_beside, directory_for
+from millstream.ledger.tiered import TieredLedger
+from millstream.model.job import JobRecord
+from millstream.points import reach
+from millstream.portal import run_on
+from millstream.settings import Settings
+from millstream.urls import database_url
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+class Process:
+    """The running parts of an app on one event loop.
+
+    `start` and `stop` may be called twice, and `stop` before `start`.
+
+    Args:
+        settings: The settings.
+        registry: The tasks and flows that can be executed.
+        clock: The time.
+        ledger: The record of jobs; the app keeps it from one loop to the next.
+        log: Their events; as the ledger.
+        executes: Whether segments are executed here.
+
+    Attributes:
+        loop: The loop that they live on.
+        segments: What executes segments.
+        submitter: Hands jobs in.
+        cancels: Cancels jobs.
+        answers: Answers what waits.
+        repeats: Submits ended jobs once more.
+        is_started: Whether all is there that the settings ask for.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        registry: Registry,
+        clock: Clock,
+        ledger: TieredLedger,
+        log: MemoryEventLog,
+        *,
+        executes: bool,
+    ) -> None:
+        """Put the parts together, and start nothing yet."""
+        self.loop = asyncio.get_running_loop()
+        self._settings, self._clock, self._ledger, self._log = settings, clock, ledger, log
+        self._executes = executes
+        self.is_started = False
+        self._opening = asyncio.Lock()
+        self._sharing: Sharing | None = None
+        self._shared: SharedLedger | None = None
+        library = Library(registry.work, registry.names)
+        self._services = Services(
+            clock=clock,
+            threads=ThreadPool(settings.max_threads, clock),
+            processes=ProcessPool(settings.max_processes or os.cpu_count() or 1, clock),
+            cache=MemoryCache(),
+            programs=Programs(),
+            code=library,
+            linger=settings.conduct_linger,
+            max_crashes=settings.max_crashes,
+        )
+        self.segments = segments = Segments(ledger, log, self._services, library)
+        self._membership = Membership(self._stop_shared)
+        me = self._membership.current
+        self._backend = AnyIOBackend(me, ledger, segments, clock, settings.max_segments)
+        self.submitter = Submitter(me, ledger, log, clock, segments, self._backend)
+        self.cancels = Cancels(ledger, log, clock, self._backend, segments)
+        self.answers = Answers(ledger, log, clock, segments, self._backend)
+        self.repeats = Repeats(ledger, log, self.submitter, self._backend)
+        ledger.heard = lambda topic, _: self._backend.wake() if topic == "queued" else None
+
+    async def start(self) -> None:
+        """Begin to execute; what was left in a shared ledger too, if the settings name one.
+
+        Raises:
+            LedgerUnavailableError: The ledger cannot be opened.
+        """
+        if self._executes:
+            await self._backend.start()
+        if self._settings.durability != "off":
+            await self.share()
+        self.is_started = True
+
+    async def share(self) -> SharedLedger:
+        """Open the ledger of durable jobs, if it is not open yet, and return it.
+
+        Raises:
+            LedgerUnavailableError: It cannot be opened.
+        """
+        async with self._opening:
+            if self._shared is None:
+                shared, bell = open_shared(self._settings, self._clock)
+                sharing = Sharing(shared, bell, self._ledger, self._log, self._membership, self.segments, self._backend)
+                try:
+                    await sharing.start(executes=self._executes)
+                except BaseException:
+                    await shared.close()
+                    raise
+                self._shared, self._sharing = shared, sharing
+            return self._shared
+
+    async def submit(self, order: Order) -> JobRecord:
+        """Record a job, and start it where there is room; its flow may ask for the ledger that the settings do not.
+
+        Raises:
+            IdempotencyConflictError: The key belongs to a job with another flow or other inputs.
+            LedgerUnavailableError: The ledger does not answer.
+        """
+        if order.durability != "off" and self._shared is None:
+            await self.share()
+        return await self.submitter.submit(order)
+
+    async def submit_in(self, connection: Connection | AsyncConnection, order: Order) -> JobRecord:
+        """Record a job in a user's own transaction, on the loop or thread that the transaction is used on.
+
+        Raises:
+            DefinitionError: The job is not durable.
+            IdempotencyConflictError: The key belongs to a job with another flow or other inputs.
+        """
+        if order.durability == "off":
+            raise DefinitionError("a job with durability off is in no database; submit it without connection=")
+        shared = await run_on(self.loop, self.share())
+        job, graph, drafts = self.submitter.prepare(order)
+        run_sync = getattr(connection, "run_sync", None)
+        if run_sync is None:
+            recorded = shared.submit_in(connection, job, graph, drafts)
+        else:
+            recorded = await run_sync(shared.submit_in, job, graph, drafts)
+        if recorded.id == job.id:
+            self.segments.keep(job, order.drawn)
+        return recorded
+
+    async def abandon(self) -> None:
+        """Leave the ledger from another loop, since this one does not run: others go on with what is held."""
+        sharing, self._sharing = self._sharing, None
+        if sharing is not None:
+            await sharing.leave()
+
+    async def stop(self, grace: float = 0.0) -> None:
+        """Take nothing more, hand on what runs, and release everything.
+
+        Args:
+            grace: Seconds in which what runs may still end here.
+        """
+        reach("drain")
+        sharing, self._sharing = self._sharing, None
+        await self._backend.drain(grace)
+        if sharing is not None:
+            await sharing.stop()
+        await self._backend.stop()
+        await self.segments.give_up(self._ledger.memory, self._membership.id)
+        if sharing is not None:
+            await sharing.leave()
+        for job_id in self._log.watched():
+            self._log.forget(job_id)
+        self._services.threads.close()
+        await self._services.processes.close()
+
+    def _stop_shared(self) -> None:
+        """Stop what runs of a ledger that takes this process for dead."""
+        for job_id in self.segments.running():
+            if job_id not in self._ledger.memory:
+                self.segments.stop(job_id)
+
+
+def open_shared(settings: Settings, clock: Clock) -> tuple[SharedLedger, Bell]:
+    """Return the ledger that the settings name, and the bell that belongs to it; both open on first use."""
+    from millstream.ledger.sql import SqlLedger  # noqa: PLC0415  SQLAlchemy: only who shares a ledger pays for it
+
+    url = database_url(settings.effective_database_url)
+    kind, _, rest = url.partition("://")
+    if kind == "sqlite":
+        directory = directory_beside(Path(rest[1:]))
+        bell: Bell = SocketBell(directory)
+    else:
+        from millstream.ledger.notify import NotifyBell  # noqa: PLC0415  psycopg: as SQLAlchemy
+
+        directory = directory_for(rest.rpartition("@")[2])
+        bell = NotifyBell(f"postgresql://{rest}")
+    ledger = SqlLedger(
+        url,
+        clock,
+        lease_seconds=settings.lease_seconds,
+        retention=timedelta(days=settings.retention_days) if settings.retention_days else None,
+        max_value_bytes=settings.max_value_bytes,
+        proof=ProofOfLife(directory),
+    )
+    return ledger, bell

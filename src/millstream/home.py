@@ -1,0 +1,141 @@
+"""Where an app lives: the event loop that its parts run on, and the ways there from other loops, threads and forks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from millstream.assembly import Process
+from millstream.authoring.registry import Registry
+from millstream.clock import Clock
+from millstream.engine.context import loading_main
+from millstream.errors import BlockingCallError, ClosedError, DefinitionError
+from millstream.events.memory import MemoryEventLog
+from millstream.ledger.memory import MemoryLedger
+from millstream.ledger.tiered import TieredLedger
+from millstream.portal import Portal, run_on, running_loop
+from millstream.settings import Settings
+
+T = TypeVar("T")
+
+
+class Home:
+    """The running parts of one app, made on first use, on the loop that uses them first.
+
+    They are made anew where that loop is gone, and in a forked child, which starts with nothing of its parent's.
+
+    Args:
+        settings: The settings.
+        registry: The tasks and flows of the app.
+        clock: The time.
+        executes: Whether segments are executed here.
+
+    Attributes:
+        ledger: The record of jobs; it outlives the loop.
+        log: Their events; as the ledger.
+        process: The running parts, if there are any.
+        is_closed: Whether the app was closed.
+    """
+
+    def __init__(self, settings: Settings, registry: Registry, clock: Clock, *, executes: bool) -> None:
+        """Make nothing yet."""
+        self._settings, self._registry, self._clock, self._executes = settings, registry, clock, executes
+        self._lock = threading.Lock()
+        self._inherited: Process | None = None
+        self.is_closed = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self.ledger = TieredLedger(MemoryLedger(self._clock))
+        self.log = MemoryEventLog(self._must_keep)
+        self.process: Process | None = None
+        self._portal: Portal | None = None
+
+    def _must_keep(self, job_id: str) -> bool:
+        """Whether the events of a job are to be had nowhere else, or still come."""
+        is_running = self.process is not None and self.process.segments.is_running(job_id)
+        return is_running or job_id in self.ledger.memory
+
+    def is_here(self) -> bool:
+        """Return whether the app lives on the loop that runs in this thread."""
+        return self.process is not None and running_loop() is self.process.loop
+
+    async def at(self, act: Callable[[Process], Coroutine[Any, Any, T]]) -> T:
+        """Do something on the loop that the app lives on, wherever the caller is."""
+        process = await self.started()
+        return await run_on(process.loop, act(process))
+
+    async def started(self) -> Process:
+        """Return the running parts; those of a loop that is gone are made anew on this one.
+
+        Raises:
+            ClosedError: The app was closed.
+            BlockingCallError: Its loop is paused.
+            DefinitionError: A file starts work while it is imported by a process of the pool.
+            LedgerUnavailableError: The ledger cannot be opened.
+        """
+        if loading_main.get():
+            raise DefinitionError(
+                "this file starts work when it is imported, and so its processes would start it again; "
+                'put the start under `if __name__ == "__main__":`'
+            )
+        with self._lock:
+            self._check()
+            former = self.process
+            process = self.process = self._renewed(former)
+        if former is not None and process is not former:
+            await former.stop()
+        if not process.is_started:
+            await run_on(process.loop, process.start())
+        return process
+
+    def _renewed(self, former: Process | None) -> Process:
+        """Return the running parts where their loop runs; else new ones on this loop."""
+        if former is not None:
+            if former.loop.is_running():
+                return former
+            if not former.loop.is_closed():
+                raise BlockingCallError(
+                    "this app lives on an event loop that is paused; let that loop run, or use another Millstream here"
+                )
+        return Process(self._settings, self._registry, self._clock, self.ledger, self.log, executes=self._executes)
+
+    def door(self) -> Portal:
+        """Return the door for blocking callers: a loop in a thread of its own.
+
+        Raises:
+            ClosedError: The app was closed.
+        """
+        with self._lock:
+            self._check()
+            if self._portal is None or not self._portal.is_running:
+                self._portal = Portal()
+                self._portal.on_stop(self._stop_on_portal)
+            return self._portal
+
+    async def close(self, grace: float) -> None:
+        """Stop and release everything; what runs may still end within so many seconds."""
+        self.is_closed = True
+        process, self.process = self.process, None
+        if process is not None:
+            await (run_on(process.loop, process.stop(grace)) if process.loop.is_running() else process.abandon())
+        portal, self._portal = self._portal, None
+        if portal is not None:
+            await asyncio.to_thread(portal.stop)
+
+    def _check(self) -> None:
+        if self.is_closed:
+            raise ClosedError("this app was closed; make a new one")
+        if self._pid != os.getpid():
+            self._inherited = self.process  # kept: its end would close connections that the parent still uses
+            self._begin()
+
+    async def _stop_on_portal(self) -> None:
+        process = self.process
+        if process is not None and process.loop is asyncio.get_running_loop():
+            self.process = None
+            await process.stop()
