@@ -15,8 +15,9 @@ from millstream.cli.exits import Exit, explain
 from millstream.cli.run import run
 from millstream.cli.session import Session
 from millstream.cli.streams import fill_missing
+from millstream.cli.worker import worker
 
-_ORDER = ("run", "jobs", "flows", "ledger", "config", "doctor")
+_ORDER = ("run", "worker", "jobs", "flows", "ledger", "config", "doctor")
 
 
 class _InOrder(TyperGroup):
@@ -37,6 +38,7 @@ program = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 program.command("run")(run)
+program.command("worker")(worker)
 program.add_typer(jobs.group, name="jobs")
 program.add_typer(flows.group, name="flows")
 program.add_typer(ledger.group, name="ledger")

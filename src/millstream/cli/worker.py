@@ -1,0 +1,74 @@
+"""`millstream worker`: a process that executes what others submit to the ledger, until it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from millstream.authoring.registry import Definition, Registry
+from millstream.cli.exits import Exit, WrongUseError
+from millstream.cli.interrupts import Interrupts
+from millstream.cli.load import known_definitions
+from millstream.cli.options import AppOption, Debug, EnvFile
+from millstream.cli.session import Session
+from millstream.errors import SettingsError
+
+if TYPE_CHECKING:
+    from millstream.app import Millstream
+    from millstream.settings import Settings
+
+
+def worker(
+    context: typer.Context,
+    app: AppOption = None,
+    max_segments: Annotated[
+        int | None, typer.Option(min=1, help="Jobs that run at once; by default the setting max_segments.")
+    ] = None,
+    env_file: EnvFile = None,
+    debug: Debug = False,
+) -> Exit:
+    """Execute jobs that other processes submit, and go on with those of processes that died.
+
+    It takes the flows that -A or the setting imports name. The first Ctrl-C or SIGTERM lets it end what runs for
+    drain_grace seconds and hand on the rest; the second one kills it.
+    """
+    session = Session.of(context, debug=debug, env_file=env_file)
+    settings = session.settings()
+    if settings.durability == "off":
+        found = settings.sources()["durability"]
+        raise SettingsError(f"durability = off ({found}): jobs then live in one process; a worker has nothing to share")
+    if max_segments is not None:
+        settings = settings.model_copy(update={"max_segments": max_segments})
+    program = session.app(settings)
+    _teach(program, known_definitions(app, settings.imports))
+
+    def say_stopping() -> None:
+        session.err.print(f"stopping: what does not end within {settings.drain_grace:g} s is handed on", soft_wrap=True)
+
+    with Interrupts(say_stopping, lambda: None) as interrupts:
+        asyncio.run(_serve(session, program, settings, interrupts))
+    return Exit.OK
+
+
+def _teach(program: Millstream, known: Registry) -> None:
+    definitions: list[Definition] = [*known.flows(), *known.tasks()]
+    if not definitions:
+        raise WrongUseError("this worker knows no flow and no task; name their module with -A or the setting imports")
+    for definition in definitions:
+        program.registry.add(definition)
+
+
+async def _serve(session: Session, program: Millstream, settings: Settings, interrupts: Interrupts) -> None:
+    stopped = asyncio.Event()
+    async with program:
+        interrupts.stop_by(stopped.set)
+        session.err.print(
+            f"worker {os.getpid()} is ready: {len(program.registry.names())} flows and tasks, "
+            f"{settings.max_segments} jobs at once, ledger {settings.display('effective_database_url')}",
+            soft_wrap=True,
+        )
+        await stopped.wait()
+        await program.aclose(settings.drain_grace)
