@@ -466,6 +466,17 @@ def test_a_large_member_is_kept_apart_under_its_digest() -> None:
     assert len(sealed.raw) < 200
 
 
+@pytest.mark.parametrize("size", [9000, 70_000, 5_000_000])
+def test_references_to_values_of_any_size_are_found(size: int) -> None:
+    sealed, apart = seal_data({"a": b"x" * size, "b": 1, "c": b"y" * size})
+    assert [reference.digest for reference in references(sealed.raw)] == list(apart)
+
+
+@pytest.mark.parametrize("data", [{"value": b"\x7f\x92\xd9\x40"}, ["\x7f\x92\u0640"], b"\x7f\x92\xd9\x40" * 20])
+def test_what_looks_like_a_reference_is_none(data: Any) -> None:
+    assert references(encode(data)) == []
+
+
 def test_the_limit_counts_written_bytes() -> None:
     sealed, apart = seal_data({"value": b"x" * 97}, limit_inline=99)
     assert apart == {}

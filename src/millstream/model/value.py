@@ -32,6 +32,7 @@ INLINE_LIMIT: Final = 8192
 """Bytes up to which a written value is kept in its row."""
 
 _REFERENCE: Final = 127
+_REFERENCE_SIGN: Final = b"\x7f\x92\xd9\x40"  # its number, then a list of two, of which the first is a text of 64
 _BY_CODE: Final = {
     form.code: form for form in (*FORMS.values(), ENUM, STRUCT, DATACLASS, NAMED_TUPLE, MODEL, ZONE, PICKLE)
 }
@@ -127,7 +128,7 @@ def seal_data(
             kept[name] = msgspec.Raw(raw)
             continue
         reference = Reference(hashlib.sha256(raw).hexdigest(), len(raw))
-        kept[name] = msgspec.msgpack.Ext(_REFERENCE, _pack([reference.digest, reference.size]))
+        kept[name] = msgspec.msgpack.Ext(_REFERENCE, _pack([reference.digest, reference.size]))  # see _REFERENCE_SIGN
         apart[reference.digest] = raw
         shown = {**shown, name: reference}
     return Sealed(_pack(kept), shown), apart
@@ -246,9 +247,11 @@ def decode(raw: bytes | memoryview, load: Callable[[str], bytes] | None = None) 
         raise NotSerializableError("a value is nested too deeply to be read here") from None
 
 
-def references(raw: bytes | memoryview) -> list[Reference]:
+def references(raw: bytes) -> list[Reference]:
     """Return what sealed data keeps apart, in order."""
-    data = msgspec.msgpack.Decoder(ext_hook=msgspec.msgpack.Ext).decode(raw)
+    if _REFERENCE_SIGN not in raw:
+        return []
+    data = _peek(raw)
     members = data.values() if isinstance(data, dict) else ()
     found = [item for item in members if isinstance(item, msgspec.msgpack.Ext) and item.code == _REFERENCE]
     return [Reference(*_unpack(item.data)) for item in found]
@@ -296,4 +299,5 @@ def _shown(value: Any) -> Any:
 
 
 _unpack: Final = msgspec.msgpack.Decoder().decode
+_peek: Final = msgspec.msgpack.Decoder(ext_hook=msgspec.msgpack.Ext).decode
 _SHOW: Final = msgspec.msgpack.Decoder(ext_hook=_show).decode
