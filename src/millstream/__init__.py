@@ -30,7 +30,7 @@ from millstream.errors import (
     TaskTimeoutError,
 )
 from millstream.model.event import Cursor, Event
-from millstream.model.job import JobState, NodeState
+from millstream.model.job import Decision, JobState, NodeState
 from millstream.model.policy import Policy
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "BlockingCallError",
     "Cursor",
+    "Decision",
     "DefinitionError",
     "DrawingError",
     "Event",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Protocol
 
 from uuid_utils import uuid7
@@ -63,6 +64,10 @@ class _Nothing:
 
 
 _NOTHING = _Nothing()
+
+
+in_background: ContextVar[bool] = ContextVar("millstream_in_background", default=False)
+"""Whether what runs here looks around now and then for ever: a clock that a test moves does not wait for its rests."""
 
 
 def new_id() -> str:

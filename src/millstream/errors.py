@@ -96,6 +96,18 @@ class NotSerializableError(MillstreamError, TypeError):
     """Raised when a value has to leave the process and cannot be written down."""
 
 
+class OutputTooLargeError(MillstreamError):
+    """Raised when a task returns more than the setting `max_value_bytes` allows."""
+
+
+class PoisonError(MillstreamError):
+    """Raised when a task has killed every process that it ran in."""
+
+
+class RecordMismatchError(MillstreamError):
+    """Raised when a conducting flow that goes on asks for another call than its record says."""
+
+
 class BlockingCallError(MillstreamError, RuntimeError):
     """Raised when a blocking door (`run`, `get`) is used inside a task or flow, where it could wait for itself."""
 

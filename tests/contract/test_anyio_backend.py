@@ -1,7 +1,10 @@
-"""The backend in this process keeps every backend's promises."""
+"""The backend in this process keeps every backend's promises, with jobs in memory and with jobs on disk."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from millstream import JobState, Millstream, Settings, task
 from millstream.clock import Clock
@@ -10,18 +13,29 @@ from millstream.testing import TaskBackendContract
 
 class TestAnyIOBackend(TaskBackendContract):
     def make(self, clock: Clock, **settings: Any) -> Millstream:
-        return Millstream(clock=clock, settings=Settings(**settings))
+        return Millstream(clock=clock, settings=Settings(durability="off", **settings))
+
+
+class TestAnyIOBackendOnSqlite(TaskBackendContract):
+    @pytest.fixture(autouse=True)
+    def where(self, tmp_path: Path) -> None:
+        self.directory = tmp_path
+
+    def make(self, clock: Clock, **settings: Any) -> Millstream:
+        url = f"sqlite:///{self.directory}/ledger.db"
+        return Millstream(clock=clock, settings=Settings(durability="full", database_url=url, **settings))
 
 
 async def test_nothing_is_kept_of_a_job_that_was_cancelled_before_its_start() -> None:
-    async with Millstream(settings=Settings(max_segments=1)) as app:
+    async with Millstream(settings=Settings(durability="off", max_segments=1)) as app:
         blocker = await app.submit(wait_for_ever)
         jobs = [await app.submit(wait_for_ever) for _ in range(3)]
         for job in (*jobs, blocker):
             assert await job.cancel() is JobState.CANCELLED
-        assert app._process is not None
-        assert app._process.segments._drawn == {}
-        assert app._process.segments._runs == {}
+        assert app._home.process is not None
+        segments = app._home.process.segments
+        assert segments._drawn == {}
+        assert segments.running() == set()
 
 
 @task

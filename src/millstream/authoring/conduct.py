@@ -72,10 +72,12 @@ class Conductor(Attempt):
         loop = asyncio.get_running_loop()
         if not isinstance(loop.get_task_factory(), _NumberBranches):
             loop.set_task_factory(_NumberBranches(loop.get_task_factory()))
+        self.run.calls.bodies += 1
         try:
             return await body
         finally:
-            self.run.revoke_calls((self.frame, self.index))
+            self.run.calls.bodies -= 1
+            self.run.calls.revoke_all((self.frame, self.index))
             running.reset(tokens[0])
             _branch.reset(tokens[1])
 
@@ -90,9 +92,9 @@ class Conductor(Attempt):
         async def answer() -> Any:
             # In an empty context: what the engine starts for the call is no branch of the body.
             try:
-                return await Context().run(self.run.call, place, key, drawn)
+                return await Context().run(self.run.calls.call, place, key, drawn)
             except asyncio.CancelledError:
-                self.run.revoke_call(place, key)
+                self.run.calls.revoke(place, key)
                 raise
 
         return answer()
@@ -110,9 +112,7 @@ class Conductor(Attempt):
         return self._noted(super().uuid)
 
     def _noted(self, make: Callable[[], T]) -> T:
-        value = make()
-        key = self._next_key()
-        self.run.put((True, "noted", self.run.now(), self.node + key, {"value": value}))
+        value: T = self.run.calls.note(self.node + self._next_key(), make)
         return value
 
     def _next_key(self) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+from collections.abc import Collection
 from types import ModuleType
 from typing import Any
 
 from millstream.authoring.flow import Flow
 from millstream.authoring.task import Task
 from millstream.errors import DuplicateNameError, UnknownNameError
+from millstream.model.names import imported_module
 
 Definition = Task[Any, Any] | Flow
 
@@ -73,6 +75,21 @@ class Registry:
         hint = f"; there is {', '.join(near)}" if near else "; none is defined"
         raise UnknownNameError(f"no task or flow is named {name!r}{hint}")
 
+    def work(self, name: str) -> Definition:
+        """Return a definition by its whole name; also one that no import named, if its module is imported.
+
+        Raises:
+            UnknownNameError: There is none.
+        """
+        found = self._known.get(name) or _in_imported_module(name)
+        if found is None:
+            raise UnknownNameError(f"no task or flow is named {name!r} here; is its module among the imports?")
+        return found
+
+    def names(self) -> Collection[str]:
+        """Return the names of all definitions."""
+        return self._known.keys()
+
     def flows(self) -> list[Flow]:
         """Return the flows, by name."""
         return [known for _, known in sorted(self._known.items()) if isinstance(known, Flow)]
@@ -80,6 +97,17 @@ class Registry:
     def tasks(self) -> list[Task[Any, Any]]:
         """Return the tasks, by name."""
         return [known for _, known in sorted(self._known.items()) if isinstance(known, Task)]
+
+
+def _in_imported_module(name: str) -> Definition | None:
+    """Return the definition at `module.qualname`, as definitions are named that were given no other name."""
+    found: Any = None
+    prefix = name
+    while found is None and (prefix := prefix.rpartition(".")[0]):
+        found = imported_module(prefix)
+    for part in name[len(prefix) + 1 :].split("."):
+        found = getattr(found, part, None)
+    return found if isinstance(found, Task | Flow) and found.name == name else None
 
 
 def where(definition: Definition) -> str:

@@ -117,10 +117,7 @@ def turned(run: Run, frame: Frame, failure: Failure | None) -> Sequence[Place]:
 # --------------------------------------------------------------------------------------------------------- waits
 def _sleep(run: Run, frame: Frame, index: int) -> Sequence[Place]:
     (((length,), _),) = frame.content.calls(index)
-    seconds = seconds_until(length, run.now())
-    run.put((True, "waiting", run.now(), frame.name(index), {"reason": "timer", "seconds": seconds}))
-    run.later(frame, seconds, lambda: run.succeeded(frame, index, None, 0))
-    return ()
+    return run.waits.for_time(frame, index, run.now() + seconds_until(length, run.now()))
 
 
 def seconds_until(length: Any, now: float) -> float:
@@ -146,17 +143,4 @@ def seconds_until(length: Any, now: float) -> float:
 
 def _ask(run: Run, frame: Frame, index: int) -> Sequence[Place]:
     ((args, _),) = frame.content.calls(index)
-    name = frame.name(index)
-    run.waits[name] = (frame, index)
-    run.put((True, "waiting", run.now(), name, {"reason": "approval", "question": args[0] if args else None}))
-    run.hold()
-    return ()
-
-
-def answer(run: Run, path: str, value: Any) -> bool:
-    """Give the answer that an approval waits for; return whether one waits at that path."""
-    place = run.waits.pop(path, None)
-    if place is None:
-        return False
-    run.resume(run.succeeded(*place, value, 0))
-    return True
+    return run.waits.for_answer(frame, index, args[0] if args else None)

@@ -7,20 +7,22 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import msgspec
 
 from millstream.clock import Timer
 from millstream.engine.attempt import Attempt, run_calls
 from millstream.engine.context import running
 from millstream.engine.deadline import Deadline
-from millstream.engine.program import Drawn, Mode
+from millstream.engine.program import Drawn, Mode, Recalled
 from millstream.engine.scope import Call, ItemScope
 from millstream.engine.threads import ThreadCall
 from millstream.engine.wire import Order, Raised, Said
-from millstream.errors import TaskTimeoutError
+from millstream.errors import PoisonError, ProcessDiedError, TaskTimeoutError
 from millstream.graph.frame import Frame
 from millstream.graph.plan import Place
 from millstream.model.failure import record_failure
 from millstream.model.policy import Policy
+from millstream.points import reach
 
 if TYPE_CHECKING:
     from millstream.engine.run import Run
@@ -45,6 +47,7 @@ def start_thread(run: Run, frame: Frame, index: int) -> Sequence[Place]:
     attempt.call = call = _PlainCall(fn, args, run, frame, index, number)
     run.hold()
     run.threads.add(call)
+    reach("before-effect")
     run.services.threads.submit(call)
     return ()
 
@@ -188,13 +191,19 @@ class Started:
         self.is_chunk = getattr(frame.content, "is_chunked", False)
         self.name = frame.name(index)
 
-    def announce(self) -> None:
-        """Say that the attempt starts: durably where it must never be repeated unknowingly."""
-        self.run.put(
-            (self.policy.effect == "once", "node_started", self.run.now(), self.name, {"attempt": self.attempt})
-        )
-        if self.policy.effect == "once":
-            self.run.flush()  # the start is recorded before anything of it has happened
+    def announce(self) -> bool:
+        """Say that the attempt starts, and return whether it may: not before that is recorded, if it must run once."""
+        run, is_once = self.run, self.policy.effect == "once"
+        begun = (self.frame, self.index, self.attempt)
+        if begun in run.begun:
+            return True
+        run.put((is_once, "node_started", run.now(), self.name, {"attempt": self.attempt}))
+        if not is_once:
+            return True
+        run.begun.add(begun)
+        if run.gate.is_open:
+            run.flush()  # handed over before anything of it has happened
+        return run.gate.is_open
 
     def _deadline(self) -> float | None:
         return None if self.policy.timeout is None else self.run.now() + self.policy.timeout
@@ -205,11 +214,22 @@ class Started:
         if mode is Mode.INLINE:
             return self._succeeded(run_calls(self.fn, self.calls, self.is_chunk))
         if mode is Mode.DRAW:
-            return self.run.expand(self.frame, self.index, "", await self._draw())
+            return await self._drawn()
         work = await_calls(self.fn, self.calls, deadline) if self.is_chunk else self._await_one()
         if self.policy.timeout is None and self.policy.soft_timeout is None:
             return self._succeeded(await work)
         return self._succeeded(await deadline.run(work, self.policy.timeout, self.policy.soft_timeout))
+
+    async def _drawn(self) -> Sequence[Place]:
+        """Put what the flow draws, or once has drawn, in its node's place; its nodes wait until that is recorded."""
+        run = self.run
+        known = run.past.drawn(self.name) if run.past is not None else None
+        if known is not None:
+            return run.expand(self.frame, self.index, "", Recalled(*known, run.services.code.find))
+        drawn = await self._draw()
+        run.services.code.learn(drawn.works)
+        told = {"graph": msgspec.json.encode(drawn.shape.graph), "bindings": list(drawn.bindings)}
+        return run.gate.after(run.expand(self.frame, self.index, "", drawn, told))
 
     async def _draw(self) -> Drawn:
         """Let the flow draw, which it does in a thread."""
@@ -283,6 +303,8 @@ class Started:
             with anyio.CancelScope() as scope:
                 self.run.scopes[place] = scope
                 answer = await self.run.services.processes.run(order, self._heard, partial(self._limit, scope))
+        except ProcessDiedError as error:
+            places = self._died(error)
         except Exception as error:  # noqa: BLE001  the node's failure, whatever it is
             places = self._failed(error)
         else:
@@ -295,6 +317,16 @@ class Started:
         finally:
             del self.run.scopes[place]
         self.run.resume(places)
+
+    def _died(self, error: ProcessDiedError) -> Sequence[Place]:
+        """Take the death of its process, which in isolation is another try until it was one too many."""
+        run, place = self.run, (self.frame, self.index)
+        if run.isolation is None or self.policy.effect == "once":
+            return self._failed(error)
+        if not run.isolation.is_poison(place):
+            return [place]
+        poison = PoisonError(f"it killed {run.services.max_crashes} processes that ran it alone")
+        return run.ended_badly(*place, record_failure(poison, self.name), self.attempt)
 
     def _limit(self, scope: anyio.CancelScope) -> Timer | None:
         """Start the hard time-out's timer, once the process has the order."""

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 from millstream.errors import DefinitionError, UnknownNameError
 from millstream.graph.shape import Shape
-from millstream.model.graph import Node, Result, Slot
+from millstream.model.graph import Graph, Node, Result, Slot
 from millstream.model.policy import Policy
 
 
@@ -53,6 +53,34 @@ class Drawn(Protocol):
     @property
     def works(self) -> Mapping[str, Work]:
         """The tasks and flows that its nodes name."""
+
+
+class Recalled:
+    """A graph with its values from the record, and the code that its names have here.
+
+    Attributes:
+        shape: The compiled graph.
+        bindings: The values of its slots.
+        works: The tasks and flows that its nodes name.
+    """
+
+    __slots__ = ("bindings", "shape", "works")
+
+    def __init__(self, graph: Graph, bindings: Sequence[Any], find: Callable[[str], Work]) -> None:
+        """Find the code.
+
+        Raises:
+            UnknownNameError: A task or flow is not known here.
+        """
+        self.shape = Shape(graph)
+        self.bindings = bindings
+        self.works: Mapping[str, Work] = {name: find(name) for name in names_in(graph)}
+
+
+def names_in(graph: Graph) -> set[str]:
+    """Return the names of the tasks and flows in a graph, and in the bodies of its loops."""
+    names = {node.task for node in graph.nodes if node.task}
+    return names.union(*(names_in(node.body) for node in graph.nodes if node.body is not None))
 
 
 class Mode(IntEnum):

@@ -11,7 +11,7 @@ from millstream.model.policy import Policy
 RETRY = "millstream.errors:Retry"
 
 _UNKNOWN_OUTCOMES = ("millstream.errors:ProcessDiedError", "millstream.errors:TaskTimeoutError")
-"""Failures after which nobody knows whether the attempt had its effect; a task with `effect="once"` is not repeated."""
+"""Failures after which nobody knows whether the attempt had its effect."""
 
 
 def delay_before(
@@ -34,8 +34,6 @@ def delay_before(
     8.0
     """
     asked_for = RETRY in failure.ancestors
-    if policy.effect == "once" and failure.type in _UNKNOWN_OUTCOMES:
-        return None
     if attempt > policy.retries or not (asked_for or is_retried(policy, failure)):
         return None
     if asked_for and failure.delay is not None:
@@ -50,3 +48,8 @@ _MOST_DOUBLINGS = 60
 def is_retried(policy: Policy, failure: Failure) -> bool:
     """Whether the policy's `retry_for` names the exception's class or one that it descends from."""
     return not set(policy.retry_for).isdisjoint(failure.ancestors)
+
+
+def is_outcome_unknown(policy: Policy, failure: Failure) -> bool:
+    """Whether nobody knows if the attempt had its effect, of a task for which that matters (`effect="once"`)."""
+    return policy.effect == "once" and failure.type in _UNKNOWN_OUTCOMES

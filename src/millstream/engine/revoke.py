@@ -49,10 +49,4 @@ def _drop_what_would_come_back(run: Run, inside: set[Frame]) -> None:
         run.threads.discard(call)
         run.services.threads.abandon(call)
         run.resume(())
-    for timer in [timer for timer, part in run.timers.items() if part in inside]:
-        timer.cancel()
-        del run.timers[timer]
-        run.resume(())
-    for name in [name for name, (part, _) in run.waits.items() if part in inside]:
-        del run.waits[name]
-        run.resume(())
+    run.waits.forget(inside)

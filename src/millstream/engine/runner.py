@@ -15,10 +15,12 @@ from millstream.engine.attempt import Attempt, cache_key
 from millstream.engine.context import running
 from millstream.engine.deadline import Deadline
 from millstream.engine.program import Mode
+from millstream.engine.recall import recall
 from millstream.errors import ExpiredError
 from millstream.graph.frame import Frame
 from millstream.graph.plan import Place
 from millstream.model.failure import record_failure
+from millstream.points import reach
 
 if TYPE_CHECKING:
     from millstream.engine.run import Run
@@ -41,9 +43,8 @@ async def work(run: Run, is_host: bool = False) -> None:  # noqa: FBT001, FBT002
                 await _chain(run, frame, index, deadline)
             if not is_host:
                 return
-            if run.plan.is_done:
+            if run.plan.is_done or not await run.park():
                 return
-            await run.park()
     finally:
         run.running -= 1
         deadline.close()
@@ -56,10 +57,12 @@ async def _chain(run: Run, frame: Frame, index: int, deadline: Deadline) -> None
     """Run a node, then in place the first of those that it releases, and so on."""
     done = 0
     following: Sequence[Place]
-    while not run.is_cancelled:
+    while not (run.is_cancelled or run.is_stopped):
         program = frame.content.program
         mode = program.modes[index]
-        if mode is Mode.THREAD and program.guards[index] is None:
+        if not run.is_fresh:
+            following = await _anew(run, frame, index, deadline)
+        elif mode is Mode.THREAD and program.guards[index] is None:
             following = elsewhere.start_thread(run, frame, index)
         elif mode or program.guards[index] is not None:
             following = await _special(run, frame, index, deadline)
@@ -79,6 +82,15 @@ async def _chain(run: Run, frame: Frame, index: int, deadline: Deadline) -> None
         frame, index = following[0]
 
 
+async def _anew(run: Run, frame: Frame, index: int, deadline: Deadline) -> Sequence[Place]:
+    """Take a node in a run that goes on from a record, or in which processes died."""
+    if run.past is not None:
+        following = recall(run, run.past, frame, index)
+        if following is not None:
+            return following
+    return await _special(run, frame, index, deadline)
+
+
 async def _plain(run: Run, frame: Frame, index: int, deadline: Deadline) -> Sequence[Place]:
     """Await a coroutine function that has no say before or during its attempt: the most common node by far."""
     scope = frame.content
@@ -89,6 +101,7 @@ async def _plain(run: Run, frame: Frame, index: int, deadline: Deadline) -> Sequ
     if run.ready:
         run.spawn()
     deadline.frame = frame
+    reach("before-effect")
     try:
         source = program.sources[index]
         if source is None:
@@ -111,12 +124,12 @@ async def _special(run: Run, frame: Frame, index: int, deadline: Deadline) -> Se
     """Run or start a node that is anything else; what it raises ends its attempt."""
     attempt = run.attempt_of(frame, index)
     try:
-        mode = frame.content.program.modes[index]
+        mode = mode_of(run, frame, index)
         if mode is Mode.CONTROL:
             return control.act(run, frame, index)
         if mode is Mode.MAP:
             return elsewhere.open_map(run, frame, index)
-        return await _start(run, frame, index, attempt, deadline)
+        return await _start(run, frame, index, attempt, mode, deadline)
     except BaseException as error:
         if deadline.take_revoked():
             return ()
@@ -125,7 +138,7 @@ async def _special(run: Run, frame: Frame, index: int, deadline: Deadline) -> Se
         return run.failed(frame, index, record_failure(error, frame.name(index)), attempt)
 
 
-async def _start(run: Run, frame: Frame, index: int, attempt: int, deadline: Deadline) -> Sequence[Place]:
+async def _start(run: Run, frame: Frame, index: int, attempt: int, mode: Mode, deadline: Deadline) -> Sequence[Place]:
     """Start an attempt under its policy: not when it came too late, nor when its result is known."""
     scope = frame.content
     policy, calls, key = scope.policy(index), scope.calls(index), None
@@ -137,8 +150,9 @@ async def _start(run: Run, frame: Frame, index: int, attempt: int, deadline: Dea
         if is_known:
             return run.succeeded(frame, index, value, 0)
     started = elsewhere.Started(run, frame, index, attempt, policy, calls, key)
-    started.announce()
-    mode = scope.program.modes[index]
+    if not started.announce():
+        return run.gate.after([(frame, index)])
+    reach("before-effect")
     if mode is Mode.THREAD:
         started.in_thread()
         return ()
@@ -150,6 +164,19 @@ async def _start(run: Run, frame: Frame, index: int, attempt: int, deadline: Dea
     deadline.frame = frame
     following = await started.on_loop(mode, deadline)
     return () if run.has_revoked and deadline.take_revoked() else following
+
+
+def mode_of(run: Run, frame: Frame, index: int) -> Mode:
+    """Return where a node runs in this run.
+
+    Raises:
+        PoisonError: It kills whatever runs it.
+    """
+    scope = frame.content
+    mode: Mode = scope.program.modes[index]
+    if run.isolation is None or mode in {Mode.CONTROL, Mode.MAP}:
+        return mode
+    return run.isolation.mode(mode, scope.work(index), frame.node(index).kind)
 
 
 def _check_expiry(run: Run, seconds: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,6 +23,20 @@ class Sink(Protocol):
     def flush(self) -> None:
         """Record what was taken so far at once."""
 
+    def seal(self, data: dict[str, Any]) -> Any:
+        """Return data with users' values in the form in which it can be recorded.
+
+        Raises:
+            NotSerializableError: A value in it cannot be written down.
+            OutputTooLargeError: It is too large.
+        """
+
+    def hold(self, places: Sequence[Any], resume: Callable[[Sequence[Any]], None]) -> bool:
+        """Call `resume` with `places` once all that was put so far is recorded.
+
+        Those of one record are resumed together; returns whether these are the first of theirs.
+        """
+
 
 class Cache(Protocol):
     """Results by key, for as long as their `cache_ttl` says."""
@@ -32,6 +46,20 @@ class Cache(Protocol):
 
     def put(self, key: str, value: Any, expires_at: float) -> None:
         """Keep a result until a time."""
+
+
+class Code(Protocol):
+    """The tasks and flows that this process knows, by the names under which records speak of them."""
+
+    def find(self, name: str) -> Work:
+        """Return a task or flow.
+
+        Raises:
+            UnknownNameError: It is not known here.
+        """
+
+    def learn(self, works: Mapping[str, Work]) -> None:
+        """Take in what a graph that was drawn here consists of."""
 
 
 class Programs:
@@ -69,6 +97,9 @@ class Services:
         processes: For CPU-bound functions.
         cache: For tasks with `cache_ttl`.
         programs: Compiled graphs with their code.
+        code: The tasks and flows behind the names in recorded graphs.
+        linger: Seconds that a conducting flow stays when all that it awaits are waits.
+        max_crashes: Processes that a node may kill before it fails as poison.
     """
 
     clock: Clock
@@ -76,3 +107,6 @@ class Services:
     processes: ProcessPool
     cache: Cache
     programs: Programs
+    code: Code
+    linger: float = 30.0
+    max_crashes: int = 3

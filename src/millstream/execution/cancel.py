@@ -13,6 +13,7 @@ from millstream.execution.segment import Segments
 from millstream.ledger.base import Ledger
 from millstream.model.event import TERMINAL
 from millstream.model.job import JobRecord
+from millstream.points import reach
 
 ANSWER_SECONDS = 2.0
 """How long a cancel waits for the job to have really stopped before it answers."""
@@ -48,6 +49,7 @@ class Cancels:
         """
         ended = (True, TERMINAL, self.clock.now(), None, {"state": "cancelled", "reason": "cancel"})
         job, first = await self.ledger.cancel(job_id, [ended])
+        reach("after-cancel-row")
         if first is not None:
             self.segments.drop(job_id)
             self.log.append(job_id, first, [ended])

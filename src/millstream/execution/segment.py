@@ -2,27 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from dataclasses import dataclass, field
+from functools import partial
 
 import anyio
 import structlog
 
-from millstream.engine import control
-from millstream.engine.program import Drawn
+from millstream.engine.past import Past
+from millstream.engine.program import Drawn, Recalled
 from millstream.engine.run import Run
 from millstream.engine.services import Services
-from millstream.errors import ExpiredError, TaskTimeoutError
+from millstream.errors import ExpiredError, PoisonError, TaskTimeoutError, UnknownNameError
 from millstream.events.base import EventLog
+from millstream.execution.library import Library
 from millstream.execution.recorder import Recorder
-from millstream.ledger.base import Claim, FencedError, Ledger, Settlement
+from millstream.ledger.base import Claim, FencedError, Ledger, Pause, Settlement
+from millstream.model.event import Draft, Event
 from millstream.model.failure import Failure, record_failure
 from millstream.model.job import JobRecord, JobState, Reason
 from millstream.model.policy import class_name
+from millstream.points import reach
 
 _log = structlog.get_logger("millstream.execution")
 
 _AT_ONCE = 100
-_REASONS: dict[str, Reason] = {class_name(TaskTimeoutError): "timeout", class_name(ExpiredError): "expired"}
+_PAGE = 1000
+_KEPT_DRAWINGS = 1000
+"""Drawings of durable jobs that are kept until they are executed here; others are read from the ledger again."""
+
+_REASONS: dict[str, Reason] = {
+    class_name(TaskTimeoutError): "timeout",
+    class_name(ExpiredError): "expired",
+    class_name(PoisonError): "poison",
+}
+
+
+@dataclass(slots=True)
+class _Execution:
+    """A segment that is executed here."""
+
+    claim: Claim
+    recorder: Recorder
+    run: Run | None = None
+    is_cancelled: bool = False
+    reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Segments:
@@ -32,102 +56,214 @@ class Segments:
         ledger: Where to record.
         log: Where to publish.
         services: What all runs share.
+        library: The code that can be executed here.
     """
 
-    def __init__(self, ledger: Ledger, log: EventLog, services: Services) -> None:
+    def __init__(self, ledger: Ledger, log: EventLog, services: Services, library: Library) -> None:
         """Start with nothing running."""
         self._ledger = ledger
         self._log = log
         self._services = services
+        self._library = library
         self._drawn: dict[str, Drawn] = {}
-        self._runs: dict[str, Run] = {}
-        self._claims: dict[str, Claim] = {}
+        self._running: dict[str, _Execution] = {}
+        self._reads: set[asyncio.Task[None]] = set()
 
-    def keep(self, job_id: str, drawn: Drawn) -> None:
+    # -------------------------------------------------------------------------------------------- what is kept
+    def keep(self, job: JobRecord, drawn: Drawn) -> None:
         """Keep a submitted job's graph, values and code until it is executed here."""
-        self._drawn[job_id] = drawn
+        self._library.include(job.flow)
+        self._library.learn(drawn.works)
+        self._drawn[job.id] = drawn
+        if job.durability != "off" and len(self._drawn) > _KEPT_DRAWINGS:
+            self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
+        for job_id in list(self._drawn)[: _KEPT_DRAWINGS // 2]:
+            if job_id not in self._running:
+                del self._drawn[job_id]
 
     def drop(self, job_id: str) -> None:
         """Forget what was kept of a job that will not be executed."""
         self._drawn.pop(job_id, None)
 
+    def flows(self) -> set[str]:
+        """Return the names of the flows and tasks whose jobs can be executed here."""
+        return self._library.flows()
+
+    def running(self) -> set[str]:
+        """Return the ids of the jobs of which a segment is executed here."""
+        return set(self._running)
+
+    def is_running(self, job_id: str) -> bool:
+        """Return whether a segment of a job is executed here."""
+        return job_id in self._running
+
+    # ----------------------------------------------------------------------------------------- from the outside
     def cancel(self, job_id: str) -> None:
-        """Stop a job's segment if it runs here."""
-        run = self._runs.get(job_id)
-        if run is not None:
-            run.cancel()
+        """Stop a job's segment for good if it is executed here."""
+        execution = self._running.get(job_id)
+        if execution is not None:
+            execution.is_cancelled = True
+            if execution.run is not None:
+                execution.run.cancel()
 
-    def answer(self, job_id: str, path: str, value: Any) -> bool:
-        """Give a waiting approval its answer; return whether one waits at that path of the job."""
-        run = self._runs.get(job_id)
-        return run is not None and control.answer(run, path, value)
+    def stop(self, job_id: str) -> None:
+        """Stop a job's segment if it is executed here, and let others go on with it."""
+        execution = self._running.get(job_id)
+        if execution is not None and execution.run is not None:
+            execution.run.stop()
 
-    async def trim(self, keep: int) -> None:
-        """Forget ended jobs beyond the `keep` that ended last, with their events."""
-        for job_id in await self._ledger.trim(keep):
+    async def refresh(self, job_id: str) -> None:
+        """Take in what others recorded of a job that is executed here: answers reach its run, all reaches the log.
+
+        Raises:
+            LedgerUnavailableError: The ledger cannot be read.
+        """
+        execution = self._running.get(job_id)
+        if execution is None:
+            return
+        async with execution.reading:
+            recorder = execution.recorder
+            while events := await self._ledger.events(job_id, recorder.seen, _PAGE):
+                self._publish(job_id, events)
+                recorder.seen = max(recorder.seen, events[-1].seq)
+                for event in events:
+                    if event.type == "answered" and event.node is not None and execution.run is not None:
+                        await self._answer(execution.run, event.node, event)
+
+    async def _answer(self, run: Run, path: str, event: Event) -> None:
+        # What is shown of a value need not be the value: large ones are references, and those of classes are plain.
+        whole = await self._ledger.history(run.job_id)
+        answer = next(known.data["answer"] for known in whole if known.seq == event.seq)
+        if not run.waits.answer(path, answer) and run.past is not None:
+            run.past.answers[path] = answer
+
+    def _publish(self, job_id: str, events: list[Event]) -> None:
+        drafts: list[Draft] = [(True, event.type, event.at, event.node, event.data) for event in events]
+        self._log.append(job_id, events[0].seq, drafts)
+
+    async def trim(self) -> None:
+        """Forget ended jobs that are kept no longer, with their events."""
+        for job_id in await self._ledger.trim():
             self._log.forget(job_id)
 
-    async def execute(self, claim: Claim) -> None:
-        """Execute a claimed segment to its end.
+    # --------------------------------------------------------------------------------------------------- executing
+    def accept(self, claim: Claim) -> None:
+        """Take a claim; from now on the job can be cancelled here, though it has not started."""
+        job_id = claim.job.id
+        recorder = Recorder(
+            claim, self._ledger, self._log, partial(self.stop, job_id), partial(self._read_soon, job_id)
+        )
+        self._running[job_id] = _Execution(claim, recorder)
 
-        When this coroutine is cancelled (the process stops) the job is settled as cancelled, reason `shutdown`: this
-        ledger ends with its process, so nobody could go on with it.
+    async def execute(self, claim: Claim) -> Settlement | Pause:
+        """Execute a segment that was accepted to its end, or to where only waits are left; return which it was.
+
+        When this coroutine is cancelled (the process stops) the segment is laid down for others to go on with. A job
+        whose ledger ends with the process is settled as cancelled, reason `shutdown`.
         """
         job = claim.job
-        self._claims[job.id] = claim
-        recorder = Recorder(claim, self._ledger, self._log, lambda: self.cancel(job.id))
-        recorder.put((True, "started", self._services.clock.now(), None, {"attempt": claim.attempt}))
-        end = Settlement(JobState.CANCELLED, "shutdown")
+        reach("after-claim")
+        recorder = self._running[job.id].recorder
+        end = self._shutdown(job)
         try:
+            await self._fill_log(claim)
+            begun = {"attempt": claim.attempt, "process": claim.holder}
+            recorder.put((True, "started", self._services.clock.now(), None, begun))
             end = await self._drive(claim, recorder)
+        except UnknownNameError as error:
+            self._library.exclude(job.flow)
+            _log.warning("a job was handed back: its code is not known here", job=job.id, flow=job.flow, why=str(error))
         except Exception as error:  # noqa: BLE001  the last resort: whatever it is, the job ends with a stated outcome
             failure = record_failure(error)  # its plain traceback: a log must not show the values of variables
             _log.error("a segment failed outside of its tasks", job=job.id, flow=job.flow, trace=failure.traceback)
             end = Settlement(JobState.FAILED, "internal", error=failure)
         finally:
-            self._runs.pop(job.id, None)
-            self._claims.pop(job.id, None)
             with anyio.CancelScope(shield=True):
                 await self._settle(job, recorder, end)
+            self._running.pop(job.id, None)
+        return end
 
-    async def give_up(self, holder: str) -> None:
-        """Settle every job that has not ended as cancelled, reason `shutdown`, so that nobody waits for it in vain.
+    async def give_up(self, ledger: Ledger, holder: str) -> None:
+        """Settle every job of a ledger that ends with this process as cancelled, reason `shutdown`.
 
-        For the end of a process whose ledger ends with it (see `execute`), or of a loop that was closed under it.
+        So nobody waits for them in vain. For the end of a process, or of a loop that was closed under it.
         """
-        claims, self._claims = list(self._claims.values()), {}
-        while claims := claims or await self._ledger.claim(holder, _AT_ONCE):
+        claims = [execution.claim for execution in self._running.values() if execution.claim.job.durability == "off"]
+        self._running.clear()
+        while claims := claims or await ledger.claim(holder, _AT_ONCE):
             for claim in claims:
                 self.drop(claim.job.id)
-                recorder = Recorder(claim, self._ledger, self._log, lambda: None)
+                recorder = Recorder(claim, ledger, self._log, lambda: None, lambda: None)
                 await self._settle(claim.job, recorder, Settlement(JobState.CANCELLED, "shutdown"))
             claims = []
 
-    async def _drive(self, claim: Claim, recorder: Recorder) -> Settlement:
-        job, now = claim.job, self._services.clock.now()
-        drawn = self._drawn.pop(job.id)
-        if (await self._ledger.get(job.id)).cancel_requested:
+    @staticmethod
+    def _shutdown(job: JobRecord) -> Settlement | Pause:
+        if job.durability == "off":
+            return Settlement(JobState.CANCELLED, "shutdown")
+        return Pause("shutdown", 0.0, 0)
+
+    async def _drive(self, claim: Claim, recorder: Recorder) -> Settlement | Pause:
+        job, execution = claim.job, self._running[claim.job.id]
+        if job.cancel_requested:
             return Settlement(JobState.CANCELLED, "cancel")
-        if job.expires_at is not None and now > job.expires_at:
+        if job.expires_at is not None and job.started_at is not None and job.started_at > job.expires_at:
             late = ExpiredError(f"it had not started {job.expires_at - job.created_at:g} s after its submission")
             return Settlement(JobState.FAILED, "expired", error=record_failure(late))
-        run = self._runs[job.id] = Run(job.id, drawn, job.created_at, self._services, recorder)
-        state = await run.drive()
-        if state is JobState.SUCCEEDED:
-            return Settlement(state, result=run.result)
-        if state is JobState.CANCELLED:
-            return Settlement(state, "cancel")
-        return Settlement(state, _reason(run.failure), error=run.failure)
+        past = Past(await self._ledger.history(job.id)) if claim.head > 1 else None
+        drawn = self._drawn.get(job.id)
+        if drawn is None:
+            stored = await self._ledger.graph(job.id)
+            drawn = Recalled(stored.graph, stored.bindings, self._library.find)
+        if execution.is_cancelled:
+            return Settlement(JobState.CANCELLED, "cancel")
+        run = execution.run = Run(job, drawn, self._services, recorder, past, claim.crashes)
+        return _end(run, await run.drive())
 
-    async def _settle(self, job: JobRecord, recorder: Recorder, end: Settlement) -> None:
+    async def _settle(self, job: JobRecord, recorder: Recorder, end: Settlement | Pause) -> None:
+        reach("before-settle" if isinstance(end, Settlement) else "before-pause")
         try:
-            await recorder.settle(end)
+            await recorder.finish(end)
         except FencedError:
             _log.warning("a segment's end was refused: another holds it now", job=job.id, flow=job.flow)
+        if isinstance(end, Settlement):
+            self.drop(job.id)
+            reach("after-settle")
+
+    # ----------------------------------------------------------------------------------------------- the event log
+    async def _fill_log(self, claim: Claim) -> None:
+        """Give the log what was recorded before, of a job that was executed elsewhere so far."""
+        job_id = claim.job.id
+        there = self._log.append(job_id, claim.head + 1, (), claim.attempt)
+        while there < claim.head and (events := await self._ledger.events(job_id, there, _PAGE)):
+            self._publish(job_id, events)
+            there = events[-1].seq
+
+    def _read_soon(self, job_id: str) -> None:
+        """Read what others recorded, as the numbers of our own records say that they did."""
+        task = asyncio.create_task(self.refresh(job_id))
+        self._reads.add(task)
+        task.add_done_callback(self._reads.discard)
+
+
+def _end(run: Run, state: JobState) -> Settlement | Pause:
+    """Return how a run that is over ends its job, or lays it down."""
+    match state:
+        case JobState.SUCCEEDED:
+            return Settlement(state, result=run.result)
+        case JobState.CANCELLED:
+            return Settlement(state, "cancel")
+        case JobState.WAITING:
+            kind, until = run.paused or ("shutdown", 0.0)
+            return Pause(kind, until, 0)
+        case _:
+            return Settlement(state, _reason(run.failure), error=run.failure)
 
 
 def _reason(failure: Failure | None) -> Reason:
-    """Return the reason of a failed job: a time-out and an expiry have their own."""
+    """Return the reason of a failed job: a time-out, an expiry and poison have their own."""
     if failure is None:
         return "internal"
     return next((reason for name, reason in _REASONS.items() if name in failure.ancestors), "error")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +10,12 @@ from millstream.clock import Clock, new_id
 from millstream.engine.program import Drawn
 from millstream.events.base import EventLog
 from millstream.execution.ports import Dispatcher
+from millstream.execution.recorder import shown
 from millstream.execution.segment import Segments
-from millstream.ledger.base import Ledger
-from millstream.model.job import JobRecord, JobState
+from millstream.ledger.base import JobGraph, Ledger
+from millstream.model.event import Draft
+from millstream.model.job import Durability, JobRecord, JobState
+from millstream.points import reach
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,18 +27,24 @@ class Order:
         version: Digest of its definition.
         inputs: The inputs by name.
         drawn: Its graph, with values and code.
+        durability: How safe it is.
         priority: 0 to 9; the higher is claimed first.
+        starts_at: When it may start at the earliest; seconds since the epoch, UTC.
         expires: Seconds in which the job must have started, else it fails.
         idempotency_key: One key never makes two jobs.
+        facts: What it need not do again, of a job that it repeats (see `again`).
     """
 
     flow: str
     version: str
     inputs: dict[str, Any]
     drawn: Drawn
+    durability: Durability = "full"
     priority: int = 0
+    starts_at: float | None = None
     expires: float | None = None
     idempotency_key: str | None = None
+    facts: Sequence[Draft] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +52,7 @@ class Submitter:
     """Hands jobs in.
 
     Attributes:
-        process: Id of this process, which claims for itself.
+        process: Gives the id of this process, which claims for itself.
         ledger: Where jobs are recorded.
         log: Where their first event is published.
         clock: The time.
@@ -50,7 +60,7 @@ class Submitter:
         dispatcher: Brings segments to where they execute.
     """
 
-    process: str
+    process: Callable[[], str]
     ledger: Ledger
     log: EventLog
     clock: Clock
@@ -63,33 +73,43 @@ class Submitter:
         Raises:
             IdempotencyConflictError: The key belongs to a job with another flow or other inputs.
         """
-        now, shape = self.clock.now(), order.drawn.shape
-        job = JobRecord(
-            id=new_id(),
-            flow=order.flow,
-            version=order.version,
-            graph=shape.digest,
-            state=JobState.QUEUED,
-            created_at=now,
-            inputs=order.inputs,
-            priority=order.priority,
-            expires_at=None if order.expires is None else now + order.expires,
-            idempotency_key=order.idempotency_key,
-        )
-        planned = [(True, "planned", now, None, {"nodes": shape.size})]
-        holder = self.process if self.dispatcher.can_take() else None
-        self.segments.keep(job.id, order.drawn)  # first: once it is recorded, another slot may claim it
+        job, graph, drafts = self.prepare(order)
+        holder = self.process() if job.state is JobState.QUEUED and self.dispatcher.can_take() else None
+        self.segments.keep(job, order.drawn)  # first: once it is recorded, another slot may claim it
         try:
-            recorded, claim = await self.ledger.submit(job, planned, holder)
+            recorded, claim = await self.ledger.submit(job, graph, drafts, holder)
         except Exception:
             self.segments.drop(job.id)
             raise
         if recorded.id != job.id:
             self.segments.drop(job.id)
             return recorded
-        self.log.append(job.id, 1, planned)
+        reach("submit-after-commit")
+        self.log.append(job.id, 1, [shown(draft) for draft in drafts])
         if claim is not None:
             self.dispatcher.take(claim)
         else:
             self.dispatcher.wake()
         return recorded
+
+    def prepare(self, order: Order) -> tuple[JobRecord, JobGraph, list[Draft]]:
+        """Return what there is to record of an order."""
+        now, shape = self.clock.now(), order.drawn.shape
+        is_later = order.starts_at is not None and order.starts_at > now
+        job = JobRecord(
+            id=new_id(),
+            flow=order.flow,
+            version=order.version,
+            graph=shape.digest,
+            state=JobState.SCHEDULED if is_later else JobState.QUEUED,
+            created_at=now,
+            inputs=order.inputs,
+            priority=order.priority,
+            starts_at=order.starts_at,
+            expires_at=None if order.expires is None else now + order.expires,
+            idempotency_key=order.idempotency_key,
+            durability=order.durability,
+        )
+        planned: Draft = (True, "planned", now, None, {"nodes": shape.size})
+        facts = [(*fact[:4], fact[4] and self.ledger.seal(job, fact[4])) for fact in order.facts]
+        return job, JobGraph(shape.graph, order.drawn.bindings), [planned, *facts]

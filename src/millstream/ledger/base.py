@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, Literal, Protocol
 
 import msgspec
 
 from millstream.errors import MillstreamError
 from millstream.model.event import Draft, Event
 from millstream.model.failure import Failure
+from millstream.model.graph import Graph
 from millstream.model.job import JobRecord, JobState, NodeResult, NodeState, Reason
 
 
@@ -21,6 +22,30 @@ class FencedError(MillstreamError):
     """Raised when a record comes from one who no longer holds the job."""
 
 
+class LedgerUnavailableError(MillstreamError):
+    """Raised when the ledger cannot be reached, or does not answer in time."""
+
+
+class StorageFullError(MillstreamError):
+    """Raised when the ledger has no room left on its disk."""
+
+
+class UnfitLedgerError(MillstreamError):
+    """Raised when there is no ledger where one has to be, or its tables are not of this version."""
+
+
+class JobGraph(msgspec.Struct, frozen=True):
+    """What a job executes.
+
+    Attributes:
+        graph: The graph; jobs of one shape share one in the ledger.
+        bindings: The values of its slots.
+    """
+
+    graph: Graph
+    bindings: Sequence[Any] = ()
+
+
 class Claim(msgspec.Struct, frozen=True):
     """The right to execute a segment of a job.
 
@@ -29,12 +54,16 @@ class Claim(msgspec.Struct, frozen=True):
         segment: Which part of it, from 1.
         attempt: How often that part was claimed, from 1; together with the holder it fences out older claims.
         holder: Id of the process that holds it.
+        head: Number of the job's last durable event; what happened before the claim has numbers up to this.
+        crashes: How many holders of the segment died in it.
     """
 
     job: JobRecord
     segment: int
     attempt: int
     holder: str
+    head: int = 1
+    crashes: int = 0
 
 
 class Settlement(msgspec.Struct, frozen=True):
@@ -53,6 +82,35 @@ class Settlement(msgspec.Struct, frozen=True):
     error: Failure | None = None
 
 
+class Pause(msgspec.Struct, frozen=True):
+    """How a segment is laid down unfinished: whoever claims it next goes on with it.
+
+    Attributes:
+        reason: What it waits for; `shutdown` hands it on at once.
+        until: When it may be claimed; `None` until an answer comes. Seconds since the epoch, UTC.
+        seen: Number of the last event that the holder knows. Where others recorded more meanwhile (an answer), the
+            segment may be claimed at once, so that no answer is missed.
+    """
+
+    reason: Literal["timer", "approval", "decision", "shutdown"]
+    until: float | None
+    seen: int
+
+
+class Held(msgspec.Struct, frozen=True):
+    """What others did to a job while a process holds it.
+
+    Attributes:
+        job_id: The job.
+        cancel_requested: Whether someone asked to stop it.
+        head: Number of its last durable event.
+    """
+
+    job_id: str
+    cancel_requested: bool
+    head: int
+
+
 Recorded = Callable[[int | FencedError, Sequence[Draft]], None]
 """Gets what became of a record: the number of its first durable draft and the drafts that count, or the refusal."""
 
@@ -63,12 +121,31 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         states: Jobs in one of these; all without.
         flow: Jobs of this flow; all without.
+        reason: Jobs with this reason; all without.
+        created_after: Jobs submitted at this time or later; seconds since the epoch, UTC.
+        created_before: Jobs submitted before this time.
+        before: Jobs older than the one with this id, which is where the last page ended.
         limit: At most this many, the newest first.
     """
 
     states: tuple[JobState, ...] = ()
     flow: str | None = None
+    reason: Reason | None = None
+    created_after: float | None = None
+    created_before: float | None = None
+    before: str | None = None
     limit: int = 100
+
+    def takes(self, job: JobRecord) -> bool:
+        """Return whether a job is meant, the limit aside."""
+        return (
+            (not self.states or job.state in self.states)
+            and self.flow in (None, job.flow)
+            and self.reason in (None, job.reason)
+            and (self.created_after is None or job.created_at >= self.created_after)
+            and (self.created_before is None or job.created_at < self.created_before)
+            and (self.before is None or job.id < self.before)
+        )
 
 
 class Ledger(Protocol):
@@ -78,22 +155,50 @@ class Ledger(Protocol):
     return tells the numbers, so that the event log can be given the same.
     """
 
+    def seal(self, job: JobRecord, data: dict[str, Any]) -> Any:
+        """Return an event's data in the form in which it can be recorded; for data with values that users made.
+
+        A ledger that writes values down returns a `Sealed`; one in memory, the data as it is.
+
+        Raises:
+            NotSerializableError: A value in it cannot be written down.
+            OutputTooLargeError: It is larger than the ledger takes.
+        """
+
     async def submit(
-        self, job: JobRecord, drafts: Sequence[Draft], claim_for: str | None
+        self, job: JobRecord, graph: JobGraph, drafts: Sequence[Draft], claim_for: str | None
     ) -> tuple[JobRecord, Claim | None]:
         """Record a new job, and claim it in the same breath where `claim_for` names a process.
 
-        With an idempotency key that is known, the job that has it is returned and nothing is recorded.
+        With an idempotency key that is known, the job that has it is returned and nothing is recorded. A job in state
+        `scheduled` is not claimed before its `starts_at`.
 
         Raises:
             IdempotencyConflictError: The key is known, but the flow or the inputs differ.
+            NotSerializableError: An input or binding cannot be written down.
         """
 
-    async def claim(self, holder: str, limit: int) -> list[Claim]:
-        """Claim at most `limit` queued jobs: the higher priority first, then the older. No two callers get the same."""
+    async def graph(self, job_id: str) -> JobGraph:
+        """Return what a job executes, as it was submitted.
 
-    def record(self, claim: Claim, drafts: Sequence[Draft], end: Settlement | None, done: Recorded) -> None:
-        """Record what happened in a segment, all or nothing; with `end` also how the job ends.
+        Raises:
+            JobNotFoundError: There is no such job.
+        """
+
+    async def claim(self, holder: str, limit: int, flows: Collection[str] | None = None) -> list[Claim]:
+        """Claim at most `limit` segments that may start: the higher priority first, then the older job.
+
+        No two callers get the same. A job becomes running with its claim. Of segments in which two or more holders
+        died a holder gets one at a time, so that the next death tells which of them kills.
+
+        Args:
+            holder: Id of the process that will hold them.
+            limit: At most this many.
+            flows: Only jobs of these flows and tasks; all without.
+        """
+
+    def record(self, claim: Claim, drafts: Sequence[Draft], end: Settlement | Pause | None, done: Recorded) -> None:
+        """Record what happened in a segment, all or nothing; with `end` also how the job ends or pauses.
 
         It neither blocks nor waits: `done` is called on the loop, at once or later, exactly once. A node's end that is
         recorded already is left out. Volatile drafts pass through unrecorded, so that they keep their place.
@@ -101,9 +206,18 @@ class Ledger(Protocol):
         Args:
             claim: Whose record it is.
             drafts: Events in order. The ends of nodes (`node_succeeded` …) are also the nodes' results.
-            end: How the job ends, if it does.
+            end: How the job ends, or how the segment is laid down, if either is so.
             done: Gets the number of the first durable draft and the drafts that count, or a `FencedError` when the
                 claim is no longer valid: the job has ended, or another process holds it.
+        """
+
+    async def answer(self, job_id: str, node: str, drafts: Sequence[Draft]) -> int | None:
+        """Record the answer to a wait, and let the job go on where it is paused; whoever holds it has to be told.
+
+        Returns the number of the first event, or `None` where nothing waits at that node (any more).
+
+        Raises:
+            JobNotFoundError: There is no such job.
         """
 
     async def cancel(self, job_id: str, drafts: Sequence[Draft]) -> tuple[JobRecord, int | None]:
@@ -132,18 +246,75 @@ class Ledger(Protocol):
             JobNotFoundError: There is no such job.
         """
 
-    async def trim(self, keep: int) -> list[str]:
-        """Forget ended jobs beyond the `keep` that ended last, and return their ids.
+    async def due_at(self, flows: Collection[str] | None = None) -> float | None:
+        """Return when the next scheduled or paused job may be claimed, if one waits for a time."""
 
-        A ledger whose room is bounded may keep fewer, but not under a hundred.
-        """
+    async def trim(self) -> list[str]:
+        """Forget ended jobs that are kept no longer, a bounded number at a time, and return their ids."""
+
+    async def forget(self, job_ids: Collection[str]) -> list[str]:
+        """Forget those of these jobs that have ended, with all that is kept of them, and return their ids."""
 
     async def events(self, job_id: str, after: int, limit: int) -> list[Event]:
         """Return at most `limit` durable events of a job with a number above `after`, in order.
 
+        Of values too large to be kept in their row there is a `Reference`.
+
         Raises:
             JobNotFoundError: There is no such job.
         """
+
+    async def history(self, job_id: str) -> list[Event]:
+        """Return all durable events of a job, in order, with every value whole: what a segment goes on from.
+
+        Raises:
+            JobNotFoundError: There is no such job.
+            NotSerializableError: A value's class is not to be found here.
+        """
+
+
+class SharedLedger(Ledger, Protocol):
+    """A ledger that several processes use at once, and that outlives each of them.
+
+    A process that is a member holds a lease, which the ledger renews by itself. One whose lease ran out, or whose death
+    is proved, is dead for good: what it held can be claimed by others, and nothing that it records counts any more.
+    """
+
+    async def open(self) -> None:
+        """Make sure that the ledger can be used, and is of this version's form; otherwise that shows on first use.
+
+        Raises:
+            LedgerUnavailableError: It cannot be reached.
+        """
+
+    async def close(self) -> None:
+        """Record what was handed over, and release everything; may be called twice, and before the ledger was used."""
+
+    def submit_in(self, connection: Any, job: JobRecord, graph: JobGraph, drafts: Sequence[Draft]) -> JobRecord:
+        """Record a new job in the transaction of a user's connection to the same database; blocks.
+
+        The job is there if and only if that transaction is committed, and is queued or scheduled then.
+
+        Raises:
+            DefinitionError: The connection is to another database.
+            IdempotencyConflictError: The key is known, but the flow or the inputs differ.
+            NotSerializableError: An input or binding cannot be written down.
+        """
+
+    async def join(self, process: str, on_dead: Callable[[], None]) -> None:
+        """Become a member, under a new id; `on_dead` is called on the loop when the ledger says that it is dead."""
+
+    async def leave(self, process: str) -> None:
+        """End a membership. What it still holds can be claimed at once, and does not count as a crash."""
+
+    async def reap(self) -> list[str]:
+        """Let what dead processes hold be claimed again, and return the ids of those jobs; each counts as a crash."""
+
+    async def held(self, process: str) -> list[Held]:
+        """Return what others did to the jobs that a process holds."""
+
+    async def heads(self, job_ids: Collection[str]) -> dict[str, int]:
+        """Return the number of the last durable event per job, for jobs that there are."""
 
 
 ENDS = {
@@ -163,3 +334,12 @@ def node_result(state: NodeState, path: str, data: dict[str, Any] | None) -> Nod
     """Return the node result that an event of one of the `ENDS` tells."""
     told = data or {}
     return NodeResult(path, state, told.get("attempt", 0), told.get("value"), told.get("error"))
+
+
+def is_waiting(facts: Iterable[tuple[str, str | None, Any]], node: str) -> bool:
+    """Return whether a node waits for an answer, by the (type, node, data) of its job's durable events in order."""
+    is_open = False
+    for kind, path, data in facts:
+        if path == node:
+            is_open = kind == "waiting" and data["reason"] != "timer"
+    return is_open

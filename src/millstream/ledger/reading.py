@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from millstream.ledger.base import LedgerUnavailableError
 from millstream.ledger.database import Connection, Database
+from millstream.ledger.relief import Relief
 
 T = TypeVar("T")
 
@@ -32,6 +33,7 @@ class Reader:
         self._prepare = prepare
         self._asked: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._reliefs: dict[asyncio.AbstractEventLoop, Relief] = {}
         self._open = 0
 
     async def read(self, question: Callable[[Connection], T]) -> T:
@@ -42,6 +44,10 @@ class Reader:
         """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
+        relief = self._reliefs.get(loop)
+        if relief is None:
+            relief = self._reliefs[loop] = Relief(loop)
+        relief.begin(1)
         self._open += 1
         if self._open > len(self._threads) < _THREADS:
             thread = threading.Thread(target=self._run, name="millstream-ledger-reader", daemon=True)
@@ -52,6 +58,7 @@ class Reader:
             return await answer
         finally:
             self._open -= 1
+            relief.end(1)
 
     def stop(self) -> None:
         """Answer what was asked, and end the threads; blocks until they have ended."""

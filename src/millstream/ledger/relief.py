@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextvars import Context
 
 _TICK_SECONDS = 0.001
 _NAP_SECONDS = 0.00007
@@ -35,7 +36,7 @@ class Relief:
         if not self._is_ticking:
             self._is_ticking = True
             self._cpu, self._wall = time.thread_time(), time.perf_counter()
-            self._loop.call_later(_TICK_SECONDS, self._tick)
+            self._loop.call_later(_TICK_SECONDS, self._tick, context=Context())
 
     def end(self, count: int) -> None:
         """Take note that so many have come back."""

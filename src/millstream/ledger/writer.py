@@ -7,7 +7,8 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 import structlog
@@ -29,7 +30,10 @@ _MOST_COLLISIONS = 50
 class Work(Protocol):
     """One transaction's worth of items."""
 
-    def write(self, items: Iterable[Item]) -> None:
+    def prepare(self, items: Sequence[Item]) -> None:
+        """Do what need not be in the transaction."""
+
+    def write(self, items: Sequence[Item]) -> None:
         """Give each item its outcome, and write what it takes."""
 
     def keep(self) -> None:
@@ -47,6 +51,9 @@ class Beat(Protocol):
 
     def missed(self, error: Exception) -> None:
         """Take note that it could not be done."""
+
+    def is_mine(self, member: str) -> bool:
+        """Return whether a member is one of this process, and alive as far as it knows."""
 
 
 class Writer:
@@ -76,7 +83,6 @@ class Writer:
         self._reliefs: dict[asyncio.AbstractEventLoop, Relief] = {}
         self._thread: threading.Thread | None = None
         self._connection: Connection | None = None
-        self._is_stopping = False
         self._is_settled = False
 
     # ---------------------------------------------------------------------------------------------- on event loops
@@ -103,45 +109,41 @@ class Writer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Write what was handed over, and end the thread; blocks until it has ended."""
-        self._is_stopping = True
-        self._queue.put(None)
-        if self._thread is not None:
-            self._thread.join()
+        """Write what was handed over, and end the thread; blocks until then. What is put later starts another."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._queue.put(None)
+            thread.join()
 
     # --------------------------------------------------------------------------------------------------- the thread
     def _run(self) -> None:
         kept: list[Item] = []
-        while True:
-            waiting = self._take(_RETRY_SECONDS if kept else self._beat.due_in())
-            if self._is_stopping and not waiting:
-                break
+        is_last = False
+        while not is_last:
+            waiting, is_last = self._take(_RETRY_SECONDS if kept else self._beat.due_in())
             if self._beat.due_in() <= 0:
                 self._keep_beating()
             if kept or waiting:
                 kept = self._write([*kept, *waiting])
                 self._settle_in()
-        for item in kept:
-            item.refuse(LedgerUnavailableError("the ledger was closed before it could be written to"))
+        self._refuse_all(kept, LedgerUnavailableError("the ledger was closed before it could be written to"))
         self._deliver(kept)
         self._disconnect()
 
-    def _take(self, seconds: float) -> list[Item]:
-        """Wait for items, and return what is there, up to what makes a good transaction."""
+    def _take(self, seconds: float) -> tuple[list[Item], bool]:
+        """Wait for items; return what is there, up to what makes a good transaction, and whether it is the last."""
         taken: list[Item] = []
-        try:
-            turn = self._queue.get(timeout=max(seconds, 0.0)) if not self._is_stopping else self._queue.get_nowait()
-            rows = 0
-            while True:
-                if turn is not None:
-                    taken += turn
-                    rows += sum(item.rows for item in turn)
+        rows = 0
+        with suppress(queue.Empty):
+            turn = self._queue.get(timeout=max(seconds, 0.0))
+            while turn is not None:
+                taken += turn
+                rows += sum(item.rows for item in turn)
                 if rows >= _MOST_ROWS:
-                    break
+                    return taken, False
                 turn = self._queue.get_nowait()
-        except queue.Empty:
-            pass
-        return taken
+            return taken, True
+        return taken, False
 
     def _keep_beating(self) -> None:
         try:
@@ -151,83 +153,87 @@ class Writer:
 
     def _write(self, items: list[Item]) -> list[Item]:
         """Write items, tell what became of them, and return those that are to be tried again."""
-        batched = [item for item in items if not isinstance(item, Task)]
-        kept = self._attempt(batched, self._one_transaction, self._one_by_one) if batched else []
+        together = [item for item in items if not isinstance(item, Task)]
+        kept = self._attempt(together, self._one_transaction) if together else []
         for item in items:
             if isinstance(item, Task):
-                self._attempt([item], self._task, self._refuse_all)
+                self._attempt([item], self._one_task)
         return kept
 
-    def _attempt(
-        self,
-        items: list[Item],
-        write: Callable[[list[Item]], None],
-        otherwise: Callable[[list[Item], Exception], None],
-    ) -> list[Item]:
+    def _attempt(self, items: list[Item], write: Callable[[list[Item]], None]) -> list[Item]:
+        """Write items as often as it takes, tell what became of them, and return those to be tried again later."""
         kept: list[Item] = []
-        for _ in range(_MOST_COLLISIONS):
+        collisions = 0
+        while True:
             try:
                 write(items)
                 break
             except Exception as error:  # noqa: BLE001  sorted by what it means
                 meaning = self._meaning(error)
-            if isinstance(meaning, CollisionError):
-                time.sleep(random.random() * 0.01)  # noqa: S311  no secret
-                continue
-            if isinstance(meaning, LedgerUnavailableError | StorageFullError):
-                kept = [item for item in items if item.is_kept]
-                items = [item for item in items if not item.is_kept]
-                self._refuse_all(items, meaning)
+            if isinstance(meaning, CollisionError) and collisions < _MOST_COLLISIONS:
+                collisions += 1
+                time.sleep(random.random() * 0.002 * collisions)  # noqa: S311  no secret
+            elif write == self._one_transaction and not isinstance(meaning, MillstreamError):
+                _log.warning("a transaction failed, and is made again item by item", error=str(meaning))
+                write = self._one_by_one
             else:
-                otherwise(items, meaning)
-            break
-        else:
-            self._refuse_all(items, LedgerUnavailableError("the ledger's transactions keep meeting others"))
+                if isinstance(meaning, LedgerUnavailableError | StorageFullError):
+                    kept = [item for item in items if item.holder is not None and self._beat.is_mine(item.holder)]
+                items = [item for item in items if item not in kept]
+                self._refuse_all(items, meaning)
+                break
         self._deliver(items)
         return kept
 
     def _one_transaction(self, items: list[Item]) -> None:
         connection = self._connected()
         work = self._work(connection)
+        wanted = [item for item in items if item.is_wanted]
+        work.prepare(wanted)
         with transaction(connection):
-            work.write(item for item in items if item.is_wanted)
+            work.write(wanted)
             points.reach("in-commit")
-        points.reach("after-commit")
         work.keep()
 
-    def _one_by_one(self, items: list[Item], error: Exception) -> None:
-        """Write items each under a savepoint, so that the bad one fails alone."""
-        _log.warning("a transaction failed and is made again item by item", error=str(error))
+    def _one_by_one(self, items: list[Item]) -> None:
+        """Write items each under a savepoint, so that a bad one fails alone."""
         connection = self._connected()
         done: list[Work] = []
         with transaction(connection):
             for item in items:
-                connection.run("SAVEPOINT item")
-                work = self._work(connection)
-                try:
-                    work.write([item])
-                except Exception as bad:
-                    if isinstance(self._meaning(bad), CollisionError | LedgerUnavailableError | StorageFullError):
-                        raise
-                    connection.run("ROLLBACK TO SAVEPOINT item")
-                    item.refuse(bad)
-                else:
-                    done.append(work)
-                connection.run("RELEASE SAVEPOINT item")
+                if item.is_wanted:
+                    done += self._under_savepoint(connection, item)
         for work in done:
             work.keep()
 
-    def _task(self, items: list[Item]) -> None:
-        (item,) = items
-        assert isinstance(item, Task)  # noqa: S101  see `_write`
-        if item.is_wanted:
-            item.outcome = item.work(self._connected())
+    def _under_savepoint(self, connection: Connection, item: Item) -> list[Work]:
+        work = self._work(connection)
+        connection.change("SAVEPOINT item")
+        try:
+            work.write([item])
+        except Exception as bad:
+            if isinstance(self._database.explain(bad) or bad, MillstreamError):
+                raise
+            connection.change("ROLLBACK TO SAVEPOINT item")
+            item.refuse(bad)
+            return []
+        connection.change("RELEASE SAVEPOINT item")
+        return [work]
+
+    def _one_task(self, items: list[Item]) -> None:
+        for item in items:
+            if isinstance(item, Task) and item.is_wanted:
+                item.outcome = item.work(self._connected())
 
     def _refuse_all(self, items: Sequence[Item], error: Exception) -> None:
         for item in items:
             item.refuse(error)
 
     def _deliver(self, items: Sequence[Item]) -> None:
+        try:
+            points.reach("after-commit")
+        except Exception:  # noqa: BLE001  what is committed is committed
+            _log.warning("something failed after a commit", exc_info=True)
         by_loop: dict[asyncio.AbstractEventLoop, list[Item]] = {}
         for item in items:
             by_loop.setdefault(item.loop, []).append(item)
@@ -275,4 +281,7 @@ class Writer:
 def _tell(items: Sequence[Item], relief: Relief) -> None:
     relief.end(len(items))
     for item in items:
-        item.deliver()
+        try:
+            item.deliver()
+        except Exception:  # noqa: BLE001  what one waiter makes of its answer must not keep the others from theirs
+            _log.exception("an answer of the ledger could not be delivered")

@@ -30,11 +30,21 @@ class JobState(StrEnum):
 
 FINAL_STATES = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
 
-Reason = Literal["error", "timeout", "expired", "cancel", "shutdown", "approval", "timer", "internal"]
-"""Why a job is in its state, where the state alone does not say it."""
+Reason = Literal[
+    "error", "timeout", "expired", "poison", "cancel", "shutdown", "timer", "approval", "decision", "internal"
+]
+"""Why a job is in its state, where the state alone does not say it.
+
+`poison`: a node killed every process it ran in. `timer`, `approval`, `decision`: what a job that waits waits for; a
+decision is due where nobody knows whether a node that must run only once has run.
+"""
+
+Durability = Literal["full", "relaxed", "off"]
+"""How safe a job is. `full`: what was answered is on disk. `relaxed`: answers come before the commit, which follows
+within 50 ms. `off`: the job lives in the memory of its process and ends with it."""
 
 _NEXT: dict[JobState, frozenset[JobState]] = {
-    JobState.SCHEDULED: frozenset({JobState.QUEUED, JobState.FAILED, JobState.CANCELLED}),
+    JobState.SCHEDULED: frozenset({JobState.QUEUED, JobState.RUNNING, JobState.FAILED, JobState.CANCELLED}),
     JobState.QUEUED: frozenset({JobState.RUNNING, JobState.FAILED, JobState.CANCELLED}),
     JobState.RUNNING: frozenset({JobState.QUEUED, JobState.WAITING, *FINAL_STATES}),
     JobState.WAITING: frozenset({JobState.QUEUED, JobState.RUNNING, *FINAL_STATES}),
@@ -92,8 +102,10 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
         created_at: When it was submitted; seconds since the epoch, UTC.
         started_at: When it was first claimed.
         ended_at: When it reached its final state.
+        starts_at: When it may start at the earliest (`eta`); a job that is `scheduled` waits for it.
         expires_at: When it fails unless it has started.
         idempotency_key: The caller's key; one key never makes two jobs.
+        durability: How safe it is.
     """
 
     id: str
@@ -110,8 +122,22 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     error: Failure | None = None
     started_at: float | None = None
     ended_at: float | None = None
+    starts_at: float | None = None
     expires_at: float | None = None
     idempotency_key: str | None = None
+    durability: Durability = "full"
+
+
+class Decision(msgspec.Struct, frozen=True, tag=True):
+    """What people decide of a node that must run only once, where nobody knows whether it has run.
+
+    Attributes:
+        what: `repeat` runs it (again), `done` takes `value` as its result, `fail` fails it.
+        value: Its result, for `done`.
+    """
+
+    what: Literal["repeat", "done", "fail"]
+    value: Any = None
 
 
 class NodeResult(msgspec.Struct, frozen=True, gc=False):

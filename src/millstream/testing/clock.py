@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Awaitable, Callable
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from datetime import datetime, timedelta
 from itertools import count
 from types import TracebackType
@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 
 import anyio
 
-from millstream.clock import Timer
+from millstream.clock import Timer, in_background
 
 T = TypeVar("T")
 
@@ -251,4 +251,9 @@ def _is_timer_near() -> bool:
     loop = _own_loop()
     soon = loop.time() + _NEAR_SECONDS
     timers: list[asyncio.TimerHandle] = loop._scheduled  # type: ignore[attr-defined]  # noqa: SLF001  as for `_ready`
-    return any(timer.when() < soon and not timer.cancelled() for timer in timers)
+    return any(timer.when() < soon and not timer.cancelled() and not _is_in_background(timer) for timer in timers)
+
+
+def _is_in_background(timer: asyncio.TimerHandle) -> bool:
+    context: Context = timer._context  # type: ignore[attr-defined]  # noqa: SLF001  as for `_ready`
+    return context.get(in_background, False)

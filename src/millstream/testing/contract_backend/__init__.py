@@ -15,6 +15,7 @@ from millstream.testing.contract_backend.context import ContextContract
 from millstream.testing.contract_backend.joins import JoinsContract
 from millstream.testing.contract_backend.limits import LimitsContract
 from millstream.testing.contract_backend.maps import MapsContract
+from millstream.testing.contract_backend.pausing import PausingContract
 from millstream.testing.contract_backend.processes import ProcessesContract
 from millstream.testing.contract_backend.results import ResultsContract
 from millstream.testing.contract_backend.retries import RetriesContract
@@ -31,6 +32,7 @@ class TaskBackendContract(
     MapsContract,
     ShapesContract,
     ConductingContract,
+    PausingContract,
     ProcessesContract,
     ChanceContract,
 ):

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from millstream import JobState, SoftTimeLimitExceeded, TaskTimeoutError, flow, task
-from millstream.errors import ExpiredError
+from millstream import Decision, JobState, SoftTimeLimitExceeded, TaskTimeoutError, flow, task
+from millstream.errors import ExpiredError, TaskError
 from millstream.testing.contract_attempts import (
     cached,
     cached_by_key,
@@ -316,12 +316,31 @@ class LimitsContract(BackendCase):
         self, stage: Stage, room: Room
     ) -> None:
         assert await stage.run(pay, room.path, "shop") == 2
+        assert room.notes() == ["pay 1", "pay 2"]
+
+    @pytest.mark.parametrize(
+        ("decision", "result"),
+        [(Decision("repeat"), 2), (Decision("done", 7), 7), (Decision("fail"), TaskError)],
+        ids=["repeat", "done", "fail"],
+    )
+    async def test_whether_what_must_run_once_has_run_is_for_people_to_decide(
+        self, stage: Stage, room: Room, decision: Decision, result: Any
+    ) -> None:
         job = await stage.submit(pay, room.path, "slow")
         await room.noted("at gate")
         await stage.clock.advance(10)
-        with pytest.raises(TaskTimeoutError):
-            await stage.drive(job.result())
-        assert room.notes() == ["pay 1", "pay 2", "pay 1", "at gate"]
+        waiting = await stage.until(job, "waiting")
+        assert waiting.data["reason"] == "decision"
+        assert waiting.data["error"].short_type == "TaskTimeoutError"
+        room.open("gate")
+        assert await job.approve(str(waiting.node), decision)
+        if result is TaskError:
+            with pytest.raises(TaskError, match="decided that it failed"):
+                await stage.drive(job.result())
+        else:
+            assert await stage.drive(job.result()) == result
+        assert room.notes()[:2] == ["pay 1", "at gate"]
+        assert room.notes().count("pay 2") == (decision.what == "repeat")
 
 
 def is_gone(pid: int) -> bool:

@@ -200,7 +200,7 @@ class ShapesContract(BackendCase):
     async def test_a_job_that_sleeps_tells_so(self, stage: Stage) -> None:
         job = await stage.submit(sleeps_for, 60)
         event = await stage.until(job, "waiting")
-        assert (event.node, event.data) == ("sleep", {"reason": "timer", "seconds": 60})
+        assert (event.node, event.data) == ("sleep", {"reason": "timer", "until": stage.clock.now() + 60})
         assert stage.clock.monotonic() == 0
         assert (await stage.end(job)).state is JobState.SUCCEEDED
 
@@ -211,7 +211,9 @@ class ShapesContract(BackendCase):
         assert first.data == {"reason": "approval", "question": {"amount": 7}}
         assert second.data["question"] == "computed"
         await stage.clock.advance(86400)
-        assert await job.state() is JobState.RUNNING
+        await stage.until_waiting(job)
+        record = await job.record()
+        assert (record.state, record.reason) == (JobState.WAITING, "approval")
         assert not await job.approve("nobody", "x")
         assert await job.approve("second", {"by": "me"})
         assert not await job.approve("second", "again")

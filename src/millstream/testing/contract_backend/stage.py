@@ -75,6 +75,15 @@ class Stage:
 
         return await self.soon(find())
 
+    async def until_waiting(self, job: Job) -> None:
+        """Wait until a job is paused."""
+
+        async def look() -> None:
+            while await job.state() is not JobState.WAITING:  # noqa: ASYNC110  no event says that it was laid down
+                await asyncio.sleep(0.001)
+
+        await self.soon(look())
+
     async def events(self, job: Job) -> list[Event]:
         """Return all events of a job that has ended."""
         return await self.soon(self._read(job))

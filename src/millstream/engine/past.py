@@ -1,0 +1,130 @@
+"""What a job's record says, for a run that goes on from it.
+
+Going on means to run the plan again from its start, with each node that the record knows answered at once. The outcome
+of a plan does not depend on the order of its facts, so the run arrives where the last one stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from millstream.errors import RecordMismatchError
+from millstream.model.event import Draft, Event
+from millstream.model.graph import Graph
+from millstream.model.job import NodeState
+
+_STATES = {
+    "node_succeeded": NodeState.SUCCEEDED,
+    "node_failed": NodeState.FAILED,
+    "node_skipped": NodeState.SKIPPED,
+    "node_cancelled": NodeState.CANCELLED,
+}
+_ONCE_ONLY = frozenset({*_STATES, "node_upstream_failed", "expanded", "routed", "noted"})
+_graph = msgspec.json.Decoder(Graph)
+
+
+class End(msgspec.Struct, frozen=True, gc=False):
+    """How a node ended, as recorded.
+
+    Attributes:
+        state: How.
+        data: What its event says: `attempt`, and `value`, `error` or `message`.
+        label: What it chose, where it is a router.
+    """
+
+    state: NodeState
+    data: dict[str, Any]
+    label: str | None = None
+
+
+class Past:
+    """The facts of a job's record, each by the path of its node.
+
+    Attributes:
+        ends: Nodes that ended.
+        retried: Nodes between two attempts: the attempt that failed, and when the next one is due.
+        begun: Nodes that must run only once and have begun: the attempt. What became of it is not known.
+        waits: What open waits said when they began.
+        answers: What waits were answered.
+    """
+
+    __slots__ = ("_drawn", "_known", "_names", "_notes", "answers", "begun", "ends", "retried", "waits")
+
+    def __init__(self, events: Iterable[Event]) -> None:
+        """Take a job's durable events, in order."""
+        self.ends: dict[str, End] = {}
+        self.retried: dict[str, tuple[int, float]] = {}
+        self.begun: dict[str, int] = {}
+        self.waits: dict[str, dict[str, Any]] = {}
+        self.answers: dict[str, Any] = {}
+        self._drawn: dict[str, tuple[Graph, list[Any]]] = {}
+        self._names: dict[str, str] = {}
+        self._notes: dict[str, Any] = {}
+        self._known: set[tuple[str, str | None]] = set()
+        labels: dict[str, str] = {}
+        for event in events:
+            if event.type in _ONCE_ONLY:
+                self._known.add((event.type, event.node))
+            if event.node is not None:
+                self._take(event, event.node, event.data or {}, labels)
+
+    def _take(self, event: Event, path: str, data: dict[str, Any], labels: dict[str, str]) -> None:
+        if event.type in _STATES:
+            self.ends[path] = End(_STATES[event.type], data, labels.get(path))
+            self.begun.pop(path, None)
+            return
+        match event.type:
+            case "routed":
+                labels[path] = data["label"]
+            case "expanded" if "graph" in data:
+                self._drawn[path] = _graph.decode(data["graph"]), data["bindings"]
+            case "expanded" if "call" in data:
+                self._names[path] = data["call"]
+            case "node_retried":
+                self.retried[path] = data["attempt"], event.at + data["delay"]
+                self.begun.pop(path, None)
+                self.answers.pop(path, None)
+            case "node_started":
+                self.begun[path] = data["attempt"]
+            case "waiting":
+                self.waits[path] = data
+                self.answers.pop(path, None)
+            case "answered":
+                self.answers[path] = data["answer"]
+                self.waits.pop(path, None)
+            case "noted":
+                self._notes[path] = data["value"]
+
+    def unknown(self, put: Callable[[Draft], None]) -> Callable[[Draft], None]:
+        """Return what puts a draft only where the record does not have it already."""
+        known = self._known
+
+        def put_new(draft: Draft) -> None:
+            if (draft[1], draft[3]) not in known:
+                put(draft)
+
+        return put_new
+
+    def drawn(self, path: str) -> tuple[Graph, list[Any]] | None:
+        """Return the graph and the bindings that a sub-flow was drawn with."""
+        return self._drawn.get(path)
+
+    def check_call(self, path: str, name: str) -> None:
+        """Refuse a recorded call that is another than the record says.
+
+        Raises:
+            RecordMismatchError: It is.
+        """
+        recorded = self._names.get(path, name)
+        if recorded != name:
+            raise RecordMismatchError(
+                f"{path} calls {name} now, but its record says {recorded}: the flow's code has changed, or it decides "
+                "by something that is not recorded (use ctx.now, ctx.random, ctx.uuid)"
+            )
+
+    def note(self, path: str, make: Callable[[], Any]) -> Any:
+        """Return what was noted at a place; where nothing was, what `make` gives."""
+        return self._notes[path] if path in self._notes else make()

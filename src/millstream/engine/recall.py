@@ -1,0 +1,44 @@
+"""Answers nodes by the record, in a run that goes on from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from millstream.engine.past import Past
+from millstream.graph.frame import Frame
+from millstream.graph.plan import Place
+from millstream.model.job import NodeState
+
+if TYPE_CHECKING:
+    from millstream.engine.run import Run
+
+
+def recall(run: Run, past: Past, frame: Frame, index: int) -> Sequence[Place] | None:
+    """Answer a node by the record; return what may start then, or `None` where the node has to run."""
+    path = frame.name(index)
+    end = past.ends.get(path)
+    if end is None:
+        return _go_on(run, past, frame, index)
+    match end.state:
+        case NodeState.SUCCEEDED:
+            return run.advance(frame, index, end.data["value"], end.label)
+        case NodeState.FAILED:
+            return run.ended_badly(frame, index, end.data["error"], end.data["attempt"])
+        case NodeState.SKIPPED:
+            return run.skipped(frame, index, end.data["message"], end.data["attempt"])
+        case _:
+            return ()  # a call that its body took back, as it will do again
+
+
+def _go_on(run: Run, past: Past, frame: Frame, index: int) -> Sequence[Place] | None:
+    """Go on with a node's attempts where the record stops."""
+    path = frame.name(index)
+    failed = past.retried.pop(path, None)
+    if failed is not None:
+        attempt, due = failed
+        run.attempts[frame, index] = attempt + 1
+        if due > run.now():
+            return run.waits.for_retry(frame, index, due)
+    begun = past.begun.pop(path, None)
+    return None if begun is None else run.waits.for_decision(frame, index, begun, None)

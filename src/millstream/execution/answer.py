@@ -1,0 +1,60 @@
+"""Answers what a job waits for: an approval, or the decision about a node that must run only once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from millstream.clock import Clock
+from millstream.events.base import EventLog
+from millstream.execution.ports import Dispatcher
+from millstream.execution.recorder import shown
+from millstream.execution.segment import Segments
+from millstream.ledger.base import Ledger
+from millstream.model.event import Draft
+from millstream.points import reach
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Answers waits, of jobs that run here, elsewhere or nowhere at the moment.
+
+    Attributes:
+        ledger: Where the answer is recorded.
+        log: Where it is published.
+        clock: The time.
+        segments: Gives the answer to a run of this process.
+        dispatcher: Lets a paused job go on.
+    """
+
+    ledger: Ledger
+    log: EventLog
+    clock: Clock
+    segments: Segments
+    dispatcher: Dispatcher
+
+    async def answer(self, job_id: str, node: str, value: Any) -> bool:
+        """Answer the wait at a node's path; return whether one was open there.
+
+        Args:
+            job_id: The job.
+            node: Path of the node that waits.
+            value: The answer; for a decision a `Decision`.
+
+        Raises:
+            JobNotFoundError: There is no such job.
+            NotSerializableError: The answer cannot be written down.
+        """
+        job = await self.ledger.get(job_id)
+        data = self.ledger.seal(job, {"answer": value})
+        draft: Draft = (True, "answered", self.clock.now(), node, data)
+        first = await self.ledger.answer(job_id, node, [draft])
+        if first is None:
+            return False
+        reach("after-answer")
+        if job_id in self.segments.running():
+            await self.segments.refresh(job_id)
+        else:
+            self.log.append(job_id, first, [shown(draft)])
+            self.dispatcher.wake()
+        return True
