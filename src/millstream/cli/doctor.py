@@ -27,7 +27,7 @@ from millstream.errors import MillstreamError
 if TYPE_CHECKING:
     from millstream.settings import Settings
 
-OPTIONAL = ("celery", "fastapi", "flask", "fsspec", "psycopg", "redis", "sqlalchemy", "uvicorn", "uvloop")
+OPTIONAL = ("celery", "fastapi", "flask", "fsspec", "psycopg", "redis", "uvicorn", "uvloop")
 _PROBES = (("event loop", probes.on_loop), ("threads", probes.in_thread), ("processes", probes.in_process))
 
 
