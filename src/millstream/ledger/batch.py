@@ -117,13 +117,19 @@ class Batch:
         self._ended: dict[Key, tuple[set[str | None], set[str | None]]] = {}
         self._over: list[Key] = []
 
-    def write(self, items: Iterable[Item]) -> None:
+    def prepare(self, items: Sequence[Item]) -> None:
+        """Write large values to where they live, as far as that need not be in the transaction."""
+        for item in items:
+            large = item.large if isinstance(item, Record) else item.new.large if isinstance(item, Submit) else None
+            if large:
+                self._tools.blobs.prepare(large)
+
+    def write(self, items: Sequence[Item]) -> None:
         """Give each item its outcome, and write what it takes; the caller commits.
 
         Raises:
             CollisionError: Another transaction took an idempotency key in between.
         """
-        items = list(items)
         self._read(items)
         for item in items:
             match item:

@@ -79,8 +79,6 @@ class Claims:
             found = self._candidates(connection, holder, limit, flows)
             claims = self._take(connection, holder, found, now) if found else []
             points.reach("in-commit")
-        if claims:
-            points.reach("after-claim")
         return claims
 
     def _promote(self, connection: Connection, now: float) -> None:

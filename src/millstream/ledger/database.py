@@ -17,6 +17,10 @@ class CollisionError(MillstreamError):
     """Raised when a transaction met another one, and may succeed when it is made again."""
 
 
+class UnknownOutcomeError(MillstreamError):
+    """Raised when the database could not be asked, for a minute, whether a commit that it did not answer took place."""
+
+
 class Cursor(Protocol):
     """What is used of a driver's cursor."""
 

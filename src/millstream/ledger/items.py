@@ -23,17 +23,17 @@ class Item:
         loop: Where `deliver` is called.
         outcome: What became of it; set again where a transaction is made again.
         rows: How many rows it is, roughly.
-        is_kept: Whether it is tried again for as long as the ledger is full or unreachable.
+        holder: The member for which it is tried again for as long as the ledger is full or unreachable.
     """
 
-    __slots__ = ("loop", "outcome", "rows")
-    is_kept = False
+    __slots__ = ("holder", "loop", "outcome", "rows")
 
     def __init__(self, rows: int = 1) -> None:
         """Belong to the running loop."""
         self.loop = asyncio.get_running_loop()
         self.outcome: Any = None
         self.rows = rows
+        self.holder: str | None = None
 
     @property
     def is_wanted(self) -> bool:
@@ -59,13 +59,13 @@ class Record(Item):
     """
 
     __slots__ = ("claim", "data", "done", "drafts", "end", "large", "now", "values")
-    is_kept = True
 
     def __init__(
         self, claim: Claim, drafts: Sequence[Draft], end: Settlement | Pause | None, done: Recorded, now: float
     ) -> None:
         """Take what `Ledger.record` is given."""
         super().__init__(len(drafts) + 1)
+        self.holder = claim.holder
         self.claim = claim
         self.drafts = drafts
         self.end = end

@@ -127,7 +127,6 @@ class Members:
         self._next = (
             min(self._next, begun + self._lease_seconds / 3) if len(self._mine) > 1 else begun + self._lease_seconds / 3
         )
-        points.reach("after-join")
 
     def leave(self, connection: Connection, member: str) -> None:
         """End a membership, and let others have what it still holds."""

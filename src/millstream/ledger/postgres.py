@@ -12,7 +12,7 @@ from sqlalchemy.pool import NullPool
 
 from millstream.errors import MillstreamError, SettingsError
 from millstream.ledger.base import LedgerUnavailableError, StorageFullError
-from millstream.ledger.database import CollisionError, Connection, driver_of, first_line, original
+from millstream.ledger.database import CollisionError, Connection, UnknownOutcomeError, driver_of, first_line, original
 
 try:
     import psycopg
@@ -78,7 +78,8 @@ class PostgresConnection(Connection):
         """Make a transaction durable.
 
         Raises:
-            LedgerUnavailableError: It was not; or its outcome cannot be found out.
+            LedgerUnavailableError: The connection broke, and it was not.
+            UnknownOutcomeError: The connection broke, and it cannot be found out.
         """
         try:
             self.cursor.execute("COMMIT")
@@ -173,7 +174,7 @@ class PostgresDatabase:
         locks.
 
         Raises:
-            LedgerUnavailableError: The server could not be asked for a minute.
+            UnknownOutcomeError: The server could not be asked for a minute.
         """
         end = time.monotonic() + _DOUBT_SECONDS
         while True:
@@ -203,10 +204,6 @@ class PostgresDatabase:
             return None  # a number that this server has not given out: it is another one that took over
         finally:
             connection.close()
-
-
-class UnknownOutcomeError(MillstreamError):
-    """Raised when the ledger could not be asked, for a minute, whether a commit that it did not answer took place."""
 
 
 def _until(gen: Generator[Any, Any, Any], end: float) -> Generator[Any, Any, Any]:

@@ -160,7 +160,10 @@ class SqlLedger:
         now, claims = self._clock.now(), self._parts.claims
         if limit <= 0 or not await self._read(lambda connection: claims.is_any(connection, flows, now)):
             return []
-        return await self._task(lambda connection: claims.claim(connection, holder, limit, flows, now), self._release)
+        found = await self._task(lambda connection: claims.claim(connection, holder, limit, flows, now), self._release)
+        if found:
+            points.reach("after-claim")
+        return found
 
     async def due_at(self, flows: Collection[str] | None = None) -> float | None:
         """Return when the next timer is over; see `Ledger.due_at`."""
@@ -317,6 +320,7 @@ class SqlLedger:
         """Become a member; see `SharedLedger.join`."""
         tell = on_loop(asyncio.get_running_loop(), on_dead)
         await self._task(lambda connection: self._parts.members.join(connection, process, tell))
+        points.reach("after-join")
 
     async def leave(self, process: str) -> None:
         """End a membership; see `SharedLedger.leave`."""

@@ -14,7 +14,7 @@ from sqlalchemy.pool import NullPool
 
 from millstream.errors import MillstreamError
 from millstream.ledger.base import LedgerUnavailableError, StorageFullError
-from millstream.ledger.database import CollisionError, Connection, driver_of, first_line, original
+from millstream.ledger.database import Connection, driver_of, first_line, original
 
 BUSY_SECONDS = 10.0
 """How long SQLite waits for a lock that somebody took without our lock file (a shell, a backup)."""
@@ -127,8 +127,8 @@ class SqliteDatabase:
         error = original(error)
         code = getattr(error, "sqlite_errorcode", None)
         match None if code is None else code & 0xFF:
-            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-                return CollisionError(str(error))
+            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:  # whoever takes its turn never meets another
+                return LedgerUnavailableError(f"the ledger {self.path} is locked by another program: {error}")
             case sqlite3.SQLITE_FULL | sqlite3.SQLITE_IOERR:
                 return StorageFullError(f"the ledger {self.path} cannot grow: {error}")
             case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_READONLY:
