@@ -2,10 +2,11 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from millstream import Millstream, approval, flow, task
+from millstream import Flow, Job, Millstream, approval, flow, task
 from millstream.errors import JobNotFoundError, StateTransitionError
 from millstream.model.job import JobState
 from millstream.settings import Settings
@@ -69,7 +70,7 @@ def measured(size: int) -> object:
 
 
 @flow
-async def careful() -> str:
+async def careful() -> object:
     try:
         await act("tried")
     except ValueError:
@@ -82,10 +83,10 @@ def asked() -> object:
     return act("asked", approval("may it?"))
 
 
-async def failed(app: Millstream, work: object, *names: str, **inputs: object) -> str:
+async def failed(app: Millstream, work: Flow, *names: str, **inputs: Any) -> str:
     """Run a flow in which these acts fail, and return its job's id."""
     broken.update(names)
-    job = await app.submit(work, **inputs)  # type: ignore[arg-type]
+    job: Job = await app.submit(work, **inputs)
     assert await job.wait() is JobState.FAILED
     return job.id
 
@@ -100,7 +101,7 @@ async def failed(app: Millstream, work: object, *names: str, **inputs: object) -
     ],
 )
 async def test_only_what_did_not_succeed_is_done_again(
-    app: Millstream, work: object, culprit: str, again: list[str]
+    app: Millstream, work: Flow, culprit: str, again: list[str]
 ) -> None:
     old = await failed(app, work, culprit)
     done.clear()

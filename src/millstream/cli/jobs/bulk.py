@@ -148,9 +148,12 @@ class _Answers:
             if self._as_json:
                 told = {"job_id": answer.job, "is_done": answer.is_done, "said": answer.said} | answer.told
                 self._session.write_utf8(msgspec.json.encode(told).decode())
+            elif not self._session.out.is_terminal:
+                self._session.out.file.write(f"{answer.job}  {answer.said}\n")  # to lay a line out takes 0.1 ms
             elif not self._is_too_many or not answer.is_done:
                 line = Text.assemble((answer.job, "cyan"), f"  {answer.said}", style="" if answer.is_done else "yellow")
                 self._session.out.print(line, soft_wrap=True)
+        self._session.out.file.flush()
 
     def sum_up(self, change: Change) -> None:
         if self._is_too_many or (self.done + self.refused == 0):

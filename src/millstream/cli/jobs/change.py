@@ -14,7 +14,7 @@ from millstream.cli.jobs.which import Which
 from millstream.cli.options import AsJson, Debug, EnvFile
 from millstream.cli.session import Session
 from millstream.cli.spread import spread
-from millstream.model.job import FINAL_STATES, JobState
+from millstream.model.job import JobState
 
 _OPEN = tuple(state for state in JobState if not state.is_final)
 _ENDED = tuple(state for state in JobState if state.is_final)
@@ -85,15 +85,12 @@ def purge(
 
 
 async def _cancel(desk: Desk, job_id: str) -> Answer:
-    had_ended = (await desk.app.record(job_id)).state in FINAL_STATES
     record = await desk.app.cancel(job_id)
     told = {"state": record.state, "cancel_requested": record.cancel_requested}
-    if had_ended:
-        return Answer(job_id, is_done=False, said=f"had ended before: it {_ended(record.state)}", told=told)
     if record.state is JobState.CANCELLED:
         return Answer(job_id, is_done=True, said="cancelled", told=told)
     if record.state.is_final:
-        return Answer(job_id, is_done=False, said=f"ended meanwhile: it {_ended(record.state)}", told=told)
+        return Answer(job_id, is_done=False, said=f"had ended before: it {record.state}", told=told)
     return Answer(job_id, is_done=True, said=f"asked to stop; it is still {record.state}", told=told)
 
 
@@ -115,7 +112,3 @@ async def _purge(desk: Desk, job_ids: Sequence[str]) -> Sequence[Answer]:
 async def _keep(desk: Desk, job_id: str) -> Answer:
     state = (await desk.app.record(job_id)).state
     return Answer(job_id, is_done=False, said=f"kept: it is {state}; cancel it first")
-
-
-def _ended(state: JobState) -> str:
-    return "was cancelled" if state is JobState.CANCELLED else state.value
