@@ -30,7 +30,7 @@ def test_the_version_is_one_line(tmp_path: Path) -> None:
 def test_the_help_lists_the_commands_in_order_and_without_one_it_is_shown(tmp_path: Path) -> None:
     done = run("--help", cwd=tmp_path)
     commands = done.stdout.partition("Commands:\n")[2].splitlines()
-    assert [line.split()[0] for line in commands] == ["run", "flows", "config", "doctor"]
+    assert [line.split()[0] for line in commands] == ["run", "worker", "jobs", "flows", "ledger", "config", "doctor"]
     assert run(cwd=tmp_path).stdout == done.stdout
 
 
@@ -87,16 +87,27 @@ def test_the_doctor_really_runs_a_task_in_every_place(tmp_path: Path) -> None:
     assert told["millstream"] == package.__version__
     assert told["cpus"] >= 1
     checks = {check["check"]: check for check in told["checks"]}
-    assert list(checks) == ["settings", "event loop", "threads", "processes"]
+    assert list(checks) == ["settings", "ledger", "event loop", "threads", "processes"]
     assert all(check["is_ok"] and check["milliseconds"] > 0 for check in told["checks"])
     assert checks["processes"]["detail"] != checks["event loop"]["detail"]
+    assert checks["ledger"]["detail"] == f"none yet: sqlite:///{tmp_path}/.millstream/ledger.db"
     assert "celery" in told["optional"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_doctor_opens_the_ledger(tmp_path: Path) -> None:
+    assert run("ledger", "upgrade", cwd=tmp_path).returncode == 0
+    assert "✓   ledger       sqlite:///" in run("doctor", cwd=tmp_path).stdout
+    done = run("doctor", cwd=tmp_path, MILLSTREAM_DATABASE_URL="postgresql://me:s3cr3t@127.0.0.1:1/jobs")
+    assert done.returncode == 1
+    assert "✗   ledger " in done.stdout
+    assert "s3cr3t" not in done.stdout
 
 
 def test_the_doctor_tells_of_wrong_settings_and_goes_on(tmp_path: Path) -> None:
     done = run("doctor", cwd=tmp_path, MILLSTREAM_MAX_THREADS="none")
     marks = [line[0] for line in done.stdout.splitlines() if line[:1] in ("✓", "✗")]
-    assert (done.returncode, marks) == (1, ["✗", "✓", "✓", "✓"])
+    assert (done.returncode, marks) == (1, ["✗", "✓", "✓", "✓", "✓"])
     assert "max_threads = 'none'" in done.stdout
 
 
@@ -104,6 +115,7 @@ def test_the_program_runs_where_nothing_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "one.py").write_text("from millstream import task\n@task\ndef one(): return 1\n", encoding="utf-8")
     tmp_path.chmod(0o500)
     try:
-        assert run("run", "one.py", cwd=tmp_path, HOME="/nonexistent").stdout == "1\n"
+        done = run("run", "one.py", cwd=tmp_path, HOME="/nonexistent", MILLSTREAM_DURABILITY="off")
+        assert done.stdout == "1\n"
     finally:
         tmp_path.chmod(0o700)

@@ -23,6 +23,7 @@ from millstream.cli.options import AsJson, Debug, EnvFile
 from millstream.cli.pages import table
 from millstream.cli.session import Session, write
 from millstream.errors import MillstreamError
+from millstream.urls import without_password
 
 if TYPE_CHECKING:
     from millstream.settings import Settings
@@ -51,11 +52,11 @@ class Finding:
 def doctor(context: typer.Context, as_json: AsJson = False, env_file: EnvFile = None, debug: Debug = False) -> Exit:
     """Check that jobs can run here; exit 1 if something fails.
 
-    Really runs a task on the event loop, in a thread and in a process.
+    Opens the ledger, and really runs a task on the event loop, in a thread and in a process; leaves nothing behind.
     """
     session = Session.of(context, debug=debug, env_file=env_file)
     settings, finding = _look_at_settings(session)
-    findings = [finding, *asyncio.run(_probe(session, settings))]
+    findings = [finding, _look_at_ledger(settings), *asyncio.run(_probe(session, settings))]
     machine = {
         "millstream": millstream.__version__,
         "python": f"{platform.python_implementation()} {platform.python_version()}",
@@ -82,9 +83,22 @@ def _look_at_settings(session: Session) -> tuple[Settings, Finding]:
     return settings, Finding("settings", True, f"{given or 'none'} set, all valid", _since(began))
 
 
+def _look_at_ledger(settings: Settings) -> Finding:
+    from millstream.ledger.maintenance import Keeper, NoLedgerError  # noqa: PLC0415  SQLAlchemy: --help does without
+
+    began, place = time.perf_counter(), without_password(settings.effective_database_url)
+    try:
+        revision = Keeper(settings.effective_database_url).look()
+    except NoLedgerError:
+        return Finding("ledger", True, f"none yet: {place}", _since(began))
+    except MillstreamError as error:
+        return Finding("ledger", False, str(error), _since(began))
+    return Finding("ledger", True, f"{place}, revision {revision}", _since(began))
+
+
 async def _probe(session: Session, settings: Settings) -> list[Finding]:
     findings = []
-    async with session.app(settings) as app:
+    async with session.app(settings.model_copy(update={"durability": "off"})) as app:
         for name, work in _PROBES:
             began = time.perf_counter()
             try:

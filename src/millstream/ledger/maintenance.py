@@ -98,6 +98,17 @@ class Keeper:
         self._queries = Queries(self._database.dialect)
         self._blobs = blobs_of(self._database)
 
+    def look(self) -> str:
+        """Return the revision of the tables, as it has to be.
+
+        Raises:
+            NoLedgerError: There is none.
+            StaleLedgerError: Its tables are of another version.
+            LedgerUnavailableError: It cannot be reached.
+        """
+        with self._opened():
+            return schema.REVISION
+
     def check(self) -> Report:
         """Check the database and all that the ledger promises of it; nothing is changed.
 
