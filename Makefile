@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test check bench docs setup
+.PHONY: help demo quick test check chaos bench docs setup
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -26,6 +26,9 @@ check: .venv/.dev ## check style, types, direction of imports, sizes and the loc
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/check_sizes.py
 	$(BIN)/python scripts/check_lock.py
+
+chaos: .venv/.dev ## kill processes under load and judge what they did (ROUNDS=4 SEED=1)
+	@$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),4) --seed $(or $(SEED),1)
 
 bench: .venv/.product ## measure speed on this machine
 	@$(BIN)/python -m benchmarks

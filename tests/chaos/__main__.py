@@ -38,6 +38,7 @@ def setups(options: argparse.Namespace, home: Path, server: PostgresServer, stac
             workers=1 + number % 3,
             has_proof=has_proof,
             lease=3.0 if has_proof else 1.0,
+            action=options.action,
         )
 
 
@@ -72,6 +73,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, default=100, help="per round")
+    parser.add_argument("--action", choices=("kill", "term"), default="kill", help="what happens at crash points")
     parser.add_argument("--databases", nargs="+", choices=DATABASES, default=DATABASES)
     options = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="millstream-chaos-"))

@@ -9,11 +9,13 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
 import millstream.ledger.sql  # noqa: F401  loaded once, before the forks
 from millstream import Millstream, Settings
+from millstream.cli import program
 from millstream.ledger import proof
 from millstream.model.event import START
 from millstream.testing import crash
@@ -22,6 +24,9 @@ from tests.chaos.client import Client, Plan, look, seen
 from tests.chaos.load import CLAIMER, EFFECTS
 
 FLOWS = "tests.chaos.load"
+
+ORDERLY = (0, 128 + signal.SIGTERM)
+"""Exit codes of children that ended as they were asked to."""
 
 WITHOUT_PROOF = "CHAOS_WITHOUT_PROOF"
 """The variable that makes a process hold no lock as proof of life, as on another machine; its lease has to run out."""
@@ -44,6 +49,7 @@ def environment(url: str, home: Path, lease: float, *, has_proof: bool, at: str 
         "MILLSTREAM_IMPORTS": FLOWS,
         "MILLSTREAM_LEASE_SECONDS": str(lease),
         "MILLSTREAM_DURABILITY": "full",
+        "MILLSTREAM_DRAIN_GRACE": "0.05",  # so that something is handed on
         EFFECTS: str(home / "effects"),
         WITHOUT_PROOF: "" if has_proof else "1",
         crash.AT: at,
@@ -96,25 +102,22 @@ def prepare() -> None:
 
 
 def work() -> None:
-    """Be a worker."""
-
-    async def live() -> None:
-        stop = asyncio.Event()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-        async with Millstream(settings=Settings.load()):
-            await stop.wait()
-
-    asyncio.run(live())
+    """Be a worker, as the command line starts one."""
+    sys.exit(program.main(["worker", "-A", FLOWS]))
 
 
 def submit(plan: Plan) -> None:
-    """Be a client, which also executes."""
+    """Be a client, which also executes; asked to stop, it hands on what runs."""
 
     async def live() -> None:
+        life = asyncio.current_task()
+        assert life is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, life.cancel)
         async with Millstream(settings=Settings.load()) as app:
             await Client(plan, app).live()
 
-    asyncio.run(live())
+    with suppress(asyncio.CancelledError):
+        asyncio.run(live())
 
 
 def found() -> None:

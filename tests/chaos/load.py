@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -197,3 +198,13 @@ async def resting() -> Any:
     first = await step()
     await sleep(1.1)
     return [await step(first)]
+
+
+@task
+def deadly(_given: str) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@flow
+def poisoned() -> Any:
+    return deadly(step())

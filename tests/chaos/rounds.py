@@ -40,7 +40,7 @@ OF_WORKERS = (
 )
 
 _OUTSIDE_PER_POINT = 3
-_PATIENCE = 4.0
+_PATIENCE = 2.5
 _DRAIN_SECONDS = 120.0
 _LOOK_SECONDS = 0.01
 
@@ -205,7 +205,7 @@ class Round:
             nth = self._chance.randint(1, 8) if point in IN_A_NODE else 1
             at = crash.Crash(point, nth, self._setup.action) if point else None
             work = children.work if kind == "worker" else partial(children.submit, self._plan)
-            wait = _PATIENCE if point not in ("", "drain") else self._chance.uniform(0.3, 1.5)
+            wait = _PATIENCE if point not in ("", "drain") else self._chance.uniform(0.1, 0.8)
             self._children.append(Child(kind, self._fork(work, at), point, time.monotonic() + wait))
 
     def _make_fates(self) -> dict[str, Iterator[str]]:
@@ -218,7 +218,7 @@ class Round:
                     yield point
                     yield from [""] * _OUTSIDE_PER_POINT
 
-        given = self._setup.points
+        given = [point for point in self._setup.points if (point, self._setup.action) != ("drain", "term")]
         return {
             "worker": fates(tuple(point for point in given if point in OF_WORKERS)),
             "client": fates(tuple(point for point in given if point in OF_CLIENTS)),
@@ -252,7 +252,7 @@ class Round:
 
     def _note_death(self, child: Child, status: int, *, was_busy: bool | None = None) -> None:
         is_killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-        if status and not is_killed:
+        if not is_killed and os.waitstatus_to_exitcode(status) not in children.ORDERLY:
             raise RuntimeError(f"a {child.kind} ended by itself with status {status}: {self._said()}")
         if not is_killed and not (child.point and self._setup.action == "term"):
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from millstream.testing.history import Began, History, ObservationLog
 from millstream.testing.invariants import Violation, violations
 from tests.chaos import children
 from tests.chaos.verdict import history
-from tests.chaos.witness import Witness
+from tests.chaos.witness import Witness, pid_of
 
 SECONDS = 30.0
 _LOOK_SECONDS = 0.01
@@ -76,18 +77,18 @@ class Stage:
     def end(self, child: subprocess.Popen[bytes]) -> None:
         """End a process in order."""
         child.send_signal(signal.SIGTERM)
-        assert child.wait(SECONDS) == 0, self.said()
+        assert child.wait(SECONDS) in children.ORDERLY, self.said()
 
-    def stopped(self, child: subprocess.Popen[bytes]) -> None:
+    async def stopped(self, child: subprocess.Popen[bytes]) -> None:
         """Wait until a process has stopped itself at its crash point."""
-        self.until(lambda: _state(child.pid) == "T", "the process did not stop")
+        await self.until(lambda: _state(child.pid) == "T", "the process did not stop")
 
-    def until(self, holds: Callable[[], bool], else_: str) -> None:
+    async def until(self, holds: Callable[[], bool], else_: str) -> None:
         """Wait for a condition."""
         end = time.monotonic() + SECONDS
         while not holds():
             assert time.monotonic() < end, f"{else_}\n{self.said()}"
-            time.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_LOOK_SECONDS)
 
     def said(self) -> str:
         """Return what the processes said."""
@@ -97,6 +98,11 @@ class Stage:
         """Return the effects that a process began."""
         seen = ObservationLog(self._home / "effects").read()
         return [one for one in seen if isinstance(one, Began) and one.pid == child.pid]
+
+    def members(self, child: subprocess.Popen[bytes]) -> list[str]:
+        """Return under which ids the ledger takes a process for alive."""
+        alive = [member for (member,) in self.witness.rows("SELECT id FROM millstream_process WHERE NOT dead")]
+        return [member for member in alive if pid_of(member) == child.pid]
 
     def history(self) -> History:
         """Return everything that was seen."""

@@ -1,0 +1,25 @@
+"""The stage on which tests of faults play, on each database."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.stage import Stage
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A new ledger's."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/ledger.db"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+@pytest.fixture
+def stage(url: str, tmp_path: Path) -> Iterator[Stage]:
+    """A new ledger, whose processes have a lease of one second and no proof of life."""
+    stage = Stage(url, tmp_path)
+    with stage.opened():
+        yield stage

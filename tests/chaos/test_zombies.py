@@ -1,0 +1,27 @@
+"""A process that was stopped, and taken for dead, changes nothing when it wakes up."""
+
+import signal
+from collections import Counter
+
+from tests.chaos.stage import Stage
+
+
+async def test_a_process_stopped_at_node_7_records_nothing_once_another_has_taken_over(stage: Stage) -> None:
+    async with stage.client() as app:
+        stage.witness.install()
+        zombie = stage.start(at="before-effect:7:stop")
+        job = await app.submit("chain", length=10)
+        await stage.stopped(zombie)
+        other = stage.start()
+        result = await job.result()
+        zombie.send_signal(signal.SIGCONT)
+        await stage.until(lambda: len(stage.members(zombie)) == 1, "the zombie did not come back under another id")
+        assert await job.result() == result
+    stage.end(zombie)
+    stage.end(other)
+    assert stage.violations() == []
+    assert [claim.pid for claim in stage.witness.claims()] == [zombie.pid, other.pid]
+    begun = Counter(effect.node for effect in stage.effects(zombie))
+    assert set(begun.values()) == {1}
+    assert len(begun) == 7  # it was in the seventh, which it ended in vain; it began no other
+    assert len(stage.effects(other)) == 4
