@@ -17,6 +17,8 @@ class TestAnyIOBackend(TaskBackendContract):
 
 
 class TestAnyIOBackendOnSqlite(TaskBackendContract):
+    keeps_jobs = True
+
     @pytest.fixture(autouse=True)
     def where(self, tmp_path: Path) -> None:
         self.directory = tmp_path

@@ -127,8 +127,8 @@ class Run:
                 self.ready.extend(self.plan.start().ready)
                 await runner.work(self, is_host=True)
         except asyncio.CancelledError:
-            if not (self.is_cancelled or self.is_stopped) or _is_cancelled_here():
-                self.is_stopped = self.is_stopped or self._is_kept
+            if not (self.is_cancelled or self.is_stopped) or is_cancelled_here():
+                self.is_stopped = self.is_stopped or (self._is_kept and is_cancelled_here())
                 raise  # else a task's own came out in the place of the one that `cancel` sent
         finally:
             self._is_over = True
@@ -342,7 +342,7 @@ class Run:
             StalledError: Nothing can ever become ready.
         """
         # Where all is cancelled the others may just be gone first.
-        if not self._elsewhere and self.running == 1 and not _is_cancelled_here():
+        if not self._elsewhere and self.running == 1 and not is_cancelled_here():
             if not self.waits:
                 raise StalledError(f"job {self.job_id} has {self.plan.root.todo} nodes left, and nothing runs")
             if self.waits.may_pause():
@@ -386,6 +386,6 @@ class Run:
         self.calls.close()
 
 
-def _is_cancelled_here() -> bool:
+def is_cancelled_here() -> bool:
     """Whether a cancel scope around this place is cancelled."""
     return anyio.current_effective_deadline() == -math.inf

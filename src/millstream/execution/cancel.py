@@ -47,6 +47,7 @@ class Cancels:
         Raises:
             JobNotFoundError: There is no such job.
         """
+        self.canceller.cancel(job_id)  # at once, or what starts this instant would be over before the wish is recorded
         ended = (True, TERMINAL, self.clock.now(), None, {"state": "cancelled", "reason": "cancel"})
         job, first = await self.ledger.cancel(job_id, [ended])
         reach("after-cancel-row")

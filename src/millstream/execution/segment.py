@@ -11,7 +11,7 @@ import structlog
 
 from millstream.engine.past import Past
 from millstream.engine.program import Drawn, Recalled
-from millstream.engine.run import Run
+from millstream.engine.run import Run, is_cancelled_here
 from millstream.engine.services import Services
 from millstream.errors import ExpiredError, PoisonError, TaskTimeoutError, UnknownNameError
 from millstream.events.base import EventLog
@@ -172,6 +172,10 @@ class Segments:
             begun = {"attempt": claim.attempt, "process": claim.holder}
             recorder.put((True, "started", self._services.clock.now(), None, begun))
             end = await self._drive(claim, recorder)
+        except asyncio.CancelledError:
+            if not is_cancelled_here():  # a task cancelled what it runs in; others would meet the same
+                end = Settlement(JobState.CANCELLED, "cancel")
+            raise
         except UnknownNameError as error:
             self._library.exclude(job.flow)
             _log.warning("a job was handed back: its code is not known here", job=job.id, flow=job.flow, why=str(error))

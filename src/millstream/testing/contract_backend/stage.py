@@ -121,7 +121,13 @@ class Stage:
 
 
 class BackendCase:
-    """What every part of the suite has: the factory to override, and the fixtures."""
+    """What every part of the suite has: the factory to override, and the fixtures.
+
+    Attributes:
+        keeps_jobs: Whether jobs outlive the app.
+    """
+
+    keeps_jobs = False
 
     def make(self, clock: Clock, **settings: Any) -> Millstream:
         """Return an app on the backend under test, with these settings; nothing of it is started."""
