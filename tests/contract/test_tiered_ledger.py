@@ -1,0 +1,101 @@
+"""Two ledgers behind one face keep the ledger's promises, whichever of them has the job."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from millstream.clock import Clock, SystemClock
+from millstream.errors import JobNotFoundError
+from millstream.ledger.base import Filter, Ledger, Settlement
+from millstream.ledger.bell import Topic
+from millstream.ledger.memory import MemoryLedger
+from millstream.ledger.sql import SqlLedger
+from millstream.ledger.tiered import TieredLedger
+from millstream.model.job import JobRecord, JobState
+from millstream.testing import LedgerContract
+from millstream.testing.ledger_doings import CLAIMERS, ME, claimed, make_job, nobody, submit
+
+
+class Rung:
+    """A bell that says what was rung."""
+
+    def __init__(self) -> None:
+        self.rung: list[tuple[Topic, str]] = []
+
+    def ring(self, topic: Topic, job_id: str) -> None:
+        self.rung.append((topic, job_id))
+
+    async def listen(self, heard: Any) -> None:
+        """Hear nothing."""
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+
+@asynccontextmanager
+async def tiered(path: Path, clock: Clock, bell: Rung | None = None) -> AsyncIterator[TieredLedger]:
+    shared = SqlLedger(f"sqlite:///{path}/ledger.db", clock)
+    for process in CLAIMERS:
+        await shared.join(process, nobody)
+    ledger = TieredLedger(MemoryLedger(clock))
+    ledger.share(shared, bell)
+    try:
+        yield ledger
+    finally:
+        await shared.close()
+
+
+class TestTieredLedgerWithDurableJobs(LedgerContract):
+    @pytest.fixture(autouse=True)
+    def in_directory(self, tmp_path: Path) -> None:
+        self.path = tmp_path
+
+    @asynccontextmanager
+    async def open(self, clock: Clock) -> AsyncIterator[Ledger]:
+        async with tiered(self.path, clock) as ledger:
+            yield ledger
+
+
+def off(**fields: Any) -> JobRecord:
+    return make_job(durability="off", **fields)
+
+
+async def test_jobs_of_both_are_found_claimed_and_listed_as_one(tmp_path: Path) -> None:
+    async with tiered(tmp_path, SystemClock()) as ledger:
+        jobs = [make_job(), off(), make_job(), off()]
+        for job in jobs:
+            await submit(ledger, job, None)
+        assert [found.id for found in await ledger.find(Filter())] == [job.id for job in reversed(jobs)]
+        assert [found.id for found in await ledger.find(Filter(limit=3))] == [job.id for job in reversed(jobs[1:])]
+        claims = await ledger.claim(ME, 10)
+        assert {claim.job.id for claim in claims} == {job.id for job in jobs}
+        assert {job.id for job in jobs if job.id in ledger.memory} == {jobs[1].id, jobs[3].id}
+
+
+async def test_what_lives_in_memory_never_reaches_the_file(tmp_path: Path) -> None:
+    bell = Rung()
+    async with tiered(tmp_path, SystemClock(), bell) as ledger:
+        claim = await claimed(ledger, durability="off")
+        ledger.record(claim, [], Settlement(JobState.SUCCEEDED, result=1), lambda _first, _kept: None)
+    assert bell.rung == []
+    file = SqlLedger(f"sqlite:///{tmp_path}/ledger.db", SystemClock())
+    with pytest.raises(JobNotFoundError):
+        await file.get(claim.job.id)
+    await file.close()
+
+
+async def test_others_are_woken_for_what_may_concern_them(tmp_path: Path) -> None:
+    bell = Rung()
+    async with tiered(tmp_path, SystemClock(), bell) as ledger:
+        mine = await claimed(ledger)
+        assert bell.rung == []
+        await ledger.cancel(mine.job.id, [])
+        assert bell.rung == [("changed", mine.job.id)]
+        queued = make_job()
+        await submit(ledger, queued, None)
+        assert bell.rung[1:] == [("queued", queued.id)]
+        await ledger.cancel(queued.id, [(True, "ended", 1.0, None, {"state": "cancelled", "reason": "cancel"})])
+        assert bell.rung[2:] == [("ended", queued.id)]
