@@ -8,7 +8,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from millstream.authoring.registry import Registry
 from millstream.backends.anyio import AnyIOBackend
 from millstream.clock import Clock
 from millstream.engine.cache import MemoryCache
@@ -47,9 +46,9 @@ class Process:
 
     Args:
         settings: The settings.
-        registry: The tasks and flows that can be executed.
+        library: The tasks and flows that can be executed; the app keeps it from one loop to the next.
         clock: The time.
-        ledger: The record of jobs; the app keeps it from one loop to the next.
+        ledger: The record of jobs; as the library.
         log: Their events; as the ledger.
         executes: Whether segments are executed here.
 
@@ -66,7 +65,7 @@ class Process:
     def __init__(
         self,
         settings: Settings,
-        registry: Registry,
+        library: Library,
         clock: Clock,
         ledger: TieredLedger,
         log: MemoryEventLog,
@@ -81,7 +80,6 @@ class Process:
         self._opening = asyncio.Lock()
         self._sharing: Sharing | None = None
         self._shared: SharedLedger | None = None
-        library = Library(registry.work, registry.names)
         self._services = Services(
             clock=clock,
             threads=ThreadPool(settings.max_threads, clock),

@@ -14,6 +14,7 @@ from millstream.clock import Clock
 from millstream.engine.context import loading_main
 from millstream.errors import BlockingCallError, ClosedError, DefinitionError
 from millstream.events.memory import MemoryEventLog
+from millstream.execution.library import Library
 from millstream.ledger.memory import MemoryLedger
 from millstream.ledger.tiered import TieredLedger
 from millstream.portal import Portal, run_on, running_loop
@@ -50,6 +51,7 @@ class Home:
 
     def _begin(self) -> None:
         self._pid = os.getpid()
+        self._library = Library(self._registry.work, self._registry.names)
         self.ledger = TieredLedger(MemoryLedger(self._clock))
         self.log = MemoryEventLog(self._must_keep)
         self.process: Process | None = None
@@ -102,7 +104,7 @@ class Home:
                 raise BlockingCallError(
                     "this app lives on an event loop that is paused; let that loop run, or use another Millstream here"
                 )
-        return Process(self._settings, self._registry, self._clock, self.ledger, self.log, executes=self._executes)
+        return Process(self._settings, self._library, self._clock, self.ledger, self.log, executes=self._executes)
 
     def door(self) -> Portal:
         """Return the door for blocking callers: a loop in a thread of its own.

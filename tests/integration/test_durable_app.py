@@ -1,0 +1,241 @@
+"""One app on a shared ledger: when it opens it, jobs that start later, forks, and what an end leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import textwrap
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from millstream import DefinitionError, JobNotFoundError, JobState, Millstream, Settings, flow, sleep, task
+from millstream.errors import ClosedError
+from millstream.testing import VirtualClock
+
+
+@task
+async def double(x: int) -> int:
+    return 2 * x
+
+
+@task
+async def endless() -> None:
+    await asyncio.Event().wait()
+
+
+@flow(durability="off")
+def fleeting(x: int) -> Any:
+    return double(x)
+
+
+@flow(durability="full")
+def lasting(x: int) -> Any:
+    return double(x)
+
+
+@flow
+def napping(seconds: float) -> Any:
+    return sleep(seconds)
+
+
+def files(directory: Path) -> set[str]:
+    return {path.name for path in directory.rglob("*") if not path.is_dir()}
+
+
+# ------------------------------------------------------------------------------------------------- opening, tiers
+async def test_an_app_without_durable_jobs_opens_nothing(tmp_path: Path) -> None:
+    async with Millstream(settings=Settings(durability="off")) as app:
+        assert await (await app.submit(double, x=2)).result() == 4
+    assert files(tmp_path) == set()
+
+
+async def test_a_durable_flow_opens_the_ledger_whatever_the_settings_say(tmp_path: Path) -> None:
+    async with Millstream(settings=Settings(durability="off")) as app:
+        job = await app.submit(lasting, x=2)
+        assert await job.result() == 4
+    async with Millstream() as later:
+        assert await (await later.job(job.id)).result() == 4
+    assert "ledger.db" in files(tmp_path)
+
+
+async def test_a_flow_that_need_not_last_is_gone_with_its_app() -> None:
+    async with Millstream() as app:
+        job = await app.submit(fleeting, x=2)
+        assert await job.result() == 4
+        kept = await app.submit(double, x=2)
+        assert [record.id for record in await app.jobs()] == [kept.id, job.id]
+    async with Millstream() as later:
+        with pytest.raises(JobNotFoundError):
+            await later.job(job.id)
+
+
+async def test_an_end_leaves_no_lock_and_no_socket(tmp_path: Path) -> None:
+    async with Millstream() as app:
+        await (await app.submit(double, x=2)).result()
+        assert {name.rpartition(".")[2] for name in files(tmp_path / ".millstream" / "ledger.db.members")} == {
+            "lock",
+            "bell",
+        }
+    assert files(tmp_path / ".millstream" / "ledger.db.members") == set()
+
+
+# ------------------------------------------------------------------------------------------------ ending, going on
+async def test_what_a_closed_app_ran_the_next_one_goes_on_with() -> None:
+    async with Millstream() as app:
+        job = await app.submit(endless)
+        waiter = asyncio.create_task(job.result())
+        async for event in job.events():
+            if event.type == "node_started":
+                break
+    with pytest.raises(ClosedError, match="others on its ledger"):
+        await waiter
+    later = Millstream()
+    later.registry.add(endless)
+    async with later:
+        again = await later.job(job.id)
+        seen = [event async for event in _until(again, "node_started", 2)]
+        assert [event.data["attempt"] for event in seen if event.type == "started"] == [1, 2]
+        assert await again.cancel() is JobState.CANCELLED
+
+
+async def _until(job: Any, kind: str, count: int) -> Any:
+    async for event in job.events():
+        yield event
+        count -= event.type in (kind, "started") and event.type == "started"
+        if not count:
+            return
+
+
+def test_an_app_whose_loop_is_gone_hands_its_jobs_to_its_next_loop() -> None:
+    app = Millstream()
+
+    async def submit() -> str:
+        job = await app.submit(napping, seconds=0.05)
+        return job.id
+
+    async def look(job_id: str) -> JobState:
+        state = await (await app.job(job_id)).wait()
+        await app.aclose()
+        return state
+
+    assert asyncio.run(look(asyncio.run(submit()))) is JobState.SUCCEEDED
+
+
+def test_a_forked_child_starts_with_nothing_and_both_go_on(tmp_path: Path) -> None:
+    script = tmp_path / "forking.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import asyncio, os
+            from millstream import Millstream, task
+
+            @task
+            async def double(x): return 2 * x
+
+            async def both(app):
+                async with app:
+                    job = await app.submit(double, x=2)
+                    await job.result()
+                    child = os.fork()
+                    if child == 0:
+                        os._exit(0 if asyncio.new_event_loop is None else in_child(app))
+                    _, status = await asyncio.to_thread(os.waitpid, child, 0)
+                    assert await (await app.submit(double, x=4)).result() == 8
+                    assert len(await app.jobs()) == 3, await app.jobs()
+                    return os.waitstatus_to_exitcode(status)
+
+            def in_child(app):
+                import threading
+                codes = []
+                def run():
+                    codes.append(asyncio.run(app._run(double, x=3)))
+                    asyncio.run(app.aclose())
+                thread = threading.Thread(target=run)
+                thread.start()
+                thread.join()
+                return 0 if codes == [6] else 1
+
+            print(asyncio.run(both(Millstream())))
+            """
+        ),
+        encoding="utf-8",
+    )
+    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+# ------------------------------------------------------------------------------------------------------ later
+async def test_a_job_with_a_countdown_starts_when_it_is_over_by_the_clock() -> None:
+    clock = VirtualClock()
+    async with Millstream(clock=clock) as app:
+        job = await app.submit(double, x=2, countdown=3600.0)
+        assert await job.state() is JobState.SCHEDULED
+        assert await clock.drive(job.result()) == 4
+        record = await job.record()
+        assert record.started_at == pytest.approx(record.created_at + 3600.0)
+
+
+async def test_a_job_with_an_eta_starts_then_and_one_that_is_past_at_once() -> None:
+    clock = VirtualClock()
+    now = datetime.fromtimestamp(clock.now(), UTC)
+    async with Millstream(clock=clock) as app:
+        past = await app.submit(double, x=1, eta=now - timedelta(days=1))
+        assert await clock.drive(past.result()) == 2
+        later = await app.submit(double, x=2, eta=now + timedelta(days=1))
+        assert await clock.drive(later.result()) == 4
+        assert (await later.record()).started_at == pytest.approx(now.timestamp() + 86_400)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"countdown": 1.0, "eta": datetime.now(UTC)}, "not both"),
+        ({"countdown": -1.0}, "0 or more"),
+        ({"eta": datetime(2030, 1, 1)}, "time zone"),  # noqa: DTZ001  that is the mistake
+    ],
+)
+async def test_a_start_that_cannot_be_meant_is_refused(wrong: dict[str, Any], said: str) -> None:
+    async with Millstream() as app:
+        with pytest.raises(DefinitionError, match=said):
+            await app.submit(double, x=1, **wrong)
+
+
+# ---------------------------------------------------------------------------------------------- in a transaction
+@pytest.mark.parametrize("is_kept", [True, False])
+async def test_a_job_submitted_in_a_users_transaction_shares_its_fate(tmp_path: Path, *, is_kept: bool) -> None:
+    url = f"sqlite:///{tmp_path}/shop.db"
+    engine = sa.create_engine(url)
+    async with Millstream(settings=Settings(database_url=url)) as app:
+        with engine.connect() as connection:
+            transaction = connection.begin()
+            job = await app.submit(double, x=4, connection=connection)
+            with pytest.raises(JobNotFoundError):
+                await app.job(job.id)
+            if is_kept:
+                transaction.commit()
+            else:
+                transaction.rollback()
+        if is_kept:
+            assert await job.result() == 8
+        else:
+            assert await app.jobs() == []
+    engine.dispose()
+
+
+async def test_a_job_that_does_not_last_is_refused_in_a_transaction(tmp_path: Path) -> None:
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/shop.db")
+    async with Millstream() as app:
+        with engine.connect() as connection, pytest.raises(DefinitionError, match="durability off"):
+            await app.submit(fleeting, x=1, connection=connection)
+    engine.dispose()
+
+
+def test_the_import_of_the_package_loads_no_database_driver() -> None:
+    program = "import sys, millstream; sys.exit(bool({'sqlalchemy', 'alembic', 'psycopg'} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", program], check=True, env=os.environ)
