@@ -53,11 +53,19 @@ class Home:
 
     def mark(self, now: float) -> int:
         with self.writing() as connection:
-            return self.blobs.mark(connection, now)
+            return self.blobs.mark(connection, self.blobs.unused(connection), now)
 
     def sweep(self, marked_before: float) -> int:
         with self.writing() as connection:
             return self.blobs.sweep(connection, marked_before)
+
+    def strays(self, written_before: float) -> list[str]:
+        with self.engine.connect() as connection:
+            return self.blobs.strays(connection, written_before)
+
+    def remove_strays(self, names: list[str], written_before: float) -> int:
+        with self.writing() as connection:
+            return self.blobs.remove_strays(connection, names, written_before)
 
     def missing(self) -> list[str]:
         with self.engine.connect() as connection:
@@ -226,19 +234,34 @@ def test_a_file_that_was_cut_off_is_found_and_written_again(files: Home, tmp_pat
     assert files.get(digest) == [b"one"]
 
 
-def test_the_file_of_a_writer_that_died_is_swept_a_day_later(files: Home, tmp_path: Path) -> None:
+def test_the_file_of_a_writer_that_died_is_removed_a_day_later(files: Home, tmp_path: Path) -> None:
     digest = hashlib.sha256(b"one").hexdigest()
     files.blobs.prepare({digest: b"one"})
-    written_at = file_of(tmp_path, digest).stat().st_mtime
-    assert files.sweep(marked_before=written_at) == 0
-    assert files.sweep(marked_before=written_at + DAY) == 1
-    assert not file_of(tmp_path, digest).exists()
+    file = file_of(tmp_path, digest)
+    file.with_name(".part").touch()
+    files.put("a", b"two")
+    written_at = file.stat().st_mtime
+    assert files.strays(written_before=written_at) == []
+    names = files.strays(written_before=written_at + DAY)
+    assert sorted(names) == sorted([f"{digest[:2]}/{digest}", f"{digest[:2]}/.part"])
+    assert files.remove_strays(names, written_before=written_at + DAY) == 2
+    assert list(file.parent.iterdir()) == []
+    assert files.missing() == []
 
 
-def test_a_file_swept_after_it_was_prepared_is_written_by_the_transaction(files: Home) -> None:
+def test_a_stray_that_somebody_puts_in_time_stays(files: Home) -> None:
     digest = hashlib.sha256(b"one").hexdigest()
     files.blobs.prepare({digest: b"one"})
-    files.sweep(marked_before=5e9)
+    names = files.strays(written_before=5e9)
+    files.put("a", b"one")
+    assert files.remove_strays(names, written_before=5e9) == 0
+    assert files.get(digest) == [b"one"]
+
+
+def test_a_stray_removed_after_it_was_prepared_is_written_by_the_transaction(files: Home) -> None:
+    digest = hashlib.sha256(b"one").hexdigest()
+    files.blobs.prepare({digest: b"one"})
+    assert files.remove_strays(files.strays(written_before=5e9), written_before=5e9) == 1
     files.put("a", b"one")
     assert files.get(digest) == [b"one"]
 

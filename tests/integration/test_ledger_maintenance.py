@@ -218,6 +218,31 @@ async def test_what_is_kept_no_longer_is_removed(shop: Shop) -> None:
     assert shop.keeper.check().large_values == 0
 
 
+@pytest.mark.parametrize("retention", [None, timedelta(days=30)])
+async def test_a_process_removes_large_values_a_day_after_their_jobs(shop: Shop, retention: timedelta | None) -> None:
+    ledger = SqlLedger(shop.url, shop.clock, retention=retention)
+    assert await ledger.forget([shop.done]) == [shop.done]
+    assert await ledger.trim() == []
+    assert shop.keeper.check().large_values == 1
+    await shop.clock.advance(DAY + 1)
+    assert await ledger.trim() == []
+    await ledger.close()
+    report = shop.keeper.check()
+    assert (report.large_values, report.problems) == (0, [])
+
+
+async def test_a_large_value_that_another_job_has_outlives_the_first(shop: Shop) -> None:
+    first, shop.done = shop.done, ""
+    await shop.fill()
+    ledger = SqlLedger(shop.url, shop.clock)
+    await ledger.forget([first])
+    await shop.clock.advance(DAY + 1)
+    await ledger.trim()
+    assert (await ledger.get(shop.done)).result == LARGE
+    await ledger.close()
+    assert shop.found() == []
+
+
 async def test_without_retention_jobs_are_kept(shop: Shop) -> None:
     assert shop.keeper.vacuum(shop.clock.now() + 10_000 * DAY, None).jobs == 0
     assert shop.keeper.check().jobs == {"queued": 1, "succeeded": 1}

@@ -22,7 +22,10 @@ from millstream.ledger.base import LedgerUnavailableError, StorageFullError
 from millstream.ledger.schema import blob, blob_use
 
 AT_ONCE: Final = 1000
-"""Blobs that one call of `mark` or `sweep` takes on at most, so that no transaction is long."""
+"""Blobs that one call takes on at most, so that no transaction is long."""
+
+KEPT_SECONDS: Final = 86_400.0
+"""How long what nobody uses is kept after it was marked."""
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
@@ -50,14 +53,26 @@ class Blobs(Protocol):
             BlobMissingError: One of them is gone.
         """
 
-    def mark(self, connection: sa.Connection, now: float) -> int:
-        """Mark what no job uses, at most `AT_ONCE`, and return how many that were; in a write transaction."""
+    def unused(self, connection: sa.Connection) -> list[str]:
+        """Return digests that no job uses and that are not marked, at most `AT_ONCE`."""
+
+    def mark(self, connection: sa.Connection, digests: Collection[str], now: float) -> int:
+        """Mark those of these that no job uses, and return how many that were; in a write transaction.
+
+        What somebody else puts at that moment is left out.
+        """
 
     def sweep(self, connection: sa.Connection, marked_before: float) -> int:
         """Remove what was marked before this time, at most `AT_ONCE`, and return how many; in a write transaction.
 
         What a job uses again meanwhile stays.
         """
+
+    def strays(self, connection: sa.Connection, written_before: float) -> list[str]:
+        """Return what writers left behind that died before they committed, by names of its own."""
+
+    def remove_strays(self, connection: sa.Connection, names: Collection[str], written_before: float) -> int:
+        """Remove those of these that are strays still, and return how many; in a write transaction."""
 
     def missing(self, connection: sa.Connection) -> list[str]:
         """Return the digests that jobs use and whose content is gone, for `ledger check`."""
@@ -82,13 +97,25 @@ class TableBlobs:
                 raise BlobMissingError(f"the ledger's row with the large value {digest} is gone")
         return found
 
-    def mark(self, connection: sa.Connection, now: float) -> int:
+    def unused(self, connection: sa.Connection) -> list[str]:
+        """Find what no job uses; see `Blobs.unused`."""
+        return _unused_rows(connection)
+
+    def mark(self, connection: sa.Connection, digests: Collection[str], now: float) -> int:
         """Mark what no job uses; see `Blobs.mark`."""
-        return _mark_rows(connection, now)
+        return _mark_rows(connection, digests, now)
 
     def sweep(self, connection: sa.Connection, marked_before: float) -> int:
         """Remove what was marked; see `Blobs.sweep`."""
         return len(_sweep_rows(connection, marked_before))
+
+    def strays(self, connection: sa.Connection, written_before: float) -> list[str]:  # noqa: ARG002  as in Blobs
+        """Return nothing: what is not committed is not there."""
+        return []
+
+    def remove_strays(self, connection: sa.Connection, names: Collection[str], written_before: float) -> int:  # noqa: ARG002
+        """Do nothing, see `strays`."""
+        return 0
 
     def missing(self, connection: sa.Connection) -> list[str]:
         """Return the digests without a row; see `Blobs.missing`."""
@@ -130,18 +157,36 @@ class FileBlobs:
         """Read files; see `Blobs.get`."""
         return {digest: self._read(digest) for digest in digests}
 
-    def mark(self, connection: sa.Connection, now: float) -> int:
+    def unused(self, connection: sa.Connection) -> list[str]:
+        """Find what no job uses; see `Blobs.unused`."""
+        return _unused_rows(connection)
+
+    def mark(self, connection: sa.Connection, digests: Collection[str], now: float) -> int:
         """Mark what no job uses; see `Blobs.mark`."""
-        return _mark_rows(connection, now)
+        return _mark_rows(connection, digests, now)
 
     def sweep(self, connection: sa.Connection, marked_before: float) -> int:
-        """Remove what was marked, and files of writers that died before they committed; see `Blobs.sweep`."""
+        """Remove what was marked; see `Blobs.sweep`."""
         swept = _sweep_rows(connection, marked_before)
+        for digest in swept:
+            self._path(digest).unlink(missing_ok=True)
+        return len(swept)
+
+    def strays(self, connection: sa.Connection, written_before: float) -> list[str]:
+        """Find files without a row; see `Blobs.strays`."""
         known = set(connection.execute(sa.select(blob.c.digest)).scalars())
-        left = [path for path in self._files() if path.name not in known and _changed_at(path) < marked_before]
-        for path in {*map(self._path, swept), *left}:
-            path.unlink(missing_ok=True)
-        return len({*swept, *(path.name for path in left)})
+        found = [path for path in self._directory.glob("??/*") if path.name not in known]
+        return [str(path.relative_to(self._directory)) for path in found if _changed_at(path) < written_before]
+
+    def remove_strays(self, connection: sa.Connection, names: Collection[str], written_before: float) -> int:
+        """Remove files that have no row still; see `Blobs.remove_strays`."""
+        removed = 0
+        for path in map(self._directory.joinpath, names):
+            is_known = connection.execute(sa.select(blob.c.digest).where(blob.c.digest == path.name)).first()
+            if is_known is None and _changed_at(path) < written_before:
+                path.unlink(missing_ok=True)
+                removed += 1
+        return removed
 
     def missing(self, connection: sa.Connection) -> list[str]:
         """Return the digests whose file is not there or is cut off; see `Blobs.missing`."""
@@ -155,9 +200,6 @@ class FileBlobs:
             return self._path(digest).read_bytes()
         except FileNotFoundError:
             raise BlobMissingError(f"the ledger's file with a large value is gone: {self._path(digest)}") from None
-
-    def _files(self) -> list[Path]:
-        return [path for path in self._directory.glob("??/*") if path.is_file()]
 
 
 # -------------------------------------------------------------------------------------------------------- the tables
@@ -191,10 +233,15 @@ def _locked(connection: sa.Connection, which: sa.ColumnElement[bool]) -> Sequenc
     return connection.execute(asked).scalars().all()
 
 
-def _mark_rows(connection: sa.Connection, now: float) -> int:
-    unused = _locked(connection, blob.c.marked_at.is_(None) & _is_unused())
-    marked = sa.update(blob).where(blob.c.digest.in_(unused), _is_unused()).values(marked_at=now)
-    return connection.execute(marked).rowcount if unused else 0
+def _unused_rows(connection: sa.Connection) -> list[str]:
+    found = sa.select(blob.c.digest).where(blob.c.marked_at.is_(None), _is_unused()).limit(AT_ONCE)
+    return list(connection.execute(found).scalars())
+
+
+def _mark_rows(connection: sa.Connection, digests: Collection[str], now: float) -> int:
+    locked = _locked(connection, blob.c.digest.in_(digests)) if digests else ()
+    unused = blob.c.digest.in_(locked) & blob.c.marked_at.is_(None) & _is_unused()
+    return connection.execute(sa.update(blob).where(unused).values(marked_at=now)).rowcount if locked else 0
 
 
 def _sweep_rows(connection: sa.Connection, marked_before: float) -> Sequence[str]:

@@ -9,16 +9,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
-from millstream.ledger import forgetting, invariants, schema, upgrade
+from millstream.ledger import invariants, schema, upgrade
 from millstream.ledger.base import UnfitLedgerError
+from millstream.ledger.blobs import KEPT_SECONDS
 from millstream.ledger.database import Connection, Database, database, first_line, original, transaction
+from millstream.ledger.forgetting import Forgetting
 from millstream.ledger.invariants import Problem
 from millstream.ledger.parts import blobs_of
 from millstream.ledger.queries import Queries
@@ -26,9 +28,6 @@ from millstream.ledger.sqlite import SqliteDatabase
 from millstream.urls import database_url
 
 T = TypeVar("T")
-
-BLOB_GRACE: Final = timedelta(days=1)
-"""How long a large value that nobody uses is kept after it was marked."""
 
 
 class NoLedgerError(UnfitLedgerError):
@@ -97,6 +96,7 @@ class Keeper:
         self._database: Database = database(url)
         self._queries = Queries(self._database.dialect)
         self._blobs = blobs_of(self._database)
+        self._forgetting = Forgetting(self._queries, self._blobs)
 
     def look(self) -> str:
         """Return the revision of the tables, as it has to be.
@@ -138,7 +138,7 @@ class Keeper:
         """
         with self._opened() as connection:
             before = self._size(connection)
-            jobs = self._forget(connection, None if retention is None else now - retention.total_seconds())
+            jobs = self._forget(connection, None if retention is None else now - retention.total_seconds(), now)
             large_values = self._sweep(connection, now)
             graphs = self._drop_graphs(connection)
             is_compacted = self._compact(connection)
@@ -228,18 +228,24 @@ class Keeper:
         return int(sum(connection.raw.execute(sa.select(*sizes)).one()))
 
     # ------------------------------------------------------------------------------------------------------ cleaning
-    def _forget(self, connection: Connection, before: float | None) -> int:
+    def _forget(self, connection: Connection, before: float | None, now: float) -> int:
         if before is None:
             return 0
-        return _until_none(lambda: len(forgetting.trim(connection, self._queries, before)))
+        return _until_none(lambda: len(self._forgetting.trim(connection, before, now)))
 
     def _sweep(self, connection: Connection, now: float) -> int:
-        def in_transaction(act: Callable[[sa.Connection, float], int], time: float) -> int:
-            with transaction(connection):
-                return act(connection.raw, time)
+        """Mark what escaped being marked, and remove what was marked a day ago, or left behind."""
+        _until_none(lambda: self._mark(connection, now))
+        swept = _until_none(lambda: self._forgetting.sweep(connection, now))
+        before = now - KEPT_SECONDS
+        strays = self._blobs.strays(connection.raw, before)
+        with transaction(connection):
+            return swept + self._blobs.remove_strays(connection.raw, strays, before)
 
-        _until_none(lambda: in_transaction(self._blobs.mark, now))
-        return _until_none(lambda: in_transaction(self._blobs.sweep, now - BLOB_GRACE.total_seconds()))
+    def _mark(self, connection: Connection, now: float) -> int:
+        unused = self._blobs.unused(connection.raw)
+        with transaction(connection):
+            return self._blobs.mark(connection.raw, unused, now)
 
     def _drop_graphs(self, connection: Connection) -> int:
         """Remove the graphs that no job has, while nobody submits: whoever does relies on a graph that is there."""

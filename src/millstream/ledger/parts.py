@@ -11,6 +11,7 @@ from millstream.ledger.batch import Batch, Tools
 from millstream.ledger.blobs import Blobs, FileBlobs, TableBlobs
 from millstream.ledger.claims import Claims
 from millstream.ledger.database import Connection, Database
+from millstream.ledger.forgetting import Forgetting
 from millstream.ledger.holds import Holds
 from millstream.ledger.members import Members, Proof
 from millstream.ledger.queries import Queries
@@ -32,6 +33,7 @@ class Parts:
         queries: What is asked.
         blobs: Where large values are.
         members: The memberships of this process.
+        forgetting: Forgets jobs.
         claims: Claims segments.
         writer: The thread that writes.
         reader: The threads that read.
@@ -43,6 +45,7 @@ class Parts:
         self.queries = Queries(database.dialect)
         self.blobs = blobs_of(database)
         self.members = Members(self.queries, lease_seconds, proof)
+        self.forgetting = Forgetting(self.queries, self.blobs)
         self.claims = Claims(self.queries, rows, self.blobs)
         self._tools = Tools(self.queries, rows, self.blobs, Holds())
         self._is_prepared = False

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from millstream import points
 from millstream.clock import Clock
 from millstream.errors import DefinitionError, JobNotFoundError, MillstreamError
-from millstream.ledger import forgetting, within
+from millstream.ledger import within
 from millstream.ledger.ahead import Ahead, may_begin, may_go_on
 from millstream.ledger.base import (
     ENDS,
@@ -304,16 +304,20 @@ class SqlLedger:
 
     # --------------------------------------------------------------------------------------------------- forgetting
     async def trim(self) -> list[str]:
-        """Forget what retention no longer covers; see `Ledger.trim`."""
-        if self._retention is None:
-            return []
-        before = self._clock.now() - self._retention.total_seconds()
-        return await self._task(lambda connection: forgetting.trim(connection, self._parts.queries, before))
+        """Forget what retention no longer covers, then large values that nobody uses; see `Ledger.trim`."""
+        now, forgetting = self._clock.now(), self._parts.forgetting
+        forgotten: list[str] = []
+        if self._retention is not None:
+            before = now - self._retention.total_seconds()
+            forgotten = await self._task(lambda connection: forgetting.trim(connection, before, now))
+        if not forgotten:
+            await self._task(lambda connection: forgetting.sweep(connection, now))
+        return forgotten
 
     async def forget(self, job_ids: Collection[str]) -> list[str]:
         """Forget ended jobs; see `Ledger.forget`."""
-        ids = sorted(set(job_ids))
-        return await self._task(lambda connection: forgetting.forget(connection, self._parts.queries, ids))
+        ids, now = sorted(set(job_ids)), self._clock.now()
+        return await self._task(lambda connection: self._parts.forgetting.forget(connection, ids, now))
 
     # ------------------------------------------------------------------------------------------------------- members
     async def join(self, process: str, on_dead: Callable[[], None]) -> None:
