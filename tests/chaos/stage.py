@@ -18,7 +18,7 @@ from millstream.testing.history import Began, History, ObservationLog
 from millstream.testing.invariants import Violation, violations
 from tests.chaos import children
 from tests.chaos.verdict import history
-from tests.chaos.witness import Witness, pid_of
+from tests.chaos.witness import Witness
 
 SECONDS = 30.0
 _LOOK_SECONDS = 0.01
@@ -44,7 +44,8 @@ class Stage:
         self.witness = Witness(url)
         self.settings = Settings(database_url=url, lease_seconds=lease, imports=(children.FLOWS,))
         self._home = home
-        self._variables = partial(children.environment, url, home, lease, has_proof=has_proof)
+        self._url = url
+        self._variables = partial(children.environment, home=home, lease=lease, has_proof=has_proof)
         self._children: list[subprocess.Popen[bytes]] = []
 
     @contextmanager
@@ -61,12 +62,17 @@ class Stage:
         """Return an app that hands jobs in, and executes none."""
         return Millstream(settings=self.settings, executes=False)
 
-    def start(self, at: str = "") -> subprocess.Popen[bytes]:
-        """Start a process that executes; it crashes at a point, if one is given (see `crash.AT`)."""
+    def start(self, at: str = "", url: str | None = None) -> subprocess.Popen[bytes]:
+        """Start a process that executes.
+
+        Args:
+            at: Where it crashes, if it is to (see `crash.AT`).
+            url: How it reaches the ledger, if not as all others.
+        """
         with (self._home / "said").open("ab") as said:
             child = subprocess.Popen(
                 [sys.executable, "-m", "tests.chaos.children"],
-                env={**os.environ, **self._variables(at=at)},
+                env={**os.environ, **self._variables(url or self._url, at=at)},
                 cwd=_ROOT,
                 stdout=said,
                 stderr=said,
@@ -99,10 +105,9 @@ class Stage:
         seen = ObservationLog(self._home / "effects").read()
         return [one for one in seen if isinstance(one, Began) and one.pid == child.pid]
 
-    def members(self, child: subprocess.Popen[bytes]) -> list[str]:
-        """Return under which ids the ledger takes a process for alive."""
-        alive = [member for (member,) in self.witness.rows("SELECT id FROM millstream_process WHERE NOT dead")]
-        return [member for member in alive if pid_of(member) == child.pid]
+    def is_member(self, child: subprocess.Popen[bytes]) -> bool:
+        """Whether the ledger takes a process for alive."""
+        return child.pid in self.witness.members()
 
     def history(self) -> History:
         """Return everything that was seen."""

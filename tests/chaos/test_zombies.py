@@ -15,7 +15,7 @@ async def test_a_process_stopped_at_node_7_records_nothing_once_another_has_take
         other = stage.start()
         result = await job.result()
         zombie.send_signal(signal.SIGCONT)
-        await stage.until(lambda: len(stage.members(zombie)) == 1, "the zombie did not come back under another id")
+        await stage.until(lambda: stage.is_member(zombie), "the zombie did not come back under another id")
         assert await job.result() == result
     stage.end(zombie)
     stage.end(other)

@@ -9,7 +9,7 @@ from typing import Any
 from millstream.model.event import Event
 from millstream.model.failure import Failure
 from millstream.model.value import decode_shown
-from millstream.testing.history import Dump, EventRow, History, JobRow, LeftOver, ObservationLog, digest, merge
+from millstream.testing.history import Died, Dump, EventRow, History, JobRow, LeftOver, ObservationLog, digest, merge
 from tests.chaos.client import digest_of
 from tests.chaos.load import FlakyError
 from tests.chaos.witness import Witness
@@ -17,8 +17,9 @@ from tests.chaos.witness import Witness
 
 def history(witness: Witness, logs: Iterable[Path]) -> History:
     """Return everything that was seen of a round that has come to rest."""
-    left = LeftOver(what="members that are not known to be dead", count=witness.members())
-    seen = merge(*(ObservationLog(path).read() for path in logs), (left,))
+    seen = merge(*(ObservationLog(path).read() for path in logs))
+    killed = {one.pid for one in seen if isinstance(one, Died)}
+    left = LeftOver(what="memberships", count=sum(pid not in killed for pid in witness.members()))
     dump = Dump(
         jobs=tuple(_jobs(witness)),
         events=tuple(_events(witness)),
@@ -26,7 +27,7 @@ def history(witness: Witness, logs: Iterable[Path]) -> History:
         segments=witness.segments(),
         changes=witness.changes(),
     )
-    return History(seen, dump)
+    return History((*seen, left), dump)
 
 
 def _jobs(witness: Witness) -> Iterable[JobRow]:

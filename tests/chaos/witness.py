@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 
+from millstream.ledger.sqlite import boot_seconds
 from millstream.testing.history import ChangeRow, ClaimRow, SegmentRow
 
 Row = tuple[Any, ...]
@@ -81,9 +82,11 @@ class Witness:
             for job, segment, state, holder in rows
         )
 
-    def members(self) -> int:
-        """Return how many processes the ledger takes for living members."""
-        return self.count("SELECT count(*) FROM millstream_process WHERE NOT dead")
+    def members(self) -> list[int]:
+        """Return the processes whose membership has neither ended nor run out, one for each id that they have."""
+        now = "extract(epoch FROM clock_timestamp())" if self.is_postgres else f"{boot_seconds()}"
+        query = f"SELECT id FROM millstream_process WHERE NOT dead AND lease_end > {now}"  # noqa: S608  a number
+        return [pid_of(member) for (member,) in self.rows(query)]
 
     @contextmanager
     def _connected(self) -> Iterator[Callable[[str], Iterable[Row]]]:

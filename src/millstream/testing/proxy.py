@@ -153,10 +153,11 @@ class FaultProxy:
 
     async def _close(self) -> None:
         await self._behave(REFUSE)
-        tasks = [link.task for link in self._links]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        links = list(self._links)
+        for link in links:
+            link.reset()
+        if links:
+            await asyncio.wait([link.task for link in links])
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._fault.kind == "reset":
