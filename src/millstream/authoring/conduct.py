@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from millstream.authoring.draw import Drawing, Shapes
 from millstream.authoring.handle import Handle
@@ -26,6 +26,20 @@ MAX_CALLS = 10_000
 
 class RecordLimitError(MillstreamError):
     """Raised when a conducting flow has recorded as many calls as it may."""
+
+
+class ContinueAsNew(BaseException):
+    """Raised in a conducting flow's body to begin it anew.
+
+    Attributes:
+        args: Its arguments by position.
+        kwargs: Its arguments by name.
+    """
+
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Take the arguments."""
+        super().__init__(*args)
+        self.kwargs = kwargs
 
 
 class _Branch:
@@ -57,29 +71,48 @@ _branch: ContextVar[_Branch | None] = ContextVar("millstream_branch", default=No
 class Conductor(Attempt):
     """The attempt of a conducting flow: what `ctx` is in its body, and where its calls go."""
 
-    __slots__ = ("_count", "_shapes")
+    __slots__ = ("_count", "_shapes", "_times")
 
     def __init__(self, attempt: Attempt, shapes: Shapes) -> None:
         """Take over from the attempt that the engine started."""
         super().__init__(attempt.run, attempt.frame, attempt.index, attempt.attempt, attempt.deadline)
         self._count = 0
         self._shapes = shapes
+        self._times = 0
 
-    async def conduct(self, body: Coroutine[Any, Any, Any]) -> Any:
-        """Run the body, with its calls recorded here."""
-        # A further attempt asks for keys of its own (`#r2.0`), or it would be answered with what failed the last one.
-        tokens = running.set(self), _branch.set(_Branch(() if self.attempt == 1 else (f"r{self.attempt}",)))
+    async def conduct(self, body: Callable[..., Coroutine[Any, Any, T]], args: Any, kwargs: Any) -> T:
+        """Run the body, with its calls recorded here, until it returns; `continue_as_new` runs it again."""
+        place = self.frame, self.index
+        past = self.run.past
+        if past is not None and self.node in past.continued:
+            self._times, args, kwargs = past.continued[self.node]
         loop = asyncio.get_running_loop()
         if not isinstance(loop.get_task_factory(), _NumberBranches):
             loop.set_task_factory(_NumberBranches(loop.get_task_factory()))
-        self.run.calls.bodies += 1
-        try:
-            return await body
-        finally:
-            self.run.calls.bodies -= 1
-            self.run.calls.revoke_all((self.frame, self.index))
-            running.reset(tokens[0])
-            _branch.reset(tokens[1])
+        while True:
+            tokens = running.set(self), _branch.set(_Branch(self._first_branch()))
+            self.run.calls.bodies += 1
+            try:
+                return await body(*args, **kwargs)
+            except ContinueAsNew as anew:
+                args, kwargs = anew.args, anew.kwargs
+            finally:
+                self.run.calls.bodies -= 1
+                self.run.calls.revoke_all(place)
+                running.reset(tokens[0])
+                _branch.reset(tokens[1])
+            self._times += 1
+            self._count = 0
+            self.run.calls.begin_anew(place, self._times, args, kwargs)
+
+    def _first_branch(self) -> tuple[str, ...]:
+        """Return how the body's keys begin: a further attempt or turn must not be answered with what others asked."""
+        attempt = (f"r{self.attempt}",) if self.attempt > 1 else ()
+        return (*attempt, f"c{self._times}") if self._times else attempt
+
+    def continue_as_new(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Begin anew with other arguments."""
+        raise ContinueAsNew(args, kwargs)
 
     def call(self, add: Callable[[Drawing], Handle]) -> Coroutine[Any, Any, Any]:
         """Return the coroutine of a recorded call; its key is taken now, and it starts when it is awaited."""
@@ -118,7 +151,9 @@ class Conductor(Attempt):
     def _next_key(self) -> str:
         self._count += 1
         if self._count > MAX_CALLS:
-            raise RecordLimitError(f"{self.node} has recorded {MAX_CALLS} calls; move a part of them into a sub-flow")
+            raise RecordLimitError(
+                f"{self.node} has recorded {MAX_CALLS} calls; go on with ctx.continue_as_new(...), or use sub-flows"
+            )
         branch = _branch.get()
         if branch is None:
             raise MillstreamError("a recorded call must be made in the flow's own asyncio tasks")

@@ -154,7 +154,7 @@ class Flow:
         attempt = running.get()
         if not isinstance(attempt, Attempt) or self._body is None:
             raise DefinitionError(f"flow {self.name} conducts, so it runs only as a job")
-        return await Conductor(attempt, self._shapes).conduct(self._body(*args, **kwargs))
+        return await Conductor(attempt, self._shapes).conduct(self._body, args, kwargs)
 
     async def _draw_as_node(self, *args: Any, **kwargs: Any) -> Drawn:
         return await self.draw_in_time(self.inputs.bind(args, kwargs))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 from millstream.engine.program import Drawn
@@ -13,9 +14,14 @@ from millstream.graph.frame import Frame
 from millstream.graph.plan import Place
 from millstream.model.failure import Failure
 from millstream.model.job import NodeState
+from millstream.model.value import fingerprint
 
 if TYPE_CHECKING:
     from millstream.engine.run import Run
+
+
+_QUIET_TURNS = 8
+"""Turns of the loop in which a body that was answered asks for what follows, whatever it gathers its calls in."""
 
 
 class Calls:
@@ -25,13 +31,15 @@ class Calls:
         bodies: How many bodies of conducting flows run.
     """
 
-    __slots__ = ("_futures", "_open_notes", "_run", "bodies")
+    __slots__ = ("_futures", "_open_notes", "_recalled", "_run", "_turns", "bodies")
 
     def __init__(self, run: Run) -> None:
         """Start with none."""
         self._run = run
         self._futures: dict[str, asyncio.Future[Any]] = {}
         self._open_notes = 0
+        self._recalled: list[tuple[int, Callable[[], None]]] = []
+        self._turns = 0
         self.bodies = 0
 
     def call(self, place: Place, key: str, drawn: Drawn) -> asyncio.Future[Any]:
@@ -47,10 +55,12 @@ class Calls:
             return future
         path, node = frame.name(index) + key, drawn.shape.graph.nodes[0]
         name = node.task or node.kind
+        arguments = fingerprint(drawn.bindings)
         if run.past is not None:
-            run.past.check_call(path, name)
+            run.past.check_call(path, name, arguments)
         self._futures[path] = future
-        places = run.expand(frame, index, key, drawn, {"call": name})
+        self._turns = 0
+        places = run.expand(frame, index, key, drawn, {"call": name, "arguments": arguments})
         # What the call is given may have been noted just now: it must not run before that is recorded.
         run.release(run.gate.after(places) if self._open_notes else places)
         return future
@@ -60,11 +70,35 @@ class Calls:
         future = self._futures.pop(frame.path, None)
         if future is None:
             return False
-        if not (self._run.gate.is_open or _is_pure(frame)):
-            self._run.gate.then(partial(_answer, future, frame, failure))
+        act = partial(_answer, future, frame, failure)
+        recorded = self._run.past.ends.get(frame.name(0)) if self._run.past is not None else None
+        if recorded is not None:
+            self._recall(recorded.seq, act)
+        elif not (self._run.gate.is_open or _is_pure(frame)):
+            self._run.gate.then(act)
         else:
-            _answer(future, frame, failure)
+            act()
         return True
+
+    def _recall(self, seq: int, act: Callable[[], None]) -> None:
+        """Answer recorded calls one by one in the order of the record, so that a race has the winner it had then."""
+        heappush(self._recalled, (seq, act))
+        if len(self._recalled) == 1:
+            self._run.hold()
+            self._turns = 0
+            self._run.loop.call_soon(self._look)
+
+    def _look(self) -> None:
+        """Answer the next one when the bodies have done what the last answer let them do."""
+        self._turns += 1
+        if self._turns > _QUIET_TURNS:
+            _, act = heappop(self._recalled)
+            act()
+            self._turns = 0
+        if self._recalled:
+            self._run.loop.call_soon(self._look)
+        else:
+            self._run.resume(())
 
     def revoke(self, place: Place, key: str) -> None:
         """Take back a call that has not ended."""
@@ -81,6 +115,18 @@ class Calls:
         frame, index = place
         for child in frame.children.get(index, ()):
             self.revoke(place, child.path.removeprefix(frame.name(index)))
+
+    def begin_anew(self, place: Place, times: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Note that a body begins anew with other arguments, and forget its calls so far.
+
+        Raises:
+            NotSerializableError: An argument cannot be written down.
+        """
+        run, (frame, index) = self._run, place
+        data = run.seal({"times": times, "args": list(args), "kwargs": kwargs})
+        self.revoke_all(place)
+        run.put((True, "continued", run.now(), frame.name(index), data))
+        run.plan.forget(frame, index)
 
     def note(self, path: str, make: Callable[[], Any]) -> Any:
         """Return a value that must be the same when a body runs again: what is recorded, else what `make` gives."""

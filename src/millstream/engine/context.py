@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from millstream.clock import new_id
+from millstream.errors import DefinitionError
 
 
 class Running(Protocol):
@@ -43,6 +44,9 @@ class Running(Protocol):
 
     def emit(self, kind: str, data: Any) -> None:
         """Put a volatile event into the job's event log."""
+
+    def continue_as_new(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Begin a conducting flow's body anew."""
 
 
 running: ContextVar[Running | None] = ContextVar("millstream_running", default=None)
@@ -111,6 +115,30 @@ class Context:
         """Return a new UUID (version 7) as a string; in a conducting flow it is recorded."""
         return _here().uuid()
 
+    def continue_as_new(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Begin the body of the conducting flow anew with these arguments; what it recorded so far is not run again.
+
+        For flows that go on for long: a body may record 10,000 calls, and runs through all of them when its job goes
+        on after a crash. Does not return.
+
+        Raises:
+            DefinitionError: It is called in a task, not in the body of an `async def` flow.
+            NotSerializableError: An argument cannot be written down.
+
+        Example:
+            >>> from millstream import ctx, flow, sleep, task
+            >>> @task
+            ... async def look(page: int) -> bool: return page < 3
+            >>> @flow
+            ... async def watch(page: int = 0) -> int:
+            ...     if await look(page):
+            ...         ctx.continue_as_new(page + 1)
+            ...     return page
+            >>> watch.run()
+            3
+        """
+        _here().continue_as_new(*args, **kwargs)
+
     def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
         """Report progress as an event `progress`.
 
@@ -146,7 +174,21 @@ class Context:
         _here().emit(kind, data)
 
 
-_OWN_TYPES = frozenset({"planned", "started", "expanded", "routed", "waiting", "noted", "ended", "progress", "log"}) | {
+_OWN_TYPES = frozenset(
+    {
+        "planned",
+        "started",
+        "expanded",
+        "routed",
+        "waiting",
+        "answered",
+        "continued",
+        "noted",
+        "ended",
+        "progress",
+        "log",
+    }
+) | {
     f"node_{what}" for what in ("started", "succeeded", "failed", "retried", "skipped", "upstream_failed", "cancelled")
 }
 
@@ -170,6 +212,10 @@ class SystemChance:
     def uuid(self) -> str:
         """Return a new id."""
         return new_id()
+
+    def continue_as_new(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Refuse: a task has nothing to go on from."""
+        raise DefinitionError("ctx.continue_as_new is for the body of an `async def` flow, not for a task")
 
 
 ctx = Context()

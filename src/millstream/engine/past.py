@@ -32,11 +32,13 @@ class End(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         state: How.
         data: What its event says: `attempt`, and `value`, `error` or `message`.
+        seq: Number of its event.
         label: What it chose, where it is a router.
     """
 
     state: NodeState
     data: dict[str, Any]
+    seq: int
     label: str | None = None
 
 
@@ -49,9 +51,10 @@ class Past:
         begun: Nodes that must run only once and have begun: the attempt. What became of it is not known.
         waits: What open waits said when they began.
         answers: What waits were answered.
+        continued: Conducting flows that began anew: how often, and with what arguments the last time.
     """
 
-    __slots__ = ("_drawn", "_known", "_names", "_notes", "answers", "begun", "ends", "retried", "waits")
+    __slots__ = ("_calls", "_drawn", "_known", "_notes", "answers", "begun", "continued", "ends", "retried", "waits")
 
     def __init__(self, events: Iterable[Event]) -> None:
         """Take a job's durable events, in order."""
@@ -60,8 +63,9 @@ class Past:
         self.begun: dict[str, int] = {}
         self.waits: dict[str, dict[str, Any]] = {}
         self.answers: dict[str, Any] = {}
+        self.continued: dict[str, tuple[int, tuple[Any, ...], dict[str, Any]]] = {}
         self._drawn: dict[str, tuple[Graph, list[Any]]] = {}
-        self._names: dict[str, str] = {}
+        self._calls: dict[str, tuple[str, str | None]] = {}
         self._notes: dict[str, Any] = {}
         self._known: set[tuple[str, str | None]] = set()
         labels: dict[str, str] = {}
@@ -72,31 +76,40 @@ class Past:
                 self._take(event, event.node, event.data or {}, labels)
 
     def _take(self, event: Event, path: str, data: dict[str, Any], labels: dict[str, str]) -> None:
-        if event.type in _STATES:
-            self.ends[path] = End(_STATES[event.type], data, labels.get(path))
-            self.begun.pop(path, None)
-            return
         match event.type:
             case "routed":
                 labels[path] = data["label"]
             case "expanded" if "graph" in data:
                 self._drawn[path] = _graph.decode(data["graph"]), data["bindings"]
             case "expanded" if "call" in data:
-                self._names[path] = data["call"]
+                self._calls[path] = data["call"], data.get("arguments")
+            case "continued":
+                self.continued[path] = data["times"], tuple(data["args"]), data["kwargs"]
+            case "noted":
+                self._notes[path] = data["value"]
+            case kind:
+                self._take_attempt(kind, event, path, data)
+        if event.type in _STATES:
+            self.ends[path] = End(_STATES[event.type], data, event.seq, labels.get(path))
+            self.begun.pop(path, None)
+
+    def _take_attempt(self, kind: str, event: Event, path: str, data: dict[str, Any]) -> None:
+        """Follow a node's attempts and waits; an answer counts for the attempt that it was asked for, and no other."""
+        match kind:
+            case "node_started":
+                self.begun[path] = data["attempt"]
+                self.answers.pop(path, None)
+                self.waits.pop(path, None)
             case "node_retried":
                 self.retried[path] = data["attempt"], event.at + data["delay"]
                 self.begun.pop(path, None)
                 self.answers.pop(path, None)
-            case "node_started":
-                self.begun[path] = data["attempt"]
             case "waiting":
                 self.waits[path] = data
                 self.answers.pop(path, None)
             case "answered":
                 self.answers[path] = data["answer"]
                 self.waits.pop(path, None)
-            case "noted":
-                self._notes[path] = data["value"]
 
     def unknown(self, put: Callable[[Draft], None]) -> Callable[[Draft], None]:
         """Return what puts a draft only where the record does not have it already."""
@@ -112,18 +125,21 @@ class Past:
         """Return the graph and the bindings that a sub-flow was drawn with."""
         return self._drawn.get(path)
 
-    def check_call(self, path: str, name: str) -> None:
+    def check_call(self, path: str, name: str, arguments: str | None) -> None:
         """Refuse a recorded call that is another than the record says.
 
         Raises:
             RecordMismatchError: It is.
         """
-        recorded = self._names.get(path, name)
-        if recorded != name:
-            raise RecordMismatchError(
-                f"{path} calls {name} now, but its record says {recorded}: the flow's code has changed, or it decides "
-                "by something that is not recorded (use ctx.now, ctx.random, ctx.uuid)"
-            )
+        known, known_arguments = self._calls.get(path, (name, None))
+        why = (
+            "the flow's code has changed, or it goes by something that is not recorded (use ctx.now and ctx.random; "
+            "asyncio.as_completed starts coroutines in no order, give it tasks)"
+        )
+        if known != name:
+            raise RecordMismatchError(f"{path} calls {name} now, but its record says {known}: {why}")
+        if None not in (arguments, known_arguments) and arguments != known_arguments:
+            raise RecordMismatchError(f"{path} calls {name} with other arguments than its record says: {why}")
 
     def note(self, path: str, make: Callable[[], Any]) -> Any:
         """Return what was noted at a place; where nothing was, what `make` gives."""

@@ -180,6 +180,10 @@ class Plan:
             frame = self.frames[path]
             yield from ((frame, index) for index in frame.released())
 
+    def forget(self, frame: Frame, index: int) -> None:
+        """Drop the frames in the place of a node that goes on without them; what comes late from inside is ignored."""
+        self._drop(frame, index)
+
     # ------------------------------------------------------------------------------------------------ inside
     def _open(self, frame: Frame) -> Steps:
         steps = Steps()

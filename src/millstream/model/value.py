@@ -93,6 +93,12 @@ def encode(value: Any, where: str = "value") -> bytes:
         ) from error
 
 
+def fingerprint(value: Any) -> str | None:
+    """Return a short digest that tells values apart which are plain through and through; `None` for any others."""
+    raw = _plainly(value)
+    return None if raw is None else hashlib.blake2b(raw, digest_size=8).hexdigest()
+
+
 def seal_data(
     data: dict[str, Any], limit_inline: int = INLINE_LIMIT, max_bytes: int | None = None
 ) -> tuple[Sealed, dict[str, bytes]]:

@@ -120,6 +120,30 @@ async def asks_and_catches(room: str) -> Any:
     return [caught, answer]
 
 
+@flow
+async def races(room: str) -> Any:
+    """Follow up on whichever call ends first, and then wait."""
+
+    async def side(name: str, hours: float) -> str:
+        await sleep(hours * HOUR)
+        return name
+
+    sides = [asyncio.create_task(side("slow", 2)), asyncio.create_task(side("quick", 1))]
+    found = [await noted(room, "follow up", await first) for first in asyncio.as_completed(sides)]
+    await sleep(HOUR)
+    return found
+
+
+@flow
+async def counts_for_ever(room: str, number: int = 0) -> Any:
+    """Begin anew again and again, with waits in between."""
+    await noted(room, f"turn {number}")
+    await sleep(HOUR)
+    if number < 3:
+        ctx.continue_as_new(room, number + 1)
+    return number
+
+
 class Fickle:
     """What a body reads that is not recorded."""
 
@@ -187,6 +211,16 @@ class PausingContract(BackendCase):
         assert await stage.run(naps_in_branches, room.path) == ["a", "b"]
         assert sorted(room.notes()[:2]) == ["a before", "b before"]
         assert room.notes()[2:] == ["b after", "a after"]
+
+    async def test_a_race_that_was_recorded_has_the_same_winner_again(self, stage: Stage, room: Room) -> None:
+        assert await stage.run(races, room.path) == ["quick", "slow"]
+        assert room.notes() == ["follow up"] * 2
+
+    async def test_a_conducting_flow_can_begin_anew_without_end(self, stage: Stage, room: Room) -> None:
+        job = await stage.submit(counts_for_ever, room.path)
+        assert await stage.drive(job.result()) == 3
+        assert room.notes() == ["turn 0", "turn 1", "turn 2", "turn 3"]
+        assert (await stage.kinds(job)).count("continued") == 3
 
     async def test_a_recorded_failure_is_raised_again(self, stage: Stage, room: Room) -> None:
         job = await stage.submit(asks_and_catches, room.path)
