@@ -239,3 +239,24 @@ async def test_a_job_that_does_not_last_is_refused_in_a_transaction(tmp_path: Pa
 def test_the_import_of_the_package_loads_no_database_driver() -> None:
     program = "import sys, millstream; sys.exit(bool({'sqlalchemy', 'alembic', 'psycopg'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", program], check=True, env=os.environ)
+
+
+# --------------------------------------------------------------------------------------------------------- expiry
+async def test_a_job_that_nobody_starts_in_time_fails_though_nobody_knows_its_flow() -> None:
+    async with Millstream(executes=False) as client:
+        job = await client.submit(double, x=1, expires=0.01)
+        async with Millstream():
+            assert await job.wait() is JobState.FAILED
+        record = await job.record()
+        assert record.reason == "expired"
+        assert record.error is not None
+        assert [event.type async for event in job.events()][-1] == "ended"
+
+
+async def test_a_job_that_expires_while_all_slots_are_taken_does_not_wait_for_one() -> None:
+    async with Millstream(settings=Settings(max_segments=1)) as app:
+        blocker = await app.submit(endless)
+        job = await app.submit(double, x=1, expires=0.01)
+        assert await job.wait() is JobState.FAILED
+        assert (await job.record()).reason == "expired"
+        await blocker.cancel()

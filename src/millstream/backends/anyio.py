@@ -11,8 +11,9 @@ import anyio
 from anyio.abc import TaskGroup
 
 from millstream.clock import Clock, Timer
+from millstream.errors import MillstreamError
 from millstream.execution.segment import Segments
-from millstream.ledger.base import Claim, FencedError, Ledger, LedgerUnavailableError
+from millstream.ledger.base import Claim, Ledger
 
 _AT_ONCE = 100
 """Segments that are claimed at once, so that a process takes no long time to take what others could start with."""
@@ -116,7 +117,7 @@ class AnyIOBackend:
     async def _pull(self) -> None:
         """Claim as long as slots are free and segments are queued; a ledger that does not answer is asked later."""
         try:
-            with suppress(LedgerUnavailableError, FencedError):
+            with suppress(MillstreamError):  # not available, full, or this process is dead for it
                 while self.can_take():
                     self._is_queue_waiting = False
                     flows = self._segments.flows()

@@ -21,6 +21,7 @@ from millstream.execution.membership import Membership
 from millstream.execution.ports import Canceller, Dispatcher
 from millstream.execution.segment import Segments
 from millstream.ledger.base import LedgerUnavailableError, SharedLedger
+from millstream.model.failure import record_failure
 from millstream.points import reach
 
 _log = structlog.get_logger("millstream.execution")
@@ -29,6 +30,7 @@ PULL_SECONDS = 0.5
 LOOK_SECONDS = 1.0
 REAP_SECONDS = 2.0
 TRIM_SECONDS = 60.0
+_AT_ONCE = 100
 _BETWEEN_BATCHES = 0.1
 _FIRST_WAIT, _LAST_WAIT = 0.2, 10.0
 
@@ -102,8 +104,9 @@ class Reconciler:
                 self._back()
             except LedgerUnavailableError as error:
                 self._away(error)
-            except Exception:  # noqa: BLE001  a duty that ended by one failure would never be done again
-                _log.exception("a duty failed; it will be tried again", duty=duty.name)
+            except Exception as error:  # noqa: BLE001  a duty that ended by one failure would never be done again
+                trace = record_failure(error).traceback  # plain: a log must not show the values of variables
+                _log.error("a duty failed; it will be tried again", duty=duty.name, trace=trace)
             else:
                 wait = _FIRST_WAIT
                 await duty.rest()
@@ -154,6 +157,17 @@ async def reap(ledger: SharedLedger, dispatcher: Dispatcher, ring: Callable[[str
         _log.warning("a process died in a job; it goes on where it can", job=job_id)
         ring(job_id)
         dispatcher.wake()
+
+
+async def expire(ledger: SharedLedger, membership: Membership, segments: Segments) -> None:
+    """Fail the jobs that did not start in time, of flows that nobody here knows too.
+
+    Raises:
+        LedgerUnavailableError: The ledger does not answer.
+    """
+    for claim in await ledger.claim_expired(membership.id, _AT_ONCE) if membership.is_member else ():
+        segments.accept(claim)
+        await segments.execute(claim)  # which finds that it is too late
 
 
 async def trim(ledger: SharedLedger, log: EventLog) -> None:

@@ -56,6 +56,7 @@ class Sharing:
             Duty("revive", membership.revive, 0.0),
             Duty("pull", partial(reconcile.pull, executor), reconcile.PULL_SECONDS),
             Duty("reap", reap, reconcile.REAP_SECONDS),
+            Duty("expire", partial(reconcile.expire, shared, membership, segments), reconcile.REAP_SECONDS),
             Duty("trim", partial(reconcile.trim, shared, log), reconcile.TRIM_SECONDS, waits=True),
         )
         self._reconciler = Reconciler(())

@@ -307,6 +307,15 @@ class SharedLedger(Ledger, Protocol):
     async def leave(self, process: str) -> None:
         """End a membership. What it still holds can be claimed at once, and does not count as a crash."""
 
+    async def claim_expired(self, holder: str, limit: int) -> list[Claim]:
+        """Claim at most `limit` segments of queued jobs that did not start in time, so that they can be failed.
+
+        Whether their code is known does not matter, since it is not executed.
+
+        Raises:
+            FencedError: `holder` is no member (any more).
+        """
+
     async def reap(self) -> list[str]:
         """Let what dead processes hold be claimed again, and return the ids of those jobs; each counts as a crash."""
 

@@ -51,6 +51,13 @@ class Claims:
                 return True
         return False
 
+    def is_any_expired(self, connection: Connection, now: float) -> bool:
+        """Return whether a queued job should have started by now; a read, as `is_any`."""
+        joined = schema.segment.join(schema.job, J.id == S.job)
+        clause = sa.select(sa.literal(1)).select_from(joined).where(S.state == sa.text("'queued'"), *_expired(now))
+        statement = self._queries.statement(clause.limit(1))
+        return bool(connection.run(statement.sql, statement.fill()))
+
     def due_at(self, connection: Connection, flows: Collection[str] | None) -> float | None:
         """Return when the next timer is over."""
         clause = (
@@ -72,11 +79,24 @@ class Claims:
         Raises:
             FencedError: The holder is no member (any more).
         """
+        return self._claim(connection, holder, limit, _of(flows), now)
+
+    def claim_expired(self, connection: Connection, holder: str, limit: int, now: float) -> list[Claim]:
+        """Claim at most `limit` segments of expired jobs; see `SharedLedger.claim_expired`.
+
+        Raises:
+            FencedError: The holder is no member (any more).
+        """
+        return self._claim(connection, holder, limit, _expired(now), now)
+
+    def _claim(
+        self, connection: Connection, holder: str, limit: int, which: Sequence[sa.ColumnElement[bool]], now: float
+    ) -> list[Claim]:
         with transaction(connection):
             if not self._queries.among(connection, "alive", [holder]):
                 raise FencedError(f"{holder} is not a member of this ledger")
             self._promote(connection, now)
-            found = self._candidates(connection, holder, limit, flows)
+            found = self._candidates(connection, holder, limit, which)
             claims = self._take(connection, holder, found, now) if found else []
             points.reach("in-commit")
         return claims
@@ -101,26 +121,24 @@ class Claims:
         )
 
     def _candidates(
-        self, connection: Connection, holder: str, limit: int, flows: Collection[str] | None
+        self, connection: Connection, holder: str, limit: int, which: Sequence[sa.ColumnElement[bool]]
     ) -> list[Sequence[Any]]:
         """Return what is to be claimed, its jobs locked: at most one suspect, and none while the holder has one."""
-        found = self._ordered(connection, S.crashes < SUSPECT, limit, flows)
+        found = self._ordered(connection, limit, S.crashes < SUSPECT, *which)
         if not self._holds_suspect(connection, holder):
-            found += self._ordered(connection, S.crashes >= sa.text(str(SUSPECT)), 1, flows)
+            found += self._ordered(connection, 1, S.crashes >= sa.text(str(SUSPECT)), *which)
         if not self._queries.is_sqlite:  # what was read before the lock may have been claimed before it
             locked = {(row[0], row[1]) for row in found}
             again = self._queries.among(connection, "queued", sorted({job for job, _ in locked}))
             found = [row for row in again if (row[0], row[1]) in locked]
         return sorted(found, key=lambda row: (-row[5], row[0], row[1]))[:limit]
 
-    def _ordered(
-        self, connection: Connection, which: sa.ColumnElement[bool], limit: int, flows: Collection[str] | None
-    ) -> list[Sequence[Any]]:
+    def _ordered(self, connection: Connection, limit: int, *which: sa.ColumnElement[bool]) -> list[Sequence[Any]]:
         joined = schema.segment.join(schema.job, J.id == S.job)
         clause = (
             sa.select(S.job, S.id, S.attempt, S.crashes, J.next_seq, S.priority)
             .select_from(joined)
-            .where(S.state == sa.text("'queued'"), which, *_of(flows))
+            .where(S.state == sa.text("'queued'"), *which)
             .order_by(S.priority.desc(), S.job)
             .limit(limit)
             .with_for_update(key_share=True, skip_locked=True, of=schema.job)
@@ -160,3 +178,7 @@ class Claims:
 
 def _of(flows: Collection[str] | None) -> list[sa.ColumnElement[bool]]:
     return [] if flows is None else [S.flow.in_(sorted(flows))]
+
+
+def _expired(now: float) -> list[sa.ColumnElement[bool]]:
+    return [J.expires_at < now, J.started_at.is_(None), J.ended_at.is_(None)]

@@ -68,7 +68,8 @@ class NotifyBell:
         self._is_closing.set()
         self._nudge()
         with anyio.move_on_after(_JOIN_SECONDS):
-            while thread.is_alive():  # not joined in a thread: when the interpreter ends there are no new ones
+            # Not joined in a thread: when the interpreter ends there are no new ones.
+            while thread.is_alive():  # noqa: ASYNC110  a thread sets no event
                 await anyio.sleep(_LOOK_SECONDS)
         if not thread.is_alive():
             self._woken.close()

@@ -67,6 +67,11 @@ def _partial(name: str, *columns: sa.ColumnElement[Any], where: sa.ColumnElement
 _partial("job_by_reason", job.c.reason, job.c.id, where=job.c.reason.is_not(None))
 _partial("job_by_key", job.c.idempotency_key, where=job.c.idempotency_key.is_not(None), unique=True)
 _partial("job_by_end", job.c.ended_at, where=job.c.ended_at.is_not(None))
+_partial(
+    "job_by_expiry",
+    job.c.expires_at,
+    where=job.c.expires_at.is_not(None) & job.c.started_at.is_(None) & job.c.ended_at.is_(None),
+)
 
 segment = _table(
     "segment",

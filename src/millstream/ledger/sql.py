@@ -165,6 +165,13 @@ class SqlLedger:
             points.reach("after-claim")
         return found
 
+    async def claim_expired(self, holder: str, limit: int) -> list[Claim]:
+        """Claim what expired before it started; see `SharedLedger.claim_expired`."""
+        now, claims = self._clock.now(), self._parts.claims
+        if not await self._read(lambda connection: claims.is_any_expired(connection, now)):
+            return []
+        return await self._task(lambda connection: claims.claim_expired(connection, holder, limit, now), self._release)
+
     async def due_at(self, flows: Collection[str] | None = None) -> float | None:
         """Return when the next timer is over; see `Ledger.due_at`."""
         return await self._read(lambda connection: self._parts.claims.due_at(connection, flows))

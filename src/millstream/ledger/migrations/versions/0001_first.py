@@ -48,6 +48,8 @@ def _make_job() -> None:
     _index("job", "job_by_reason", "reason", "id", where="reason IS NOT NULL")
     _index("job", "job_by_key", "idempotency_key", where="idempotency_key IS NOT NULL", unique=True)
     _index("job", "job_by_end", "ended_at", where="ended_at IS NOT NULL")
+    not_begun = "expires_at IS NOT NULL AND started_at IS NULL AND ended_at IS NULL"
+    _index("job", "job_by_expiry", "expires_at", where=not_begun)
 
 
 def _make_segment() -> None:
