@@ -330,13 +330,42 @@ def test_what_cannot_be_written_is_named_with_its_place_and_the_way_out(value: A
     assert "\n" not in message
 
 
-def test_an_object_of_a_class_inside_a_function_is_refused() -> None:
+def local_dataclass() -> Any:
     @dataclasses.dataclass
     class Hidden:
         x: int
 
-    with pytest.raises(NotSerializableError, match="defined inside a function"):
-        encode([Hidden(1)])
+    return Hidden(1)
+
+
+def local_model() -> Any:
+    class Hidden(pydantic.BaseModel):
+        x: int
+
+    return Hidden(x=1)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        local_dataclass(),
+        local_model(),
+        enum.Enum("Nowhere", "A B").A,  # type: ignore[attr-defined]
+        collections.namedtuple("Nowhere", "x")._make([1]),  # noqa: PYI024  one that is defined in passing
+        msgspec.defstruct("Nowhere", ["x"])(1),
+    ],
+    ids=lambda value: type(value).__mro__[1].__name__,
+)
+def test_an_object_whose_class_nobody_else_finds_is_refused(value: Any) -> None:
+    with pytest.raises(NotSerializableError, match="not found under its name, as one defined inside a function is not"):
+        encode([value])
+
+
+def test_an_object_of_a_class_that_was_replaced_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    former = Order(1)
+    monkeypatch.setattr(sys.modules[__name__], "Order", local_dataclass)
+    with pytest.raises(NotSerializableError, match="not found under its name"):
+        encode(former)
 
 
 def test_a_value_that_contains_itself_is_refused() -> None:

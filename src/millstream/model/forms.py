@@ -211,6 +211,9 @@ ZONE: Final = Form(37, lambda zone: zone.key, _zone_whole, _same)
 PICKLE: Final = Form(38, _pickle_parts, _pickle_whole, lambda parts: {"$type": parts[0], "$pickled": len(parts[2])})
 
 
+_BY_CLASS: Final = (ENUM, STRUCT, DATACLASS, NAMED_TUPLE, MODEL)
+
+
 def form_of(kind: type, value: Any) -> Form:
     """Return the form in which a value is written.
 
@@ -220,9 +223,16 @@ def form_of(kind: type, value: Any) -> Form:
     if (form := FORMS.get(kind)) is not None:
         return form
     form = _object_form(kind, value)
-    if form is not ZONE and "<locals>" in kind.__qualname__:
-        raise NotSerializableError("its class is defined inside a function, where no other process finds it")
+    if form in _BY_CLASS and not _is_found(kind):
+        raise NotSerializableError("its class is not found under its name, as one defined inside a function is not")
     return form
+
+
+def _is_found(kind: type) -> bool:
+    try:
+        return find_class(class_name(kind)) is kind
+    except (ImportError, AttributeError, TypeError):
+        return False
 
 
 def _object_form(kind: type, value: Any) -> Form:
