@@ -345,13 +345,20 @@ def local_model() -> Any:
     return Hidden(x=1)
 
 
+def local_named_tuple() -> Any:
+    class Hidden(NamedTuple):
+        x: int
+
+    return Hidden(1)
+
+
 @pytest.mark.parametrize(
     "value",
     [
         local_dataclass(),
         local_model(),
         enum.Enum("Nowhere", "A B").A,  # type: ignore[attr-defined]
-        collections.namedtuple("Nowhere", "x")._make([1]),  # noqa: PYI024  one that is defined in passing
+        local_named_tuple(),
         msgspec.defstruct("Nowhere", ["x"])(1),
     ],
     ids=lambda value: type(value).__mro__[1].__name__,
