@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from functools import partial
 from heapq import heappop, heappush
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from millstream.engine.program import Drawn
@@ -24,6 +25,9 @@ _QUIET_TURNS = 8
 """Turns of the loop in which a body that was answered asks for what follows, whatever it gathers its calls in."""
 
 
+_AFTER_THE_RECORD = inf
+
+
 class Calls:
     """The recorded calls of one run that have not ended, by their paths.
 
@@ -31,14 +35,15 @@ class Calls:
         bodies: How many bodies of conducting flows run.
     """
 
-    __slots__ = ("_futures", "_open_notes", "_recalled", "_run", "_turns", "bodies")
+    __slots__ = ("_answers", "_futures", "_open_notes", "_recalled", "_run", "_turns", "bodies")
 
     def __init__(self, run: Run) -> None:
         """Start with none."""
         self._run = run
         self._futures: dict[str, asyncio.Future[Any]] = {}
         self._open_notes = 0
-        self._recalled: list[tuple[int, Callable[[], None]]] = []
+        self._recalled: list[tuple[float, int, Callable[[], None]]] = []
+        self._answers = 0
         self._turns = 0
         self.bodies = 0
 
@@ -55,7 +60,7 @@ class Calls:
             return future
         path, node = frame.name(index) + key, drawn.shape.graph.nodes[0]
         name = node.task or node.kind
-        arguments = fingerprint(drawn.bindings)
+        arguments = fingerprint(list(drawn.bindings))
         if run.past is not None:
             run.past.check_call(path, name, arguments)
         self._futures[path] = future
@@ -71,18 +76,21 @@ class Calls:
         if future is None:
             return False
         act = partial(_answer, future, frame, failure)
-        recorded = self._run.past.ends.get(frame.name(0)) if self._run.past is not None else None
-        if recorded is not None:
-            self._recall(recorded.seq, act)
-        elif not (self._run.gate.is_open or _is_pure(frame)):
-            self._run.gate.then(act)
-        else:
+        past, is_safe = self._run.past, self._run.gate.is_open or _is_pure(frame)
+        if past is not None:
+            recorded = past.ends.get(frame.name(0))
+            is_safe = is_safe or recorded is not None
+            act = partial(self._in_order, recorded.seq if recorded else _AFTER_THE_RECORD, act)
+        if is_safe:
             act()
+        else:
+            self._run.gate.then(act)
         return True
 
-    def _recall(self, seq: int, act: Callable[[], None]) -> None:
-        """Answer recorded calls one by one in the order of the record, so that a race has the winner it had then."""
-        heappush(self._recalled, (seq, act))
+    def _in_order(self, seq: float, act: Callable[[], None]) -> None:
+        """Answer calls one by one in the order of the record, so that a race has the winner that it had then."""
+        self._answers += 1
+        heappush(self._recalled, (seq, self._answers, act))
         if len(self._recalled) == 1:
             self._run.hold()
             self._turns = 0
@@ -92,7 +100,7 @@ class Calls:
         """Answer the next one when the bodies have done what the last answer let them do."""
         self._turns += 1
         if self._turns > _QUIET_TURNS:
-            _, act = heappop(self._recalled)
+            *_, act = heappop(self._recalled)
             act()
             self._turns = 0
         if self._recalled:
