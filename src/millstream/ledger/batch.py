@@ -41,10 +41,24 @@ _CHANGED_JOB = (
     _J.result,
     _J.error,
 )
-_CHANGED_SEGMENT = (_S.state, _S.attempt, _S.holder, _S.ready_at)
+_CHANGED_SEGMENT = (_S.state, _S.holder, _S.ready_at)
 _NOTHING: tuple[set[str | None], set[str | None]] = (set(), set())
 _STATE, _STARTED = (NEW_JOB_COLUMNS.index(column) for column in (_J.state, _J.started_at))
 _FINAL = frozenset(state.value for state in JobState if state.is_final)
+
+
+class _Part:
+    """Where a segment stands in this transaction."""
+
+    __slots__ = ("attempt", "holder", "is_moved", "ready_at", "state")
+
+    def __init__(self, state: str, attempt: int, holder: str | None) -> None:
+        self.state, self.attempt, self.holder = state, attempt, holder
+        self.ready_at: float | None = None
+        self.is_moved = False
+
+    def move(self, state: str, ready_at: float | None) -> None:
+        self.state, self.holder, self.ready_at, self.is_moved = state, None, ready_at, True
 
 
 class _Standing:
@@ -53,13 +67,13 @@ class _Standing:
     __slots__ = ("cancel", "ended_at", "holder", "is_moved", "next_seq", "reason", "segments", "state", "values", "was")
 
     def __init__(self, row: Sequence[Any]) -> None:
-        _, self.state, self.reason, cancel, self.next_seq, _ = row[:6]
+        _, self.state, self.reason, cancel, self.next_seq = row[:5]
         self.cancel = bool(cancel)
         self.was = self.next_seq
         self.is_moved = False
         self.ended_at: float | None = None
         self.values: tuple[bytes | None, bytes | None] = (None, None)
-        self.segments: dict[int, list[Any]] = {}  # id: state, attempt, holder, ready_at
+        self.segments: dict[int, _Part] = {}
 
     @property
     def is_final(self) -> bool:
@@ -67,7 +81,7 @@ class _Standing:
 
     @property
     def is_held(self) -> bool:
-        return any(segment[2] is not None for segment in self.segments.values())
+        return any(part.holder is not None for part in self.segments.values())
 
     def move(self, state: JobState, reason: str | None) -> None:
         check_transition(JobState(self.state), state)
@@ -152,11 +166,11 @@ class Batch:
         known = sorted(ids)
         if not queries.is_sqlite:
             queries.among(connection, "locked", known)
-        for row in queries.among(connection, "standing", known):
+        for row in queries.at_once(connection, "standing", known):
             standing = self._jobs.get(row[0])
             if standing is None:
                 standing = self._jobs[row[0]] = _Standing(row)
-            standing.segments[row[6]] = list(row[7:])
+            standing.segments[row[5]] = _Part(*row[6:])
         keys = {item.new.job.idempotency_key for item in items if isinstance(item, Submit)} - {None}
         for row in queries.among(connection, "by_key", sorted(key for key in keys if key is not None)):
             self._known_keys[row[14]] = row, job_record_or_shown(row, self._load)
@@ -172,7 +186,7 @@ class Batch:
                 missing[claim.job.id] = key
             if key not in self._ended:
                 self._ended[key] = (set() if known is None else known), set()
-        for job_id, node in self._tools.queries.among(self._connection, "ended_nodes", sorted(missing)):
+        for job_id, node in self._tools.queries.at_once(self._connection, "ended_nodes", sorted(missing)):
             self._ended[missing[job_id]][0].add(node)
 
     # ------------------------------------------------------------------------------------------------------ records
@@ -180,7 +194,7 @@ class Batch:
         claim = item.claim
         job = self._jobs.get(claim.job.id)
         part = job.segments.get(claim.segment) if job is not None else None
-        if job is None or part is None or part[1:3] != [claim.attempt, claim.holder]:
+        if job is None or part is None or (part.attempt, part.holder) != (claim.attempt, claim.holder):
             self._over.append(key_of(claim))
             item.refuse(
                 FencedError(f"job {claim.job.id} is no longer held by {claim.holder} (attempt {claim.attempt})")
@@ -226,12 +240,15 @@ class Batch:
         job.move(state, reason)
         job.ended_at = now
         for part in job.segments.values():
-            part[0], part[2], part[3] = "ended", None, None
+            part.move("ended", None)
 
-    def _pause(self, job: _Standing, part: list[Any], pause: Pause, *, has_news: bool) -> None:
+    def _pause(self, job: _Standing, part: _Part, pause: Pause, *, has_news: bool) -> None:
         is_due = has_news or job.cancel or pause.reason == "shutdown"
         job.move(JobState.QUEUED if is_due else JobState.WAITING, pause.reason)
-        part[0], part[2], part[3] = ("queued", None, None) if is_due else ("waiting", None, pause.until)
+        if is_due:
+            part.move("queued", None)
+        else:
+            part.move("waiting", pause.until)
 
     # -------------------------------------------------------------------------------------------- answers and cancels
     def _change(self, item: Change) -> None:
@@ -251,8 +268,8 @@ class Batch:
         for draft, data in zip(item.drafts, item.data, strict=True):
             self._add(item.job_id, job, draft, data)
         for part in job.segments.values():
-            if part[0] == "waiting":
-                part[0], part[3] = "queued", None
+            if part.state == "waiting":
+                part.move("queued", None)
                 job.move(JobState.QUEUED, None)
         return first
 
@@ -323,8 +340,7 @@ class Batch:
         insert(connection, tuple(schema.graph.c), graphs, "ON CONFLICT DO NOTHING")
         new = sorted(self._new_jobs, key=lambda item: item.new.job.idempotency_key or "")
         rows = [_claimed(item.new.row, item.outcome[1]) for item in new]
-        made = insert(connection, NEW_JOB_COLUMNS, rows, "ON CONFLICT DO NOTHING RETURNING id")
-        if len(made) < len(rows):
+        if insert(connection, NEW_JOB_COLUMNS, rows, "ON CONFLICT DO NOTHING") < len(rows):
             raise CollisionError("another submission took the idempotency key meanwhile")
         for item in new:
             if item.new.large:
@@ -344,7 +360,12 @@ class Batch:
             for job_id, job in moved.items()
         ]
         update(connection, (_J.id,), _CHANGED_JOB, rows)
-        parts = [(job_id, part, *values) for job_id, job in moved.items() for part, values in job.segments.items()]
+        parts = [
+            (job_id, number, part.state, part.holder, part.ready_at)
+            for job_id, job in moved.items()
+            for number, part in job.segments.items()
+            if part.is_moved
+        ]
         update(connection, (_S.job, _S.id), _CHANGED_SEGMENT, parts)
 
     def _answer_cancels(self) -> None:

@@ -82,7 +82,7 @@ class PostgresConnection(Connection):
             UnknownOutcomeError: The connection broke, and it cannot be found out.
         """
         try:
-            self.cursor.execute("COMMIT")
+            self._end("COMMIT")
         except psycopg.OperationalError as error:
             if not self._driver.closed and self._driver.info.transaction_status.name != "ACTIVE":
                 raise
@@ -93,7 +93,17 @@ class PostgresConnection(Connection):
     def rollback(self) -> None:
         """Take a transaction back; a connection that broke has done so."""
         if not self._driver.closed:
-            self.cursor.execute("ROLLBACK")
+            self._end("ROLLBACK")
+
+    def _end(self, how: str) -> None:
+        cursor: Any = self.cursor
+        cursor.execute(how, prepare=False)
+
+    def close(self) -> None:
+        """Close the connection, also a broken one."""
+        self._driver.close()
+        self.raw.invalidate()
+        self.raw.close()
 
     def lock_tables(self) -> None:
         """Wait until nobody else makes or changes tables; see `Connection.lock_tables`."""

@@ -7,6 +7,7 @@ import queue
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 from millstream.ledger.base import LedgerUnavailableError
 from millstream.ledger.database import Connection, Database
@@ -33,7 +34,7 @@ class Reader:
         self._prepare = prepare
         self._asked: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._reliefs: dict[asyncio.AbstractEventLoop, Relief] = {}
+        self._reliefs: WeakKeyDictionary[asyncio.AbstractEventLoop, Relief] = WeakKeyDictionary()
         self._open = 0
 
     async def read(self, question: Callable[[Connection], T]) -> T:
@@ -46,7 +47,7 @@ class Reader:
         answer: asyncio.Future[T] = loop.create_future()
         relief = self._reliefs.get(loop)
         if relief is None:
-            relief = self._reliefs[loop] = Relief(loop)
+            relief = self._reliefs[loop] = Relief()
         relief.begin(1)
         self._open += 1
         if self._open > len(self._threads) < _THREADS:

@@ -17,15 +17,13 @@ class Relief:
     A loop whose turns are short and never block takes the interpreter's lock back each time it is released: commits
     took seconds beside one. A nap of 70 us lets the other thread run on to its next pause.
 
-    Args:
-        loop: The loop.
+    All its methods are called on the loop.
     """
 
-    __slots__ = ("_cpu", "_is_ticking", "_loop", "_outstanding", "_wall")
+    __slots__ = ("_cpu", "_is_ticking", "_outstanding", "_wall")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self) -> None:
         """Start with nothing outstanding."""
-        self._loop = loop
         self._outstanding = 0
         self._is_ticking = False
         self._cpu = self._wall = 0.0
@@ -36,7 +34,7 @@ class Relief:
         if not self._is_ticking:
             self._is_ticking = True
             self._cpu, self._wall = time.thread_time(), time.perf_counter()
-            self._loop.call_later(_TICK_SECONDS, self._tick, context=Context())
+            asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick, context=Context())
 
     def end(self, count: int) -> None:
         """Take note that so many have come back."""
@@ -50,4 +48,4 @@ class Relief:
         if cpu - self._cpu > _BUSY * (wall - self._wall):
             time.sleep(_NAP_SECONDS)
         self._cpu, self._wall = time.thread_time(), time.perf_counter()
-        self._loop.call_later(_TICK_SECONDS, self._tick)
+        asyncio.get_running_loop().call_later(_TICK_SECONDS, self._tick)

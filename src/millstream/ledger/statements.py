@@ -6,7 +6,7 @@ the statement does; and many rows go in one statement, since each statement hand
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -69,8 +69,8 @@ class Rows:
 
     def insert(
         self, connection: Connection, columns: Sequence[sa.Column[Any]], rows: Iterable[Sequence[Any]], ending: str = ""
-    ) -> list[Any]:
-        """Insert rows; return what `ending` (such as `ON CONFLICT DO NOTHING RETURNING …`) returns."""
+    ) -> int:
+        """Insert rows; return how many were, which may not be all with an `ending` such as `ON CONFLICT DO NOTHING`."""
 
         def write(source: str) -> str:
             names = ", ".join(column.name for column in columns)
@@ -109,25 +109,19 @@ class Rows:
         kind: tuple[Any, ...],
         columns: Sequence[sa.Column[Any]],
         rows: Iterable[Sequence[Any]],
-        write: Any,
-    ) -> list[Any]:
+        write: Callable[[str], str],
+    ) -> int:
         todo = rows if isinstance(rows, list) else list(rows)
-        returned: list[Any] = []
-        done = 0
+        done = changed = 0
         while done < len(todo):
-            size = self._size(len(todo) - done)
-            part = todo[done : done + size]
+            part = todo[done : done + self._size(len(todo) - done)]
             done += len(part)
-            key = (*kind, *columns, size)
+            key = (*kind, *columns, len(part) if self._is_sqlite else 0)
             sql = self._sql.get(key)
             if sql is None:
-                sql = self._sql[key] = write(self._source(columns, size))
-            returned += (
-                connection.run(sql, self._flat(part))
-                if "RETURNING" in sql
-                else _no_rows(connection, sql, self._flat(part))
-            )
-        return returned
+                sql = self._sql[key] = write(self._source(columns, len(part)))
+            changed += connection.change(sql, self._flat(part))
+        return changed
 
     def _size(self, left: int) -> int:
         return next(size for size in _SIZES if size <= left) if self._is_sqlite else left
@@ -144,11 +138,6 @@ class Rows:
         if self._is_sqlite:
             return [value for row in part for value in row]
         return [list(column) for column in zip(*part, strict=True)]
-
-
-def _no_rows(connection: Connection, sql: str, parameters: Sequence[Any]) -> list[Any]:
-    connection.change(sql, parameters)
-    return []
 
 
 def padded(keys: Sequence[str]) -> list[str]:

@@ -1,0 +1,53 @@
+"""A loop that never pauses does not keep the ledger's threads from committing, reading and renewing leases."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from millstream.clock import SystemClock
+from millstream.ledger.items import Item
+from millstream.ledger.sql import SqlLedger
+from millstream.ledger.writer import Writer
+from millstream.testing.ledger_doings import claimed, fact, nobody, record
+
+PROMISED_SECONDS = 0.025
+ALLOWED_SECONDS = 5 * PROMISED_SECONDS
+_COMMITS = 50
+
+
+@pytest.mark.parametrize("turn_seconds", [0.0001, 0.0005, 0.005, 0.02])
+async def test_beside_a_busy_loop_commits_stay_quick_and_the_lease_alive(
+    tmp_path: Path, turn_seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    took: list[float] = []
+    commit = Writer._one_transaction
+
+    def measured(writer: Writer, items: list[Item]) -> None:
+        begun = time.perf_counter()
+        commit(writer, items)
+        took.append(time.perf_counter() - begun)
+
+    monkeypatch.setattr(Writer, "_one_transaction", measured)
+    ledger = SqlLedger(f"sqlite:///{tmp_path}/ledger.db", SystemClock(), lease_seconds=1.0)
+    await ledger.join("process-1", nobody)
+    claims = [await claimed(ledger) for _ in range(64)]
+    is_over = False
+
+    async def burn() -> None:
+        while not is_over:
+            end = time.perf_counter() + turn_seconds
+            while time.perf_counter() < end:
+                pass
+            await asyncio.sleep(0)
+
+    burning = asyncio.ensure_future(burn())
+    for _ in range(_COMMITS):
+        await asyncio.gather(*(record(ledger, claim, fact("x")) for claim in claims))
+    is_over = True
+    await burning
+    assert await ledger.reap() == []
+    await ledger.close()
+    slowest = sorted(took)[-max(2, len(took) // 50) :]
+    assert slowest[len(slowest) // 2] < ALLOWED_SECONDS, [round(seconds, 3) for seconds in slowest]
