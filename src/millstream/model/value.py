@@ -209,12 +209,20 @@ def _parts_of(value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((f"[{index}]", item) for index, item in enumerate(value))
     elif kind in (set, frozenset):
         yield from ((" item", item) for item in value)
-    elif (form := form_of(kind, value)) in (STRUCT, DATACLASS):
-        yield from ((f".{name}", item) for name, item in form.parts(value)[1].items())
-    elif form is NAMED_TUPLE:
-        yield from ((f".{name}", item) for name, item in zip(value._fields, value, strict=True))
-    elif form is MODEL:
-        yield from ((f".{name}", item) for name, item in value.__dict__.items())
+    else:
+        yield from ((f".{name}", item) for name, item in _fields_of(value).items())
+
+
+def _fields_of(value: Any) -> dict[str, Any]:
+    try:
+        form = form_of(type(value), value)
+    except NotSerializableError:
+        return {}
+    if form in (STRUCT, DATACLASS):
+        return dict(form.parts(value)[1])
+    if form is NAMED_TUPLE:
+        return dict(zip(value._fields, value, strict=True))
+    return dict(value.__dict__) if form is MODEL else {}
 
 
 def _reason(error: Exception) -> str:
