@@ -260,3 +260,16 @@ async def test_a_job_that_expires_while_all_slots_are_taken_does_not_wait_for_on
         assert await job.wait() is JobState.FAILED
         assert (await job.record()).reason == "expired"
         await blocker.cancel()
+
+
+async def test_what_is_held_by_mistake_is_laid_down_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("millstream.execution.reconcile.IDLE_SECONDS", 0.1)
+    monkeypatch.setattr("millstream.execution.reconcile.LOOK_SECONDS", 0.05)
+    async with Millstream(executes=False) as client, Millstream() as app:
+        job = await client.submit(double, x=2)
+        process = app._home.process
+        assert process is not None
+        (lost,) = await (await process.share()).claim(process._membership.id, 1)
+        assert lost.job.id == job.id
+        app.registry.add(double)
+        assert await job.result() == 4

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from millstream.events.memory import MemoryEventLog
 from millstream.execution.membership import Membership
 from millstream.execution.ports import Canceller, Dispatcher
 from millstream.execution.segment import Segments
-from millstream.ledger.base import LedgerUnavailableError, SharedLedger
+from millstream.ledger.base import Claim, Held, LedgerUnavailableError, Pause, SharedLedger
 from millstream.model.failure import record_failure
 from millstream.points import reach
 
@@ -30,6 +31,9 @@ PULL_SECONDS = 0.5
 LOOK_SECONDS = 1.0
 REAP_SECONDS = 2.0
 TRIM_SECONDS = 60.0
+IDLE_SECONDS = 10.0
+"""After this a held job that nobody executes is laid down again."""
+
 _AT_ONCE = 100
 _BETWEEN_BATCHES = 0.1
 _FIRST_WAIT, _LAST_WAIT = 0.2, 10.0
@@ -130,21 +134,57 @@ async def pull(dispatcher: Dispatcher) -> None:
     dispatcher.wake()
 
 
-async def look(
-    ledger: SharedLedger, membership: Membership, segments: Segments, canceller: Canceller, log: MemoryEventLog
-) -> None:
-    """Take note of what others did to the jobs that run here: cancels, and answers.
+class Look:
+    """Takes note of what others did to the jobs that this process holds: cancels, and answers.
 
-    Raises:
-        LedgerUnavailableError: The ledger does not answer.
+    What it holds without executing it, by whatever mishap between claim and execution, it lays down again.
+
+    Args:
+        ledger: Says what is held.
+        membership: By whom.
+        segments: What is executed here.
+        canceller: Stops it.
+        log: Tells how much of each job is known here.
     """
-    if not segments.running():
-        return
-    for held in await ledger.held(membership.id):
-        if held.cancel_requested:
-            canceller.cancel(held.job_id)
-        elif held.head > log.head(held.job_id):
-            await segments.refresh(held.job_id)
+
+    def __init__(
+        self,
+        ledger: SharedLedger,
+        membership: Membership,
+        segments: Segments,
+        canceller: Canceller,
+        log: MemoryEventLog,
+    ) -> None:
+        """Have seen nothing yet."""
+        self._ledger = ledger
+        self._membership = membership
+        self._segments = segments
+        self._canceller = canceller
+        self._log = log
+        self._idle_since: dict[Held, float] = {}
+
+    async def __call__(self) -> None:
+        """Look once.
+
+        Raises:
+            LedgerUnavailableError: The ledger does not answer.
+        """
+        me, now, idle = self._membership.id, time.monotonic(), {}
+        for held in await self._ledger.held(me):
+            if not self._segments.is_running(held.job_id):
+                idle[held] = self._idle_since.get(held, now)
+                if now - idle[held] > IDLE_SECONDS:
+                    await self._lay_down(held, me)
+            elif held.cancel_requested:
+                self._canceller.cancel(held.job_id)
+            elif held.head > self._log.head(held.job_id):
+                await self._segments.refresh(held.job_id)
+        self._idle_since = idle
+
+    async def _lay_down(self, held: Held, me: str) -> None:
+        _log.warning("a job was held without being executed; others may have it", job=held.job_id)
+        claim = Claim(await self._ledger.get(held.job_id), 1, held.attempt, me, held.head)
+        self._ledger.record(claim, (), Pause("shutdown", 0.0, held.head), lambda _first, _kept: None)
 
 
 async def reap(ledger: SharedLedger, dispatcher: Dispatcher, ring: Callable[[str], None]) -> None:

@@ -47,7 +47,7 @@ class Sharing:
         self._executor = executor
         self._tail = Tail(shared, log, lambda job_id: job_id in ledger.memory or segments.is_running(job_id))
         self._follow = Duty("follow", self._tail.follow, 0.0)
-        look = partial(reconcile.look, shared, membership, segments, executor, log)
+        look = reconcile.Look(shared, membership, segments, executor, log)
         self._look = Duty("look", look, reconcile.LOOK_SECONDS)
         reap = partial(reconcile.reap, shared, executor, partial(bell.ring, "queued"))
         self._duties = (

@@ -104,11 +104,13 @@ class Held(msgspec.Struct, frozen=True):
         job_id: The job.
         cancel_requested: Whether someone asked to stop it.
         head: Number of its last durable event.
+        attempt: The attempt under which its segment is held.
     """
 
     job_id: str
     cancel_requested: bool
     head: int
+    attempt: int = 1
 
 
 Recorded = Callable[[int | FencedError, Sequence[Draft]], None]

@@ -196,13 +196,13 @@ class Members:
     def held(self, connection: Connection, member: str) -> list[Held]:
         """Return what others did to the jobs that a member holds."""
         rows: Sequence[Any] = connection.run(self._held.sql, self._held.fill(member=member))
-        return [Held(job_id, bool(cancel), head) for job_id, cancel, head in rows]
+        return [Held(job_id, bool(cancel), head, attempt) for job_id, cancel, head, attempt in rows]
 
     @cached_property
     def _held(self) -> Statement:
         joined = schema.segment.join(schema.job, J.id == S.job)
         return self._queries.statement(
-            sa.select(J.id, J.cancel_requested, J.next_seq - 1)
+            sa.select(J.id, J.cancel_requested, J.next_seq - 1, S.attempt)
             .select_from(joined)
             .where(S.holder == given("member"))
             .order_by(J.id)
