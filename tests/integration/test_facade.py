@@ -231,3 +231,17 @@ def test_a_script_that_closes_nothing_ends_by_itself(tmp_path: Path) -> None:
     assert "total 5" in done.stdout
     assert done.stdout.count("squaring") == 3, "what a task prints in its process is seen"
     assert done.stderr == ""
+
+
+async def test_many_submits_at_once_draw_in_few_threads() -> None:
+    threads: set[int] = set()
+
+    @flow
+    def drawn(number: int) -> Any:
+        threads.add(threading.get_ident())
+        return double(number)
+
+    async with Millstream() as app:
+        jobs = await asyncio.gather(*(app.submit(drawn, number) for number in range(300)))
+        assert [await job.result() for job in jobs] == [2 * number for number in range(300)]
+    assert 0 < len(threads) <= 32

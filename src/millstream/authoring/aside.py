@@ -15,6 +15,7 @@ from anyio.lowlevel import RunVar
 
 T = TypeVar("T")
 _IDLE_SECONDS = 5.0
+_AT_ONCE = 32
 
 
 async def in_daemon_thread(work: Callable[[], T]) -> T:
@@ -37,6 +38,15 @@ async def in_daemon_thread(work: Callable[[], T]) -> T:
     worker = idle.pop() if idle else _Worker(loop, idle)
     worker.orders.put(_Order(partial(contextvars.copy_context().run, work), answer))
     return await answer
+
+
+def places() -> asyncio.Semaphore:
+    """Return what bounds the drawings that go on at once on this loop; a thousand submits need no thousand threads."""
+    bound = _places.get(None)
+    if bound is None:
+        bound = asyncio.Semaphore(_AT_ONCE)
+        _places.set(bound)
+    return bound
 
 
 class _Order(NamedTuple):
@@ -87,3 +97,4 @@ class _Worker:
 
 
 _idle: RunVar[list[_Worker] | None] = RunVar("millstream_idle_drawing_threads")
+_places: RunVar[asyncio.Semaphore | None] = RunVar("millstream_drawing_places")

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self, get_args, overload
 import anyio
 
 from millstream.authoring import current
-from millstream.authoring.aside import in_daemon_thread
+from millstream.authoring.aside import in_daemon_thread, places
 from millstream.authoring.conduct import Conductor
 from millstream.authoring.draw import DEFAULT_MAX_NODES, NO_OPTIONS, Drawing, Drawn, Shapes, drawing
 from millstream.authoring.inputs import Inputs
@@ -171,8 +171,9 @@ class Flow:
         """
         if self.conducts or self._drawn is not None:
             return self.draw(inputs)
-        with anyio.move_on_after(seconds):
-            return await in_daemon_thread(partial(self.draw, inputs, max_nodes))
+        async with places():
+            with anyio.move_on_after(seconds):
+                return await in_daemon_thread(partial(self.draw, inputs, max_nodes))
         raise DrawingTimeoutError(
             f"the body of flow {self.name} took over {seconds:g} s to draw; put slow work into tasks, "
             "or make it an `async def` flow"
