@@ -30,7 +30,7 @@ check: .venv/.dev ## check style, types, direction of imports, sizes and the loc
 chaos: .venv/.dev ## kill processes under load and judge what they did (ROUNDS=4 SEED=1)
 	@$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),4) --seed $(or $(SEED),1)
 
-bench: .venv/.product ## measure speed on this machine
+bench: .venv/.dev ## measure speed on this machine
 	@$(BIN)/python -m benchmarks
 
 docs: .venv/.product ## run every example of README.md and docs/

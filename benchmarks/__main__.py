@@ -9,15 +9,27 @@ import argparse
 import json
 import os
 import platform
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import measure, report, starts
+from benchmarks import latency, measure, million, recovery, report, starts
 from benchmarks.own import OWN
-from benchmarks.shapes import SHAPES
+from benchmarks.shapes import CROWDS, DURABLE_SHAPES, SHAPES, Shape
 
-SYSTEMS = ("millstream", "floor", "in-place", "langgraph", "hamilton")
-PARTS = (*(shape.name for shape in SHAPES), "own", "start")
+IN_MEMORY = ("millstream", "floor", "in-place", "langgraph", "hamilton")
+DURABLE = ("millstream-sqlite", "millstream-sqlite-pure", "sqlite-commits", "dbos", "langgraph-sqlite")
+CROWDED = (
+    "millstream-sqlite",
+    "millstream-sqlite-pure",
+    "millstream-postgres",
+    "millstream-postgres-pure",
+    "sqlite-commits",
+)
+STARTING = ("millstream", "millstream-sqlite", "langgraph", "hamilton")
+MEMORY_PARTS = (*(shape.name for shape in SHAPES), "own", "start")
+DURABLE_PARTS = ("durable", "crowds", "submit", "recovery", "million")
+PARTS = (*MEMORY_PARTS, *DURABLE_PARTS)
 
 
 def arguments() -> argparse.Namespace:
@@ -31,27 +43,40 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     options = arguments()
     parts = options.only or PARTS
-    print(f"{os.cpu_count()} CPUs, {platform.system()}, Python {platform.python_version()}; in memory; ", end="")
-    print(f"median of {options.rounds} rounds\n")
-    raw: dict[str, Any] = {"cpus": os.cpu_count(), "python": platform.python_version(), "shapes": {}}
-    workers, missing = measure.start(SYSTEMS)
+    print(f"{os.cpu_count()} CPUs, {platform.system()}, Python {platform.python_version()}; ", end="")
+    print(f"median of {options.rounds} rounds")
+    raw: dict[str, Any] = {"cpus": os.cpu_count(), "python": platform.python_version()}
+    shapes = [shape for shape in SHAPES if shape.name in parts]
+    if shapes or "own" in parts:
+        raw["memory"] = table("In memory", IN_MEMORY, shapes, options.rounds, has_own="own" in parts)
+    if "start" in parts:
+        raw["start"] = start()
+    if "durable" in parts:
+        raw["durable"] = table("Durable: every result on disk", DURABLE, DURABLE_SHAPES, options.rounds)
+    if "crowds" in parts:
+        raw["crowds"] = table("Durable: jobs share commits", CROWDED, CROWDS, options.rounds)
+    raw |= others(parts)
+    if options.json:
+        options.json.write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
+
+
+def table(
+    title: str, systems: Sequence[str], shapes: Sequence[Shape], rounds: int, *, has_own: bool = False
+) -> dict[str, Any]:
+    print(f"\n{title:<{report.WIDTH + 2}}{report.HEAD}")
+    raw: dict[str, Any] = {}
+    workers, raw["missing"] = measure.start(systems)
     try:
-        print(report.HEAD)
-        for shape in SHAPES:
-            if shape.name in parts:
-                figures = measure.side_by_side(workers, options.rounds, {"do": "shape", "name": shape.name})
-                print(report.shape_lines(shape, figures, missing), flush=True)
-                raw["shapes"][shape.name] = [figure.plain() for figure in figures]
-        if "own" in parts:
-            raw["own"] = own(workers["millstream"], options.rounds)
+        for shape in shapes:
+            figures = measure.side_by_side(workers, rounds, {"do": "shape", "name": shape.name})
+            print(report.shape_lines(shape, figures, raw["missing"]), flush=True)
+            raw[shape.name] = [figure.plain() for figure in figures]
+        if has_own:
+            raw["own"] = own(workers["millstream"], rounds)
     finally:
         for worker in workers.values():
             worker.close()
-    if "start" in parts:
-        raw["start"] = start()
-    raw["missing"] = missing
-    if options.json:
-        options.json.write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
+    return raw
 
 
 def own(worker: measure.Worker, rounds: int) -> dict[str, Any]:
@@ -65,11 +90,17 @@ def own(worker: measure.Worker, rounds: int) -> dict[str, Any]:
 
 
 def start() -> list[dict[str, Any]]:
-    found = starts.measure([name for name in SYSTEMS if name not in ("floor", "in-place")])
+    found = starts.measure(STARTING)
     print(f"\n{'A fresh interpreter':<{report.WIDTH + 2}}{'import':>12}{'first result':>15}{'memory':>13}")
     for one in found:
         print(report.start_line(one))
     return [vars(one) for one in found]
+
+
+def others(parts: Collection[str]) -> dict[str, Any]:
+    """Measure what is no graph: each prints its own lines, and returns the figures."""
+    measures = {"submit": latency.measure, "recovery": recovery.measure, "million": million.measure}
+    return {name: take() for name, take in measures.items() if name in parts}
 
 
 if __name__ == "__main__":

@@ -9,7 +9,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / ".bench"
-PEERS = {"langgraph": "langgraph>=1.2,<1.3", "hamilton": "sf-hamilton>=1.90,<2"}
+PEERS: dict[str, tuple[str, ...]] = {
+    "langgraph": ("langgraph>=1.2,<1.3",),
+    "langgraph-sqlite": ("langgraph>=1.2,<1.3", "langgraph-checkpoint-sqlite>=3.1,<4"),
+    "hamilton": ("sf-hamilton>=1.90,<2",),
+    "dbos": ("dbos>=3.4,<4",),
+}
 INSTALL_SECONDS = 600
 
 
@@ -21,15 +26,15 @@ def python_for(system: str) -> str:
     """Return the interpreter that has a system, after installing it there if need be."""
     if system not in PEERS:
         return sys.executable
-    home, requirement = HOME / system, PEERS[system]
-    stamp, python = home / "installed", home / "bin" / "python"
-    if stamp.exists() and stamp.read_text(encoding="utf-8") == requirement:
+    home, requirements = HOME / system, PEERS[system]
+    stamp, python, wanted = home / "installed", home / "bin" / "python", "\n".join(requirements)
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
         return str(python)
-    print(f"installing {requirement} into {home}", file=sys.stderr)
+    print(f"installing {', '.join(requirements)} into {home}", file=sys.stderr)
     shutil.rmtree(home, ignore_errors=True)
     _call([sys.executable, "-m", "venv", "--without-pip", str(home)])
-    _call([sys.executable, "-m", "pip", "--quiet", "--python", str(python), "install", requirement])
-    stamp.write_text(requirement, encoding="utf-8")
+    _call([sys.executable, "-m", "pip", "--quiet", "--python", str(python), "install", *requirements])
+    stamp.write_text(wanted, encoding="utf-8")
     return str(python)
 
 

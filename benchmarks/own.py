@@ -10,6 +10,7 @@ from benchmarks.ours import noop, place, result
 from benchmarks.shapes import BY_NAME
 from benchmarks.system import Once
 from millstream import Flow, Millstream, flow
+from millstream.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,9 @@ async def _one_only_submitted(app: Millstream) -> Once:
 async def _one_blocking(_app: Millstream) -> Once:
     with Flow("one") as one:
         noop()
-    app = Millstream()  # not that of this loop: it lives on a loop in a thread of its own, as for `flow.run()`
+    app = Millstream(
+        settings=Settings(durability="off")
+    )  # not that of this loop: it lives on a loop in a thread of its own, as for `flow.run()`
 
     def run() -> None:
         for _ in range(100):

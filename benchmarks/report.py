@@ -10,18 +10,18 @@ from benchmarks.shapes import Shape
 from benchmarks.starts import Start
 
 WIDTH = 32
-HEAD = f"{'':<{WIDTH + 2}}{'one run':>12}{'fastest - slowest':>20}{'nodes/s':>12}{'ours = 1':>11}"
+HEAD = f"{'one run':>12}{'fastest - slowest':>20}{'nodes/s':>12}{'ours = 1':>11}"
 
 
 def shape_lines(shape: Shape, figures: Sequence[Figure], missing: Mapping[str, str]) -> str:
-    """Return one shape's table; its last figure is how long a system takes, measured in our time."""
-    ours = next((f.seconds for f in figures if f.system == "millstream" and f.rounds), None)
+    """Return one shape's table; its last figure is how long a system takes, measured in our time (the first's)."""
+    ours = figures[0].seconds if figures and figures[0].rounds else None
     lines = [f"{shape.title} ({shape.nodes:,} nodes)"]
     for figure in figures:
         if figure.rounds:
             ratio = "" if ours is None else f"{figure.seconds / ours:.2f}"
             lines.append(
-                f"  {figure.title:<{WIDTH}}{_ms(figure.seconds):>12}{_spread(figure.rounds):>20}"
+                f"  {figure.title:<{WIDTH}}{ms(figure.seconds):>12}{spread(figure.rounds):>20}"
                 f"{shape.nodes / figure.seconds:>12,.0f}{ratio:>11}{f'  {figure.note}' if figure.note else ''}"
             )
         else:
@@ -41,12 +41,12 @@ def start_line(start: Start) -> str:
     if start.reason is not None:
         return f"  {start.system:<{WIDTH}}not measured: {start.reason}"
     memory = "" if start.rss is None else f"{start.rss / 1e6:>10.1f} MB"
-    return f"  {start.system:<{WIDTH}}{_ms(min(start.import_seconds)):>12}{_ms(min(start.first_seconds)):>15}{memory}"
+    return f"  {start.system:<{WIDTH}}{ms(min(start.import_seconds)):>12}{ms(min(start.first_seconds)):>15}{memory}"
 
 
-def _ms(seconds: float) -> str:
+def ms(seconds: float) -> str:
     return f"{seconds * 1e3:,.2f} ms"
 
 
-def _spread(rounds: Sequence[float]) -> str:
+def spread(rounds: Sequence[float]) -> str:
     return f"{min(rounds) * 1e3:,.2f} - {max(rounds) * 1e3:,.2f}"

@@ -65,4 +65,18 @@ SHAPES = (
     Shape("plain", "fan-out 100 + join, plain functions", fan(100), is_plain=True),
     Shape("waits", "1,000 nodes that wait 0.1 s each", [[] for _ in range(1000)], wait_seconds=0.1),
 )
-BY_NAME = {shape.name: shape for shape in SHAPES}
+"""What is run in memory."""
+
+DURABLE_SHAPES = SHAPES[:4]
+"""What is run durable, beside peers that are."""
+
+CROWDS = (
+    SHAPES[0],
+    Shape("16-jobs", "16 chains of 100, all at once", chain(100), jobs=16),
+    Shape("256-jobs", "256 chains of 100, all at once", chain(100), jobs=256),
+)
+"""What shows how durable jobs share commits."""
+
+ONE = Shape("one", "one node", [[]])
+
+BY_NAME = {shape.name: shape for shape in (*SHAPES, *CROWDS, ONE)}

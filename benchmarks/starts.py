@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.environments import ROOT, NotInstalledError, python_for
+from benchmarks.places import new_directory
 
 ROUNDS = 10
 
@@ -27,18 +29,21 @@ ended = time.perf_counter()
 print(json.dumps(dict(import_seconds=imported - begun, first_seconds=ended - begun, rss=rss)))
 """
 
-_FIRST = {
-    "nothing": ("", ""),
-    "millstream": (
-        "import millstream",
-        """
+_OURS = (
+    "import millstream",
+    """
 @millstream.task
 async def one(): return 1
 @millstream.flow
 def flow(): return one()
 assert flow.run() == 1
 """,
-    ),
+)
+
+_FIRST = {
+    "nothing": ("", ""),
+    "millstream": _OURS,
+    "millstream-sqlite": _OURS,
     "langgraph": (
         "import langgraph.graph",
         """
@@ -87,10 +92,20 @@ def _take(start: Start, name: str) -> None:
     except NotInstalledError as why:
         start.reason = str(why)
         return
-    quiet = os.environ | {"HAMILTON_TELEMETRY_ENABLED": "false"}
+    directory = new_directory()
+    durability = {
+        "MILLSTREAM_DURABILITY": "full" if name == "millstream-sqlite" else "off",
+        "MILLSTREAM_DATABASE_URL": f"sqlite:///{directory / 'ledger.db'}",
+    }
     done = subprocess.run(  # noqa: S603  our own program
-        command, cwd=ROOT, env=quiet, capture_output=True, text=True, check=False
+        command,
+        cwd=ROOT,
+        env=os.environ | durability | {"HAMILTON_TELEMETRY_ENABLED": "false"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
+    shutil.rmtree(directory)
     if done.returncode:
         start.reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         return

@@ -20,10 +20,17 @@ from benchmarks.system import NotComparableError, Once, System
 
 SYSTEMS = {
     "millstream": "benchmarks.ours:Ours",
+    "millstream-sqlite": "benchmarks.ours:OnSqlite",
+    "millstream-sqlite-pure": "benchmarks.ours:PureOnSqlite",
+    "millstream-postgres": "benchmarks.ours:OnPostgres",
+    "millstream-postgres-pure": "benchmarks.ours:PureOnPostgres",
+    "sqlite-commits": "benchmarks.commits:SqliteCommits",
     "floor": "benchmarks.floor:Floor",
     "in-place": "benchmarks.floor:InPlace",
     "langgraph": "benchmarks.peers.langgraph:LangGraph",
+    "langgraph-sqlite": "benchmarks.peers.langgraph_sqlite:LangGraphSqlite",
     "hamilton": "benchmarks.peers.hamilton:Hamilton",
+    "dbos": "benchmarks.peers.dbos:Dbos",
 }
 
 
@@ -42,6 +49,8 @@ async def answer(system: System, request: dict[str, Any]) -> dict[str, Any]:
                 await system.close()
         case {"do": "own", "name": name, "times": times}:
             return {"seconds": await own(name, times)}
+        case {"do": "submits", "count": count, "at_once": at_once}:
+            return {"seconds": await submits(system, count, at_once)}
     raise ValueError(f"no such request: {request}")
 
 
@@ -58,10 +67,20 @@ async def timed(once: Once, times: int) -> float:
 async def own(name: str, times: int) -> float:
     from benchmarks.own import OWN  # noqa: PLC0415  only millstream's process has millstream
     from millstream import Millstream  # noqa: PLC0415
+    from millstream.settings import Settings  # noqa: PLC0415
 
     (figure,) = (figure for figure in OWN if figure.name == name)
-    async with Millstream() as app:
+    async with Millstream(settings=Settings(durability="off")) as app:
         return await timed(await figure.open(app), times)
+
+
+async def submits(system: Any, count: int, at_once: int) -> list[float]:
+    """Return how long each of so many submits of one node took, with so many submitters at once."""
+    await system.open(BY_NAME["one"])
+    try:
+        return await system.submit_seconds(count, at_once)
+    finally:
+        await system.close()
 
 
 def main() -> None:

@@ -51,7 +51,7 @@ class LangGraph:
         pass
 
 
-def compiled(shape: Shape) -> Any:
+def compiled(shape: Shape, saver: Any = None) -> Any:
     graph = StateGraph(State)
     for node, sources in enumerate(shape.before):
         graph.add_node(f"n{node}", _work(shape))
@@ -64,7 +64,7 @@ def compiled(shape: Shape) -> Any:
                 graph.add_edge([f"n{source}" for source in sources], f"n{node}")
     for node in shape.leaves:
         graph.add_edge(f"n{node}", END)
-    return graph.compile()
+    return graph.compile(saver)
 
 
 def _work(shape: Shape) -> Any:

@@ -1,13 +1,14 @@
 """The benchmarks measure what they say: every shape runs and checks its own result; no test looks at a time."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
-from benchmarks import environments, report
+from benchmarks import environments, million, recovery, report
 from benchmarks.measure import Worker, side_by_side, start
 from benchmarks.own import OWN
-from benchmarks.shapes import BY_NAME, SHAPES
+from benchmarks.shapes import BY_NAME, DURABLE_SHAPES, SHAPES
 
 
 def test_every_shape_runs_on_millstream_and_on_the_floor() -> None:
@@ -26,6 +27,29 @@ def test_every_shape_runs_on_millstream_and_on_the_floor() -> None:
     assert answers["in-place", "waits"] == {"unsupported": "one wait after the other would take 100 s"}
 
 
+def test_durable_shapes_run_on_each_database_beside_the_physical_line() -> None:
+    for system in ("millstream-sqlite", "millstream-sqlite-pure", "millstream-postgres", "sqlite-commits"):
+        with Worker(system) as worker:
+            for shape in DURABLE_SHAPES:
+                assert worker.ask(do="shape", name=shape.name, times=1)["seconds"] > 0
+
+
+def test_submits_are_timed_one_by_one() -> None:
+    with Worker("millstream-sqlite") as worker:
+        seconds = worker.ask(do="submits", count=20, at_once=4)["seconds"]
+    assert len(seconds) >= 20
+    assert min(seconds) > 0
+
+
+def test_a_killed_process_is_recovered_from() -> None:
+    assert recovery.stands_still() > 0
+
+
+def test_a_ledger_is_filled_with_ended_jobs() -> None:
+    figures = asyncio.run(million.acts(3000))
+    assert all(seconds > 0 for seconds in figures.values())
+
+
 def test_our_own_figures_are_taken() -> None:
     with Worker("millstream") as worker:
         assert all(worker.ask(do="own", name=own.name, times=1)["seconds"] > 0 for own in OWN)
@@ -35,7 +59,7 @@ def test_a_peer_that_cannot_be_installed_is_named_with_the_reason(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(environments, "HOME", tmp_path)
-    monkeypatch.setitem(environments.PEERS, "langgraph", "no requirement at all")
+    monkeypatch.setitem(environments.PEERS, "langgraph", ("no requirement at all",))
     workers, missing = start(["langgraph"])
     assert not workers
     assert "no requirement at all" in missing["langgraph"]

@@ -1,0 +1,14 @@
+"""Where what is measured writes: on the disk that holds the project, since the one below /tmp may be memory."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+HOME = Path(__file__).resolve().parent.parent / ".bench" / "data"
+
+
+def new_directory() -> Path:
+    """Return a new, empty directory; whoever takes it removes it."""
+    HOME.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(dir=HOME))
