@@ -64,7 +64,7 @@ def fill(path: Path, pattern: str, count: int) -> None:
     database.execute("PRAGMA synchronous = OFF")
     database.execute("PRAGMA cache_size = -400000")
     age = f"({count} - n) * {KEPT_DAYS * 43_200 / count} + (n <= {RETIRED}) * {KEPT_DAYS * 86_400}"
-    begun = f"({time.time() - 3600} - {age})"
+    begun = f"({time.time() - 3600} - ({age}))"
     milliseconds = f"CAST({begun} * 1000 AS INTEGER)"
     job_id = f"printf('%08x-%04x-7000-8000-%012x', {milliseconds} >> 16, {milliseconds} & 65535, n)"
     for table, key in _KEY_OF.items():
