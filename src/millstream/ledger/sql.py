@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -27,6 +28,7 @@ from millstream.ledger.base import (
     node_result,
 )
 from millstream.ledger.database import Connection, Database, database
+from millstream.ledger.fork import call_in_child
 from millstream.ledger.items import Ask, Change, Record, Submit, Task
 from millstream.ledger.listing import listing
 from millstream.ledger.members import Proof, on_loop
@@ -90,9 +92,17 @@ class SqlLedger:
         self._clock = clock
         self._retention = retention
         self._max_value_bytes = max_value_bytes
-        self._parts = Parts(self.database, lease_seconds, proof)
+        self._make_parts = partial(Parts, self.database, lease_seconds, proof)
+        self._parts = self._make_parts()
+        self._before_fork: list[Parts] = []
         self._large: dict[str, dict[str, bytes]] = {}
         self._ahead: dict[str, Ahead] = {}
+        call_in_child(self._begin_anew)
+
+    def _begin_anew(self) -> None:
+        """Leave the parent's threads and connections alone: to close them here would end them there."""
+        self._before_fork.append(self._parts)
+        self._parts = self._make_parts()
 
     # ------------------------------------------------------------------------------------------- opening and closing
     async def open(self) -> None:
@@ -205,6 +215,8 @@ class SqlLedger:
         self._parts.writer.put(item)
         if ahead is not None:
             done(*first)
+        if end is not None:
+            self._large.pop(claim.job.id, None)
 
     def _large_values(self, job: JobRecord, drafts: Sequence[Draft]) -> dict[str, bytes]:
         """Return the large values that drafts refer to, as far as they were sealed here."""
@@ -224,9 +236,8 @@ class SqlLedger:
         job_id = claim.job.id
         if not may_go_on(drafts, end):
             self._ahead[job_id] = Ahead(0, is_over=True)
-        if isinstance(end, Settlement | Pause):
+        if end is not None:
             self._ahead.pop(job_id, None)
-            self._large.pop(job_id, None)
             return None
         ahead = self._ahead.get(job_id)
         if ahead is None:

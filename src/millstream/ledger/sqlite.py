@@ -15,6 +15,7 @@ from sqlalchemy.pool import NullPool
 from millstream.errors import MillstreamError
 from millstream.ledger.base import LedgerUnavailableError, StorageFullError
 from millstream.ledger.database import Connection, driver_of, first_line, original
+from millstream.ledger.fork import call_in_child
 
 BUSY_SECONDS = 10.0
 """How long SQLite waits for a lock that somebody took without our lock file (a shell, a backup)."""
@@ -42,6 +43,7 @@ class SqliteConnection(Connection):
         super().__init__(raw)
         self._log = path.with_name(f"{path.name}-wal")
         self._turn = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        call_in_child(self._drop_turn)
         self._is_open = True
 
     def has_table(self, name: str) -> bool:
@@ -69,6 +71,12 @@ class SqliteConnection(Connection):
                 self.cursor.execute("ROLLBACK")
         finally:
             fcntl.flock(self._turn, fcntl.LOCK_UN)
+
+    def _drop_turn(self) -> None:
+        """Have no part in the parent's turn, which would outlive the parent here."""
+        if self._is_open:
+            self._is_open = False
+            os.close(self._turn)
 
     def settle_in(self) -> None:
         """Give the write-ahead log its full size at once, which makes commits up to half as quick again.

@@ -108,8 +108,8 @@ class Writer:
             self._start()
 
     def _start(self) -> None:
-        # A commit takes the interpreter's lock some fifteen times. Beside a loop whose turns take long it waits for each
-        # as long as this interval, 5 ms unless somebody changed it: 67 ms at p99, and 19 with 1 ms.
+        # A commit takes the interpreter's lock some fifteen times. Beside a loop with long turns it waits each time as
+        # long as this interval, 5 ms unless somebody set another: 67 ms at p99, and 19 with 1 ms.
         sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_SECONDS))
         self._thread = threading.Thread(target=self._run, name="millstream-ledger-writer", daemon=True)
         self._thread.start()

@@ -1,0 +1,192 @@
+"""Submitting in a user's own transaction, and answering before the commit where a job allows it."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.pool import NullPool
+
+from millstream.clock import SystemClock
+from millstream.errors import DefinitionError
+from millstream.ledger.base import (
+    FencedError,
+    Filter,
+    IdempotencyConflictError,
+    JobGraph,
+    Pause,
+    Settlement,
+)
+from millstream.ledger.sql import SqlLedger
+from millstream.model.job import JobRecord, JobState
+from millstream.testing.ledger_doings import (
+    GRAPH,
+    PLANNED,
+    SUCCEEDED,
+    claimed,
+    ended,
+    fact,
+    make_job,
+    nobody,
+    passing,
+    record,
+    submit,
+)
+
+ME = "process-1"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/ledger.db"
+    found: str = request.getfixturevalue("postgres_url")
+    return found
+
+
+@pytest.fixture
+async def ledger(url: str) -> AsyncIterator[SqlLedger]:
+    ledger = SqlLedger(url, SystemClock())
+    await ledger.join(ME, nobody)
+    yield ledger
+    await ledger.close()
+
+
+@pytest.fixture
+def engine(url: str) -> Iterator[sa.Engine]:
+    engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"), poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE mine (n int)"))
+    yield engine
+    engine.dispose()
+
+
+def submit_in(ledger: SqlLedger, connection: sa.Connection, job: JobRecord) -> JobRecord:
+    return ledger.submit_in(connection, job, JobGraph(GRAPH, ["x" * 20_000, 2]), [PLANNED])
+
+
+# ------------------------------------------------------------------------------------------------- a user's transaction
+async def test_a_job_is_there_when_the_users_transaction_is_committed(ledger: SqlLedger, engine: sa.Engine) -> None:
+    job = make_job()
+    with engine.begin() as connection:
+        connection.execute(sa.text("INSERT INTO mine VALUES (1)"))
+        assert submit_in(ledger, connection, job) == job
+        assert await ledger.find(Filter()) == []
+        assert await ledger.claim(ME, 10) == []
+    (claim,) = await ledger.claim(ME, 10)
+    assert (claim.job.id, claim.head) == (job.id, 1)
+    assert list((await ledger.graph(job.id)).bindings) == ["x" * 20_000, 2]
+
+
+async def test_a_job_is_not_there_when_the_users_transaction_is_taken_back(
+    ledger: SqlLedger, engine: sa.Engine
+) -> None:
+    with engine.connect() as connection:
+        submit_in(ledger, connection, make_job(idempotency_key="k"))
+        connection.rollback()
+    assert await ledger.find(Filter()) == []
+    job = make_job(idempotency_key="k")
+    assert await submit(ledger, job, None) == (job, None)
+
+
+async def test_a_job_for_later_waits_for_its_time_in_a_users_transaction_too(
+    ledger: SqlLedger, engine: sa.Engine
+) -> None:
+    job = make_job(state=JobState.SCHEDULED, starts_at=4e9)
+    with engine.begin() as connection:
+        submit_in(ledger, connection, job)
+    assert await ledger.claim(ME, 10) == []
+    assert await ledger.due_at() == 4e9
+
+
+async def test_a_known_key_gives_its_job_in_a_users_transaction_too(ledger: SqlLedger, engine: sa.Engine) -> None:
+    first = make_job(idempotency_key="k")
+    await submit(ledger, first, None)
+    with engine.begin() as connection:
+        assert submit_in(ledger, connection, make_job(idempotency_key="k")).id == first.id
+        with pytest.raises(IdempotencyConflictError):
+            submit_in(ledger, connection, make_job(idempotency_key="k", flow="another"))
+    assert [job.id for job in await ledger.find(Filter())] == [first.id]
+
+
+async def test_a_connection_to_another_database_is_refused(ledger: SqlLedger, tmp_path: Path) -> None:
+    other = sa.create_engine(f"sqlite:///{tmp_path}/other.db", poolclass=NullPool)
+    with other.connect() as connection, pytest.raises(DefinitionError, match="another database"):
+        submit_in(ledger, connection, make_job())
+    other.dispose()
+
+
+# -------------------------------------------------------------------------------------------------- relaxed durability
+async def test_a_relaxed_record_is_answered_at_once_with_the_numbers_that_it_gets(ledger: SqlLedger) -> None:
+    claim = await claimed(ledger, durability="relaxed")
+    told: list[object] = []
+    ledger.record(claim, [ended("a", 1), passing("p")], None, lambda *answer: told.append(answer))
+    ledger.record(claim, [ended("a", 2), fact("x")], None, lambda *answer: told.append(answer))
+    assert told == [(2, [ended("a", 1), passing("p")]), (3, [fact("x")])]
+    first, _ = await record(ledger, claim, ended("b", 1), end=Settlement(SUCCEEDED, result=1))
+    assert first == 4
+    events = await ledger.events(claim.job.id, 0, 10)
+    assert [event.type for event in events] == ["planned", "node_succeeded", "x", "node_succeeded", "ended"]
+
+
+async def test_once_a_node_waits_a_relaxed_record_is_numbered_after_what_others_answered(ledger: SqlLedger) -> None:
+    claim = await claimed(ledger, durability="relaxed")
+    waits = (True, "waiting", 3.0, "a", {"reason": "approval"})
+    assert (await record(ledger, claim, fact("x"), waits))[0] == 2
+    assert await ledger.answer(claim.job.id, "a", [(True, "answered", 4.0, "a", {"answer": 1})]) == 4
+    assert (await record(ledger, claim, fact("y")))[0] == 5
+
+
+async def test_a_relaxed_job_that_another_took_over_is_fenced(ledger: SqlLedger) -> None:
+    claim = await claimed(ledger, durability="relaxed")
+    await record(ledger, claim, end=Pause("shutdown", None, 1))
+    await ledger.claim(ME, 1)
+
+    async def go_on() -> None:
+        for _ in range(100):
+            await record(ledger, claim, fact("late"))
+            await asyncio.sleep(0.01)
+
+    with pytest.raises(FencedError):
+        await go_on()
+
+
+# ------------------------------------------------------------------------------------------------ opening and forking
+async def test_a_ledger_is_closed_twice_and_before_it_was_opened_and_opened_again(url: str) -> None:
+    ledger = SqlLedger(url, SystemClock())
+    await ledger.close()
+    await ledger.close()
+    await ledger.open()
+    await ledger.close()
+    await ledger.close()
+    assert await ledger.find(Filter()) == []
+    await ledger.close()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+async def test_a_forked_child_opens_its_own_connections_and_harms_none_of_its_parents(ledger: SqlLedger) -> None:
+    claim = await claimed(ledger)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+
+            async def use() -> bool:
+                await ledger.join("child", nobody)
+                job = make_job()
+                await submit(ledger, job, "child")
+                found = (await ledger.get(job.id)).state is JobState.RUNNING
+                await ledger.close()
+                return found
+
+            loop = asyncio.new_event_loop()
+            asyncio._set_running_loop(None)
+            code = 0 if loop.run_until_complete(use()) else 2
+        finally:
+            os._exit(code)
+    _, status = await asyncio.to_thread(os.waitpid, child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert await record(ledger, claim, fact("x")) == (2, [fact("x")])
+    assert len(await ledger.find(Filter())) == 2
