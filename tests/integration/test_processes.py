@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from millstream import JobState, Millstream, Settings
 from tests.integration import shared_flows
-from tests.integration.cli_program import wait_until
-from tests.integration.workers import DEAF, NO_LOCKS, Told, Workers, workers_on
+from tests.integration.cli_program import started, wait_until
+from tests.integration.workers import DEAF, FLOWS, NO_LOCKS, ROOT, Told, Workers, workers_on
+from tests.services import PostgresServer
 
 PROMISED_CANCEL = 2.0
 SLACK = 5.0
@@ -224,3 +227,43 @@ async def test_what_a_script_leaves_queued_a_worker_executes(workers: Workers, u
     workers.start()
     async with Millstream(settings=Settings(database_url=url), executes=False) as later:
         assert await (await later.job(job.id)).result() == "left"
+
+
+def run_gated(url: str, told: Told, gate: Path) -> AbstractContextManager[subprocess.Popen[str]]:
+    return started(
+        *("run", f"{FLOWS}:gated", "-i", f"log={told.path}", "-i", f"gate={gate}"),
+        cwd=told.path.parent,
+        PYTHONPATH=str(ROOT),
+        MILLSTREAM_DATABASE_URL=url,
+    )
+
+
+async def test_what_a_killed_run_leaves_the_next_run_goes_on_with_while_it_is_there(
+    client: Millstream, url: str, told: Told, gate: Path, tmp_path: Path
+) -> None:
+    with run_gated(url, told, tmp_path / "never") as killed:
+        await until(lambda: told.by(killed.pid) == ["first", "second"], "the second step of the run")
+    (left,) = await client.jobs()
+    with run_gated(url, told, gate) as heir:
+        await until(lambda: told.by(heir.pid).count("second") == 2, "the second steps of both jobs in the second run")
+        open_gate(tmp_path / "never")
+        assert await (await client.job(left.id)).result() == heir.pid
+        open_gate(gate)
+        out, err = await asyncio.to_thread(heir.communicate)
+    assert (heir.returncode, out) == (0, f"{heir.pid}\n"), err
+
+
+async def test_a_worker_waits_for_a_ledger_that_is_away_and_says_so_once(
+    postgres_server: PostgresServer, told: Told
+) -> None:
+    await asyncio.to_thread(postgres_server.start)
+    with workers_on(postgres_server.url) as workers:
+        worker = await asyncio.to_thread(workers.start)
+        await asyncio.to_thread(postgres_server.kill)
+        await asyncio.to_thread(worker.wait_for, "the ledger is not available")
+        await asyncio.to_thread(postgres_server.start)
+        await asyncio.to_thread(worker.wait_for, "the ledger is available again")
+        async with Millstream(settings=Settings(database_url=postgres_server.url), executes=False) as client:
+            job = await client.submit(shared_flows.brief, log=str(told.path), name="after")
+            assert await job.result() == "after"
+        assert worker.said.count("the ledger is not available") == 1

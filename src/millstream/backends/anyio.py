@@ -8,12 +8,16 @@ from contextlib import suppress
 from contextvars import Context
 
 import anyio
+import structlog
 from anyio.abc import TaskGroup
 
 from millstream.clock import Clock, Timer
 from millstream.errors import MillstreamError
 from millstream.execution.segment import Segments
 from millstream.ledger.base import Claim, Ledger
+from millstream.model.failure import record_failure
+
+_log = structlog.get_logger("millstream.backends")
 
 _AT_ONCE = 100
 """Segments that are claimed at once, so that a process takes no long time to take what others could start with."""
@@ -115,21 +119,28 @@ class AnyIOBackend:
             self._set_alarm(None)
 
     async def _pull(self) -> None:
-        """Claim as long as slots are free and segments are queued; a ledger that does not answer is asked later."""
+        """Pull once; a ledger that does not answer is asked later."""
         try:
-            with suppress(MillstreamError):  # not available, full, or this process is dead for it
-                while self.can_take():
-                    self._is_queue_waiting = False
-                    flows = self._segments.flows()
-                    claims = await self._ledger.claim(self._process(), min(self._free, _AT_ONCE), flows)
-                    for claim in claims:
-                        self.take(claim)
-                    if not claims and not self._is_queue_waiting:
-                        self._set_alarm(await self._ledger.due_at(flows))
-                        return
-                self._is_queue_waiting = True
+            await self._claim()
+        except MillstreamError:  # it is not available, it is full, or this process is dead for it: others say so
+            pass
+        except Exception as error:  # noqa: BLE001  it would end the group, and with it all that runs
+            _log.error("segments could not be claimed", trace=record_failure(error).traceback)
         finally:
             self._is_pulling = False
+
+    async def _claim(self) -> None:
+        """Claim as long as slots are free and segments are queued."""
+        while self.can_take():
+            self._is_queue_waiting = False
+            flows = self._segments.flows()
+            claims = await self._ledger.claim(self._process(), min(self._free, _AT_ONCE), flows)
+            for claim in claims:
+                self.take(claim)
+            if not claims and not self._is_queue_waiting:
+                self._set_alarm(await self._ledger.due_at(flows))
+                return
+        self._is_queue_waiting = True
 
     def _set_alarm(self, due_at: float | None) -> None:
         """Pull when the next paused or scheduled segment may be claimed."""
