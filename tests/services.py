@@ -6,6 +6,7 @@ A test may stop, kill and start them again; they end with the process that start
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import importlib.util
 import os
 import pwd
@@ -20,7 +21,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 import psycopg
 
@@ -53,6 +54,7 @@ class PostgresServer:
         }
         self._parent = parent
         self._home: Path | None = None
+        self._lock: BinaryIO | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self.port = _free_port()
 
@@ -124,6 +126,8 @@ class PostgresServer:
         if self._home is not None:
             shutil.rmtree(self._home)
             self._home = None
+        if self._lock is not None:
+            self._lock.close()
 
     def __enter__(self) -> Self:
         try:
@@ -143,7 +147,7 @@ class PostgresServer:
     def _made_home(self) -> Path:
         """Return its directory; on first use it is made, with a database cluster in it."""
         if self._home is None:
-            self._home = _new_home("postgres-", self._parent)
+            self._home, self._lock = _new_home("postgres-", self._parent)
             self._initialise(self._home)
         return self._home
 
@@ -218,15 +222,26 @@ def _ordinary_user() -> int | None:
     return pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
 
 
-def _new_home(prefix: str, parent: Path | None) -> Path:
-    """Make a directory that the server's user may write to; unless it is said where, in memory if possible."""
+def _new_home(prefix: str, parent: Path | None) -> tuple[Path, BinaryIO]:
+    """Make a directory that the server's user may write to; unless it is said where, in memory if possible.
+
+    With it comes a file in it that is locked for as long as this process lives. What processes that were killed left
+    behind is removed.
+    """
     fast = Path("/dev/shm")  # noqa: S108  the directory in it is made under a new name, for one user only
-    parent = parent or (fast if os.access(fast, os.W_OK) else None)
+    parent = parent or (fast if os.access(fast, os.W_OK) else Path(tempfile.gettempdir()))
+    for left in parent.glob(f"millstream-{prefix}*/lock"):
+        with suppress(OSError), left.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left.parent)
     home = Path(tempfile.mkdtemp(prefix=f"millstream-{prefix}", dir=parent))
+    lock = (home / "lock.new").open("wb")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    (home / "lock.new").rename(home / "lock")  # locked before anybody can find it
     user = _ordinary_user()
     if user is not None:
         os.chown(home, user, -1)
-    return home
+    return home, lock
 
 
 def _free_port() -> int:
