@@ -24,9 +24,10 @@ from millstream.ledger.holds import Holds, Key, key_of
 from millstream.ledger.items import Change, Item, Record, Submit
 from millstream.ledger.queries import Queries
 from millstream.ledger.rows import EVENT_COLUMNS, NEW_JOB_COLUMNS, check_same, event_row, job_record_or_shown
+from millstream.ledger.standing import Part, Standing
 from millstream.ledger.statements import Rows
 from millstream.model.event import TERMINAL, Draft
-from millstream.model.job import JobRecord, JobState, check_transition
+from millstream.model.job import JobRecord, JobState
 from millstream.model.value import decode_shown, encode
 
 _J, _S = schema.job.c, schema.segment.c
@@ -44,48 +45,6 @@ _CHANGED_JOB = (
 _CHANGED_SEGMENT = (_S.state, _S.holder, _S.ready_at)
 _NOTHING: tuple[set[str | None], set[str | None]] = (set(), set())
 _STATE, _STARTED = (NEW_JOB_COLUMNS.index(column) for column in (_J.state, _J.started_at))
-_FINAL = frozenset(state.value for state in JobState if state.is_final)
-
-
-class _Part:
-    """Where a segment stands in this transaction."""
-
-    __slots__ = ("attempt", "holder", "is_moved", "ready_at", "state")
-
-    def __init__(self, state: str, attempt: int, holder: str | None) -> None:
-        self.state, self.attempt, self.holder = state, attempt, holder
-        self.ready_at: float | None = None
-        self.is_moved = False
-
-    def move(self, state: str, ready_at: float | None) -> None:
-        self.state, self.holder, self.ready_at, self.is_moved = state, None, ready_at, True
-
-
-class _Standing:
-    """Where a job stands in this transaction."""
-
-    __slots__ = ("cancel", "ended_at", "holder", "is_moved", "next_seq", "reason", "segments", "state", "values", "was")
-
-    def __init__(self, row: Sequence[Any]) -> None:
-        _, self.state, self.reason, cancel, self.next_seq = row[:5]
-        self.cancel = bool(cancel)
-        self.was = self.next_seq
-        self.is_moved = False
-        self.ended_at: float | None = None
-        self.values: tuple[bytes | None, bytes | None] = (None, None)
-        self.segments: dict[int, _Part] = {}
-
-    @property
-    def is_final(self) -> bool:
-        return self.state in _FINAL
-
-    @property
-    def is_held(self) -> bool:
-        return any(part.holder is not None for part in self.segments.values())
-
-    def move(self, state: JobState, reason: str | None) -> None:
-        check_transition(JobState(self.state), state)
-        self.state, self.reason, self.is_moved = state.value, reason, True
 
 
 class Tools:
@@ -120,7 +79,7 @@ class Batch:
         """Begin with nothing read."""
         self._connection = connection
         self._tools = tools
-        self._jobs: dict[str, _Standing] = {}
+        self._jobs: dict[str, Standing] = {}
         self._known_keys: dict[str, tuple[Sequence[Any], JobRecord]] = {}
         self._alive: set[str] = set()
         self._events: list[tuple[Any, ...]] = []
@@ -169,8 +128,8 @@ class Batch:
         for row in queries.at_once(connection, "standing", known):
             standing = self._jobs.get(row[0])
             if standing is None:
-                standing = self._jobs[row[0]] = _Standing(row)
-            standing.segments[row[5]] = _Part(*row[6:])
+                standing = self._jobs[row[0]] = Standing(row)
+            standing.segments[row[5]] = Part(*row[6:])
         keys = {item.new.job.idempotency_key for item in items if isinstance(item, Submit)} - {None}
         for row in queries.among(connection, "by_key", sorted(key for key in keys if key is not None)):
             self._known_keys[row[14]] = row, job_record_or_shown(row, self._load)
@@ -207,17 +166,17 @@ class Batch:
                 told = {"state": end.state.value, "reason": end.reason}
                 kept.append((True, TERMINAL, item.now, None, told))
                 self._add(claim.job.id, job, kept[-1], encode(told))
-                self._settle(job, end.state, end.reason, item.now)
+                job.settle(end.state, end.reason, item.now)
                 job.values = item.values
                 self._over.append(key_of(claim))
             case Pause() as pause:
-                self._pause(job, part, pause, has_news=first > pause.seen + 1)
+                job.pause(part, pause, has_news=first > pause.seen + 1)
                 self._over.append(key_of(claim))
         if item.large:
             self._tools.blobs.put(self._connection.raw, claim.job.id, item.large)
         item.outcome = first, kept
 
-    def _take(self, item: Record, job: _Standing) -> list[Draft]:
+    def _take(self, item: Record, job: Standing) -> list[Draft]:
         """Number the drafts that count, and return them."""
         job_id = item.claim.job.id
         known, fresh = self._ended.get(key_of(item.claim), _NOTHING)
@@ -232,23 +191,9 @@ class Batch:
                 self._add(job_id, job, draft, data)
         return kept
 
-    def _add(self, job_id: str, job: _Standing, draft: Draft, data: bytes | None) -> None:
+    def _add(self, job_id: str, job: Standing, draft: Draft, data: bytes | None) -> None:
         self._events.append(event_row(job_id, job.next_seq, draft, data))
         job.next_seq += 1
-
-    def _settle(self, job: _Standing, state: JobState, reason: str | None, now: float) -> None:
-        job.move(state, reason)
-        job.ended_at = now
-        for part in job.segments.values():
-            part.move("ended", None)
-
-    def _pause(self, job: _Standing, part: _Part, pause: Pause, *, has_news: bool) -> None:
-        is_due = has_news or job.cancel or pause.reason == "shutdown"
-        job.move(JobState.QUEUED if is_due else JobState.WAITING, pause.reason)
-        if is_due:
-            part.move("queued", None)
-        else:
-            part.move("waiting", pause.until)
 
     # -------------------------------------------------------------------------------------------- answers and cancels
     def _change(self, item: Change) -> None:
@@ -261,16 +206,13 @@ class Batch:
             item.outcome = self._cancel(item, job)
             self._asked.append(item)
 
-    def _answer(self, item: Change, node: str, job: _Standing) -> int | None:
+    def _answer(self, item: Change, node: str, job: Standing) -> int | None:
         if job.is_final or not is_waiting(self._facts(item.job_id), node):
             return None
         first: int = job.next_seq
         for draft, data in zip(item.drafts, item.data, strict=True):
             self._add(item.job_id, job, draft, data)
-        for part in job.segments.values():
-            if part.state == "waiting":
-                part.move("queued", None)
-                job.move(JobState.QUEUED, None)
+        job.wake()
         return first
 
     def _facts(self, job_id: str) -> Iterable[tuple[str, str | None, Any]]:
@@ -278,7 +220,7 @@ class Batch:
         rows += [(job, kind, node, data) for job, _, kind, _, node, data in self._events if job == job_id]
         return [(kind, node, decode_shown(data) if kind == "waiting" else None) for _, kind, node, data in rows]
 
-    def _cancel(self, item: Change, job: _Standing) -> int | None:
+    def _cancel(self, item: Change, job: Standing) -> int | None:
         if job.is_final:
             return None
         job.cancel = job.is_moved = True
@@ -287,7 +229,7 @@ class Batch:
         first: int = job.next_seq
         for draft, data in zip(item.drafts, item.data, strict=True):
             self._add(item.job_id, job, draft, data)
-        self._settle(job, JobState.CANCELLED, "cancel", item.now)
+        job.settle(JobState.CANCELLED, "cancel", item.now)
         return first
 
     # ------------------------------------------------------------------------------------------------------ submits
