@@ -134,9 +134,14 @@ class Process:
         """Record a job, and start it where there is room; its flow may ask for the ledger that the settings do not.
 
         Raises:
+            DefinitionError: It could never run: it is not durable, and nothing is executed here.
             IdempotencyConflictError: The key belongs to a job with another flow or other inputs.
             LedgerUnavailableError: The ledger does not answer.
         """
+        if order.durability == "off" and not self._executes:
+            raise DefinitionError(
+                f"{order.flow} has durability off: it runs in its own app only, and this one runs nothing"
+            )
         if order.durability != "off" and self._shared is None:
             await self.share()
         return await self.submitter.submit(order)

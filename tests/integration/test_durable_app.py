@@ -75,6 +75,12 @@ async def test_a_flow_that_need_not_last_is_gone_with_its_app() -> None:
             await later.job(job.id)
 
 
+async def test_what_could_never_run_is_refused() -> None:
+    async with Millstream(executes=False) as client:
+        with pytest.raises(DefinitionError, match="durability off"):
+            await client.submit(fleeting, x=1)
+
+
 async def test_an_end_leaves_no_lock_and_no_socket(tmp_path: Path) -> None:
     async with Millstream() as app:
         await (await app.submit(double, x=2)).result()
