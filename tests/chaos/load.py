@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
 import os
 import signal
@@ -208,3 +209,33 @@ def deadly(_given: str) -> None:
 @flow
 def poisoned() -> Any:
     return deadly(step())
+
+
+@flow
+def slow() -> Any:
+    return step(seconds=60.0)
+
+
+@task
+def echo(text: str) -> str:
+    return text
+
+
+@flow
+def echoed(text: str) -> Any:
+    return echo(text)
+
+
+@task
+def make(size: int) -> str:
+    return "x" * size
+
+
+@task
+def measure(text: str) -> list[object]:
+    return [len(text), hashlib.sha256(text.encode()).hexdigest()]
+
+
+@flow
+def sized(size: int) -> Any:
+    return measure(make(size))

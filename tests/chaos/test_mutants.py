@@ -1,0 +1,90 @@
+"""What protects the record is not there in vain: with each part taken out of a copy of the package, a test fails."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A change of the product that must be noticed.
+
+    Attributes:
+        what: What is taken out.
+        file: Where, below `src/millstream/`.
+        old: The code, which stands there once.
+        new: What stands there instead.
+        tests: The tests of which one must fail.
+    """
+
+    what: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+LEDGERS = "tests/contract/test_sql_ledger.py"
+MUTANTS = [
+    Mutant(
+        "the check of holder and attempt",
+        "ledger/batch.py",
+        " or (part.attempt, part.holder) != (claim.attempt, claim.holder):",
+        ":",
+        (LEDGERS, "-k", "silent_member and Sqlite"),
+    ),
+    Mutant(
+        "the lock of the job's row",
+        "ledger/batch.py",
+        'queries.among(connection, "locked", known)',
+        "pass",
+        (LEDGERS, "-k", "cancel_and_a_finish and Postgres"),
+    ),
+    Mutant(
+        "the replay of a failed batch under savepoints",
+        "ledger/writer.py",
+        "elif write == self._one_transaction and not isinstance(meaning, MillstreamError):",
+        "elif not items:",
+        ("tests/integration/test_ledger_faults.py", "-k", "one_bad_record and sqlite"),
+    ),
+    Mutant(
+        "the claimer's proof of membership",
+        "ledger/claims.py",
+        'if not self._queries.among(connection, "alive", [holder]):',
+        "if not holder:",
+        (LEDGERS, "-k", "no_member and Sqlite"),
+    ),
+    Mutant(
+        "the wait for the record before successors start",
+        "engine/run.py",
+        'is_open=job.durability != "full"',
+        "is_open=True",
+        ("tests/chaos/test_rounds.py", "-k", "ten_kills and sqlite"),
+    ),
+]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.what)
+def test_a_product_without_it_fails(mutant: Mutant, tmp_path: Path) -> None:
+    package = shutil.copytree(
+        ROOT / "src" / "millstream", tmp_path / "millstream", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    source = (package / mutant.file).read_text(encoding="utf-8")
+    assert source.count(mutant.old) == 1, f"{mutant.file} has changed: say anew how to take out {mutant.what}"
+    (package / mutant.file).write_text(source.replace(mutant.old, mutant.new), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *mutant.tests],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, f"nobody missed {mutant.what}:\n{done.stdout[-3000:]}"
