@@ -130,12 +130,22 @@ def found() -> None:
     asyncio.run(make())
 
 
+def forget(jobs: list[str]) -> None:
+    """Forget jobs that have ended, as retention does."""
+
+    async def forget_all() -> None:
+        async with Millstream(settings=Settings.load(), executes=False) as app:
+            await app.ledger.forget(jobs)
+
+    asyncio.run(forget_all())
+
+
 def read(jobs: list[str], path: Path) -> None:
     """Read every event and every result once more, as one who comes later."""
     log = ObservationLog(path)
 
     async def read_all() -> None:
-        async with Millstream(settings=Settings.load(imports="")) as app:
+        async with Millstream(settings=Settings.load(), executes=False) as app:
             for job_id in jobs:
                 reader = f"late-{job_id}"
                 log.put(StreamOpened(job=job_id, reader=reader))

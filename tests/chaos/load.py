@@ -239,3 +239,8 @@ def measure(text: str) -> list[object]:
 @flow
 def sized(size: int) -> Any:
     return measure(make(size))
+
+
+@flow
+def paced() -> Any:
+    return step(step(seconds=0.5))

@@ -36,7 +36,6 @@ OF_WORKERS = (
     "before-pause",
     "lease-renewal",
     "drain",
-    "retention",
 )
 
 _OUTSIDE_PER_POINT = 3
@@ -176,6 +175,7 @@ class Round:
                 os.kill(child.pid, signal.SIGKILL)
                 os.waitpid(child.pid, 0)
         self._judge()
+        self._forget()
         self._outcome.seconds = time.monotonic() - begin
         return self._outcome
 
@@ -300,3 +300,21 @@ class Round:
         judged = history(self._witness, [home / name for name in ("client", "effects", "deaths", "late")])
         self._outcome.jobs = len(jobs)
         self._outcome.violations = violations(judged)
+
+    def _forget(self) -> None:
+        """Let all jobs be forgotten, by a process that is killed at it, and by another."""
+        jobs = [job for (job,) in self._witness.rows("SELECT id FROM millstream_job")]
+        forget = partial(children.forget, jobs)
+        pid = self._fork(forget, crash.Crash("retention", 1, "kill"))
+        self._reaped(pid, "retention", was_busy=False)
+        for table in ("event", "segment", "claim"):
+            orphans = f"SELECT count(*) FROM millstream_{table} WHERE job NOT IN (SELECT id FROM millstream_job)"  # noqa: S608
+            self._expect_none(orphans, f"rows of {table} without their job")
+        if os.waitpid(self._fork(forget, None), 0)[1]:
+            raise RuntimeError(f"the jobs cannot be forgotten: {self._said()}")
+        for table in ("job", "event", "segment", "claim"):
+            self._expect_none(f"SELECT count(*) FROM millstream_{table}", f"rows of {table} that were to be forgotten")  # noqa: S608
+
+    def _expect_none(self, query: str, what: str) -> None:
+        if count := self._witness.count(query):
+            self._outcome.violations.append(Violation("I15", "", f"there are {count} {what}"))

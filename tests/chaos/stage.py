@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from millstream import Millstream, Settings
-from millstream.testing.history import Began, History, ObservationLog
+from millstream.testing.history import Began, Finished, History, ObservationLog
 from millstream.testing.invariants import Violation, violations
 from tests.chaos import children
 from tests.chaos.verdict import history
@@ -91,10 +91,14 @@ class Stage:
 
     async def until(self, holds: Callable[[], bool], else_: str) -> None:
         """Wait for a condition."""
-        end = time.monotonic() + SECONDS
-        while not holds():
-            assert time.monotonic() < end, f"{else_}\n{self.said()}"
+        assert await self.comes(holds, SECONDS), f"{else_}\n{self.said()}"
+
+    async def comes(self, holds: Callable[[], bool], seconds: float) -> bool:
+        """Wait for a condition for some time, and return whether it holds."""
+        end = time.monotonic() + seconds
+        while not (does_hold := holds()) and time.monotonic() < end:  # noqa: ASYNC110  other processes make it so
             await asyncio.sleep(_LOOK_SECONDS)
+        return does_hold
 
     def said(self) -> str:
         """Return what the processes said."""
@@ -104,6 +108,11 @@ class Stage:
         """Return the effects that a process began."""
         seen = ObservationLog(self._home / "effects").read()
         return [one for one in seen if isinstance(one, Began) and one.pid == child.pid]
+
+    def has_finished(self, child: subprocess.Popen[bytes]) -> bool:
+        """Whether a process has finished an effect."""
+        seen = ObservationLog(self._home / "effects").read()
+        return any(isinstance(one, Finished) and one.pid == child.pid for one in seen)
 
     def is_member(self, child: subprocess.Popen[bytes]) -> bool:
         """Whether the ledger takes a process for alive."""
