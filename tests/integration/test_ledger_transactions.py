@@ -2,7 +2,10 @@
 
 import asyncio
 import os
+import sqlite3
+import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from sqlalchemy.pool import NullPool
 
 from millstream.clock import SystemClock
 from millstream.errors import DefinitionError
+from millstream.ledger import sqlite
 from millstream.ledger.base import (
     FencedError,
     Filter,
@@ -154,6 +158,36 @@ async def test_a_relaxed_job_that_another_took_over_is_fenced(ledger: SqlLedger)
 
 
 # ------------------------------------------------------------------------------------------------ opening and forking
+async def test_the_log_grows_beside_anybodys_commits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "ledger.db"
+    ledger = SqlLedger(f"sqlite:///{path}", SystemClock())
+    await ledger.join(ME, nobody)
+    is_over = threading.Event()
+
+    def write() -> int:
+        count = 0
+        with closing(sqlite3.connect(path, timeout=20, isolation_level=None)) as mine:
+            mine.execute("CREATE TABLE mine (n int)")
+            while not is_over.is_set():
+                mine.execute("INSERT INTO mine VALUES (1)")
+                count += 1
+                is_over.wait(0.002)  # without a pause SQLite gives nobody else a turn
+        return count
+
+    writing = asyncio.ensure_future(asyncio.to_thread(write))
+    for size in range(1, 60):
+        monkeypatch.setattr(sqlite, "_LOG_BYTES", size << 16)
+        await ledger._task(lambda connection: connection.settle_in())
+        await submit(ledger, make_job(), None)
+    is_over.set()
+    written = await writing
+    with closing(sqlite3.connect(path)) as mine:
+        assert mine.execute("SELECT count(*) FROM mine").fetchone() == (written,)
+        assert mine.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert len(await ledger.find(Filter(limit=100))) == 59
+    await ledger.close()
+
+
 async def test_a_ledger_is_closed_twice_and_before_it_was_opened_and_opened_again(url: str) -> None:
     ledger = SqlLedger(url, SystemClock())
     await ledger.close()

@@ -80,7 +80,7 @@ class Connection:
         raise NotImplementedError
 
     def settle_in(self) -> None:
-        """Do what makes later commits quicker and takes a moment; called once, after the first commit."""
+        """Do what makes later commits quicker and takes a moment; for a process that writes much."""
 
     def close(self) -> None:
         """Close the connection."""

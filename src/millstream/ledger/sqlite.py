@@ -81,17 +81,18 @@ class SqliteConnection(Connection):
     def settle_in(self) -> None:
         """Give the write-ahead log its full size at once, which makes commits up to half as quick again.
 
-        A commit into a file that need not grow does not change the file's length. It is done by whoever has the turn to
-        write, so that nobody else writes behind the log's end; what lies behind its last frame is never read.
+        A commit into a file that need not grow does not change the file's length. It is done in a transaction that
+        writes nothing, so that nobody else, a user's own connection included, writes behind the log's end meanwhile;
+        what lies behind the log's last frame is never read.
         """
         with self._log.open("r+b", buffering=0) as log:
-            fcntl.flock(self._turn, fcntl.LOCK_EX)
+            self.begin()
             try:
                 missing = _LOG_BYTES - log.seek(0, os.SEEK_END)
                 if missing > 0:
                     log.write(bytes(missing))
             finally:
-                fcntl.flock(self._turn, fcntl.LOCK_UN)
+                self.rollback()
             os.fdatasync(log.fileno())
 
     def close(self) -> None:

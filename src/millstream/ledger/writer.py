@@ -27,6 +27,9 @@ _log = structlog.get_logger("millstream.ledger")
 _MOST_ROWS = 2000
 _RETRY_SECONDS = 1.0
 _MOST_COLLISIONS = 50
+_SETTLED_AFTER = 16
+"""Transactions after which a process counts as one that writes much."""
+
 _SWITCH_SECONDS = 0.001
 
 
@@ -86,7 +89,7 @@ class Writer:
         self._reliefs: WeakKeyDictionary[asyncio.AbstractEventLoop, Relief] = WeakKeyDictionary()
         self._thread: threading.Thread | None = None
         self._connection: Connection | None = None
-        self._is_settled = False
+        self._writes = 0
 
     # ---------------------------------------------------------------------------------------------- on event loops
     def put(self, item: Item) -> None:
@@ -260,9 +263,9 @@ class Writer:
         return self._connection
 
     def _settle_in(self) -> None:
-        if self._is_settled or self._connection is None:
+        self._writes += 1
+        if self._writes != _SETTLED_AFTER or self._connection is None:
             return
-        self._is_settled = True
         try:
             self._connection.settle_in()
         except Exception as error:  # noqa: BLE001  it is no more than a matter of speed
