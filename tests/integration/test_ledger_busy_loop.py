@@ -14,12 +14,11 @@ from millstream.testing.ledger_doings import claimed, fact, nobody, record
 
 PROMISED_SECONDS = 0.025
 ALLOWED_SECONDS = 5 * PROMISED_SECONDS
-_COMMITS = 50
 
 
-@pytest.mark.parametrize("turn_seconds", [0.0001, 0.0005, 0.005, 0.02])
+@pytest.mark.parametrize(("turn_seconds", "commits"), [(0.0001, 300), (0.0005, 300), (0.005, 100), (0.02, 50)])
 async def test_beside_a_busy_loop_commits_stay_quick_and_the_lease_alive(
-    tmp_path: Path, turn_seconds: float, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, turn_seconds: float, commits: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     took: list[float] = []
     commit = Writer._one_transaction
@@ -43,11 +42,11 @@ async def test_beside_a_busy_loop_commits_stay_quick_and_the_lease_alive(
             await asyncio.sleep(0)
 
     burning = asyncio.ensure_future(burn())
-    for _ in range(_COMMITS):
+    for _ in range(commits):
         await asyncio.gather(*(record(ledger, claim, fact("x")) for claim in claims))
     is_over = True
     await burning
     assert await ledger.reap() == []
     await ledger.close()
-    slowest = sorted(took)[-max(2, len(took) // 50) :]
-    assert slowest[len(slowest) // 2] < ALLOWED_SECONDS, [round(seconds, 3) for seconds in slowest]
+    slowest = sorted(took)[-len(took) // 50 :]
+    assert slowest[0] < ALLOWED_SECONDS, [round(seconds, 3) for seconds in slowest]
