@@ -16,16 +16,24 @@ class TestAnyIOBackend(TaskBackendContract):
         return Millstream(clock=clock, settings=Settings(durability="off", **settings))
 
 
-class TestAnyIOBackendOnSqlite(TaskBackendContract):
+class OnDisk(TaskBackendContract):
     keeps_jobs = True
-
-    @pytest.fixture(autouse=True)
-    def where(self, tmp_path: Path) -> None:
-        self.directory = tmp_path
+    url = ""
 
     def make(self, clock: Clock, **settings: Any) -> Millstream:
-        url = f"sqlite:///{self.directory}/ledger.db"
-        return Millstream(clock=clock, settings=Settings(durability="full", database_url=url, **settings))
+        return Millstream(clock=clock, settings=Settings(durability="full", database_url=self.url, **settings))
+
+
+class TestAnyIOBackendOnSqlite(OnDisk):
+    @pytest.fixture(autouse=True)
+    def where(self, tmp_path: Path) -> None:
+        self.url = f"sqlite:///{tmp_path}/ledger.db"
+
+
+class TestAnyIOBackendOnPostgres(OnDisk):
+    @pytest.fixture(autouse=True)
+    def where(self, postgres_url: str) -> None:
+        self.url = postgres_url
 
 
 async def test_nothing_is_kept_of_a_job_that_was_cancelled_before_its_start() -> None:

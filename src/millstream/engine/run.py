@@ -357,6 +357,11 @@ class Run:
         return True
 
     @property
+    def is_over(self) -> bool:
+        """Whether the run takes nothing more: it has ended, or is about to."""
+        return self._is_over or self.is_stopped
+
+    @property
     def is_idle(self) -> bool:
         """Whether nothing runs but the bodies of conducting flows, which await what is recorded of them."""
         runners = self.running - (self._parked is not None)

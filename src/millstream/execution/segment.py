@@ -17,7 +17,7 @@ from millstream.errors import ExpiredError, PoisonError, TaskTimeoutError, Unkno
 from millstream.events.base import EventLog
 from millstream.execution.library import Library
 from millstream.execution.recorder import Recorder
-from millstream.ledger.base import Claim, FencedError, Ledger, Pause, Settlement
+from millstream.ledger.base import Claim, FencedError, Ledger, LedgerUnavailableError, Pause, Settlement
 from millstream.model.event import Draft, Event
 from millstream.model.failure import Failure, record_failure
 from millstream.model.job import JobRecord, JobState, Reason
@@ -127,16 +127,19 @@ class Segments:
             recorder = execution.recorder
             while events := await self._ledger.events(job_id, recorder.seen, _PAGE):
                 self._publish(job_id, events)
-                recorder.seen = max(recorder.seen, events[-1].seq)
                 for event in events:
-                    if event.type == "answered" and event.node is not None and execution.run is not None:
-                        await self._answer(execution.run, event.node, event)
+                    if event.type == "answered" and event.node is not None:
+                        await self._answer(execution, event.node, event)
+                if execution.run is None or execution.run.is_over:
+                    return  # what it cannot take any more it has not seen: whoever goes on with the job will
+                recorder.seen = max(recorder.seen, events[-1].seq)
 
-    async def _answer(self, run: Run, path: str, event: Event) -> None:
+    async def _answer(self, execution: _Execution, path: str, event: Event) -> None:
         # What is shown of a value need not be the value: large ones are references, and those of classes are plain.
-        whole = await self._ledger.history(run.job_id)
+        whole = await self._ledger.history(execution.claim.job.id)
         answer = next(known.data["answer"] for known in whole if known.seq == event.seq)
-        if not run.waits.answer(path, answer) and run.past is not None:
+        run = execution.run
+        if run is not None and not run.waits.answer(path, answer) and run.past is not None:
             run.past.answers[path] = answer
 
     def _publish(self, job_id: str, events: list[Event]) -> None:
@@ -176,6 +179,8 @@ class Segments:
             if not is_cancelled_here():  # a task cancelled what it runs in; others would meet the same
                 end = Settlement(JobState.CANCELLED, "cancel")
             raise
+        except LedgerUnavailableError as error:
+            _log.warning("a job was handed back: the ledger cannot be read", job=job.id, flow=job.flow, why=str(error))
         except UnknownNameError as error:
             self._library.exclude(job.flow)
             _log.warning("a job was handed back: its code is not known here", job=job.id, flow=job.flow, why=str(error))

@@ -212,6 +212,21 @@ class PausingContract(BackendCase):
         assert sorted(room.notes()[:2]) == ["a before", "b before"]
         assert room.notes()[2:] == ["b after", "a after"]
 
+    async def test_no_answer_is_missed_whenever_it_comes(self, stage: Stage) -> None:
+        @flow
+        def asks_thrice() -> Any:
+            return [approval(number, id=f"ask_{number}") for number in range(3)]
+
+        jobs = [await stage.submit(asks_thrice) for _ in range(10)]
+        for job in jobs:
+            await stage.until(job, "waiting", "ask_2")
+        for turns, job in enumerate(jobs):
+            for number in range(3):
+                assert await job.approve(f"ask_{number}", number)
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+        assert [await stage.soon(job.result()) for job in jobs] == [[0, 1, 2]] * 10
+
     async def test_a_race_that_was_recorded_has_the_same_winner_again(self, stage: Stage, room: Room) -> None:
         assert await stage.run(races, room.path) == ["quick", "slow"]
         assert room.notes() == ["follow up"] * 2
