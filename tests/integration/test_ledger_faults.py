@@ -9,8 +9,15 @@ import pytest
 
 from millstream import points
 from millstream.clock import SystemClock
-from millstream.ledger.base import Claim, FencedError, Filter, LedgerUnavailableError, Settlement, StorageFullError
-from millstream.ledger.items import RefusedRecordError
+from millstream.ledger.base import (
+    Claim,
+    FencedError,
+    Filter,
+    LedgerUnavailableError,
+    RefusedRecordError,
+    Settlement,
+    StorageFullError,
+)
 from millstream.ledger.sql import SqlLedger
 from millstream.model.job import JobState
 from millstream.testing.ledger_doings import SUCCEEDED, claimed, ended, fact, make_job, nobody, record, submit

@@ -18,7 +18,7 @@ _BATCH = 1000
 class _Stream:
     """The events of one job."""
 
-    __slots__ = ("attempt", "events", "head", "is_closed", "readers", "tail", "waiters")
+    __slots__ = ("attempt", "enders", "events", "head", "is_closed", "readers", "tail", "waiters")
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -28,11 +28,14 @@ class _Stream:
         self.readers = 0
         self.is_closed = False
         self.waiters: list[asyncio.Future[None]] = []
+        self.enders: list[asyncio.Future[None]] = []
 
     def wake(self) -> None:
-        """Wake every reader."""
-        waiters, self.waiters = self.waiters, []
-        for waiter in waiters:
+        """Wake every reader, and when the last event is there also those who wait for nothing else."""
+        woken, self.waiters = self.waiters, []
+        if self.is_closed:
+            woken, self.enders = [*woken, *self.enders], []
+        for waiter in woken:
             if not waiter.done() and not waiter.get_loop().is_closed():
                 waiter.set_result(None)
 
@@ -97,7 +100,7 @@ class MemoryEventLog:
                 elif stream.is_closed:
                     return
                 else:
-                    await self._change(job_id, stream)
+                    await self._wait(job_id, stream, stream.waiters)
         finally:
             self._leave(job_id, stream)
 
@@ -107,7 +110,7 @@ class MemoryEventLog:
         stream.readers += 1
         try:
             while not stream.is_closed:
-                await self._change(job_id, stream)
+                await self._wait(job_id, stream, stream.enders)
         finally:
             self._leave(job_id, stream)
 
@@ -127,18 +130,18 @@ class MemoryEventLog:
         """Return the jobs whose readers wait for more, each with the number of the last durable event that is here."""
         return {job_id: stream.head for job_id, stream in self._watched.items() if not stream.is_closed}
 
-    async def _change(self, job_id: str, stream: _Stream) -> None:
-        """Wait for the next change of a stream."""
+    async def _wait(self, job_id: str, stream: _Stream, among: list[asyncio.Future[None]]) -> None:
+        """Wait to be woken, as one of those who wait for the same."""
         if job_id not in self._watched:
             self._watched[job_id] = stream
             self.on_watch()
         waiter = asyncio.get_running_loop().create_future()
-        stream.waiters.append(waiter)
+        among.append(waiter)
         try:
             await waiter
         except asyncio.CancelledError:
-            if waiter in stream.waiters:
-                stream.waiters.remove(waiter)
+            if waiter in among:
+                among.remove(waiter)
             raise
 
     def _leave(self, job_id: str, stream: _Stream) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from millstream.events.base import EventLog
-from millstream.ledger.base import Claim, FencedError, Ledger, Pause, Settlement
+from millstream.ledger.base import Claim, FencedError, Ledger, Pause, RefusedRecordError, Settlement
 from millstream.model.event import Draft
 from millstream.model.value import Sealed
 
@@ -26,6 +26,7 @@ class Recorder:
         on_news: Called when others recorded something in between.
 
     Attributes:
+        refusal: Why the ledger cannot take what happened, where it is not that another holds the segment.
         seen: Number of the last event of the job up to which the holder knows all of them.
     """
 
@@ -42,6 +43,7 @@ class Recorder:
         "_on_news",
         "_open",
         "_resume",
+        "refusal",
         "seen",
     )
 
@@ -66,6 +68,7 @@ class Recorder:
         self._loop = asyncio.get_running_loop()
         self._open = 0
         self._idle: asyncio.Future[None] | None = None
+        self.refusal: RefusedRecordError | None = None
         self.seen = claim.head
 
     def put(self, draft: Draft) -> None:
@@ -109,6 +112,8 @@ class Recorder:
         if self._open:
             self._idle = self._loop.create_future()
             await self._idle
+        if self.refusal is not None:
+            self._drafts = []  # they build on what was refused
         settled: asyncio.Future[None] = self._loop.create_future()
 
         def done(first: int | FencedError, kept: Sequence[Draft]) -> None:
@@ -133,6 +138,7 @@ class Recorder:
         if isinstance(first, FencedError):
             if not self._is_fenced:
                 self._is_fenced = True
+                self.refusal = first if isinstance(first, RefusedRecordError) else None
                 self._on_fenced()
         else:
             self._publish(first, kept)

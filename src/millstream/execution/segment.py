@@ -175,6 +175,8 @@ class Segments:
             begun = {"attempt": claim.attempt, "process": claim.holder}
             recorder.put((True, "started", self._services.clock.now(), None, begun))
             end = await self._drive(claim, recorder)
+            if recorder.refusal is not None:
+                end = Settlement(JobState.FAILED, "internal", error=record_failure(recorder.refusal))
         except asyncio.CancelledError:
             if not is_cancelled_here():  # a task cancelled what it runs in; others would meet the same
                 end = Settlement(JobState.CANCELLED, "cancel")

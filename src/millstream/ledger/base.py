@@ -22,6 +22,10 @@ class FencedError(MillstreamError):
     """Raised when a record comes from one who no longer holds the job."""
 
 
+class RefusedRecordError(FencedError):
+    """Raised when the database refuses what a record holds; no later record of the segment makes up for it."""
+
+
 class LedgerUnavailableError(MillstreamError):
     """Raised when the ledger cannot be reached, or does not answer in time."""
 

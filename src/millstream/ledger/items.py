@@ -6,14 +6,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from millstream.ledger.base import Claim, FencedError, Pause, Recorded, Settlement
+from millstream.ledger.base import Claim, FencedError, Pause, Recorded, RefusedRecordError, Settlement
 from millstream.ledger.database import Connection
 from millstream.ledger.rows import NewJob
 from millstream.model.event import Draft
-
-
-class RefusedRecordError(FencedError):
-    """Raised when the database refuses what a record holds; no later record of the segment makes up for it."""
 
 
 class Item:

@@ -40,7 +40,7 @@ _KEYS: Final = frozenset({str, int, float, bool, type(None), bytes})
 _pack: Final = msgspec.msgpack.Encoder().encode
 
 
-class Reference(msgspec.Struct, frozen=True):
+class Reference(msgspec.Struct, frozen=True, gc=False):
     """Stands for a value too large to be kept in its row.
 
     Attributes:
@@ -52,7 +52,7 @@ class Reference(msgspec.Struct, frozen=True):
     size: int
 
 
-class Sealed(msgspec.Struct, frozen=True):
+class Sealed(msgspec.Struct, frozen=True, gc=False):
     """The data of an event, written down.
 
     Attributes:
