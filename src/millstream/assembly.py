@@ -183,6 +183,7 @@ class Process:
         await self._backend.drain(grace)
         if sharing is not None:
             await sharing.stop()
+        self._stop_shared()  # first: what is merely cancelled would say so in the record
         await self._backend.stop()
         await self.segments.give_up(self._ledger.memory, self._membership.id)
         if sharing is not None:
@@ -193,7 +194,7 @@ class Process:
         await self._services.processes.close()
 
     def _stop_shared(self) -> None:
-        """Stop what runs of a ledger that takes this process for dead."""
+        """Stop what runs of a ledger whose other processes go on with it, and record nothing of that."""
         for job_id in self.segments.running():
             if job_id not in self._ledger.memory:
                 self.segments.stop(job_id)

@@ -147,6 +147,8 @@ def read(jobs: list[str], path: Path) -> None:
     async def read_all() -> None:
         async with Millstream(settings=Settings.load(), executes=False) as app:
             for job_id in jobs:
+                if not (await app.record(job_id)).state.is_final:
+                    continue  # its stream would have no end
                 reader = f"late-{job_id}"
                 log.put(StreamOpened(job=job_id, reader=reader))
                 async for event in app.read_events(job_id, START):
