@@ -25,8 +25,8 @@ from tests.chaos.load import CLAIMER, EFFECTS
 
 FLOWS = "tests.chaos.load"
 
-ORDERLY = (0, 128 + signal.SIGTERM)
-"""Exit codes of children that ended as they were asked to."""
+ORDERLY = (0, 128 + signal.SIGTERM, -signal.SIGTERM)
+"""Exit codes of children that ended as they were asked to; the last one where that was before they could listen."""
 
 WITHOUT_PROOF = "CHAOS_WITHOUT_PROOF"
 """The variable that makes a process hold no lock as proof of life, as on another machine; its lease has to run out."""
