@@ -45,9 +45,10 @@ class ContinueAsNew(BaseException):
 class _Branch:
     """A concurrent asyncio task of a body."""
 
-    __slots__ = ("calls", "path", "spawned")
+    __slots__ = ("calls", "conductor", "path", "spawned")
 
-    def __init__(self, path: tuple[int | str, ...]) -> None:
+    def __init__(self, conductor: Conductor, path: tuple[int | str, ...]) -> None:
+        self.conductor = conductor
         self.path = path
         self.calls = 0
         self.spawned = 0
@@ -60,7 +61,7 @@ class _Branch:
 
     def spawn(self) -> _Branch:
         """Return the branch that the body spawns next."""
-        child = _Branch((*self.path, self.spawned))
+        child = _Branch(self.conductor, (*self.path, self.spawned))
         self.spawned += 1
         return child
 
@@ -83,32 +84,41 @@ class Conductor(Attempt):
     async def conduct(self, body: Callable[..., Coroutine[Any, Any, T]], args: Any, kwargs: Any) -> T:
         """Run the body, with its calls recorded here, until it returns; `continue_as_new` runs it again."""
         place = self.frame, self.index
-        past = self.run.past
-        if past is not None and self.node in past.continued:
-            self._times, args, kwargs = past.continued[self.node]
+        calls = self.run.calls
+        self._times, args, kwargs = calls.continued.get(self.node, (0, args, kwargs))
         loop = asyncio.get_running_loop()
         if not isinstance(loop.get_task_factory(), _NumberBranches):
             loop.set_task_factory(_NumberBranches(loop.get_task_factory()))
         while True:
-            tokens = running.set(self), _branch.set(_Branch(self._first_branch()))
-            self.run.calls.bodies += 1
+            tokens = running.set(self), _branch.set(_Branch(self, self._first_branch()))
+            calls.bodies += 1
+            calls.timers.add(self._has_timer)
             try:
                 return await body(*args, **kwargs)
             except ContinueAsNew as anew:
                 args, kwargs = anew.args, anew.kwargs
             finally:
-                self.run.calls.bodies -= 1
-                self.run.calls.revoke_all(place)
+                calls.bodies -= 1
+                calls.timers.discard(self._has_timer)
+                calls.revoke_all(place)
                 running.reset(tokens[0])
                 _branch.reset(tokens[1])
             self._times += 1
             self._count = 0
-            self.run.calls.begin_anew(place, self._times, args, kwargs)
+            calls.begin_anew(place, self._times, args, kwargs)
 
     def _first_branch(self) -> tuple[str, ...]:
         """Return how the body's keys begin: a further attempt or turn must not be answered with what others asked."""
         attempt = (f"r{self.attempt}",) if self.attempt > 1 else ()
         return (*attempt, f"c{self._times}") if self._times else attempt
+
+    def _has_timer(self) -> bool:
+        """Whether a task of the body has set a timer, such as that of `asyncio.timeout` or `wait_for`."""
+        timers = getattr(self.run.loop, "_scheduled", None)
+        if timers is None:  # a loop of another make: it may have one
+            return True
+        branches = (timer._context.get(_branch) for timer in timers if not timer.cancelled())  # noqa: SLF001
+        return any(branch is not None and branch.conductor is self for branch in branches)
 
     def continue_as_new(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Begin anew with other arguments."""

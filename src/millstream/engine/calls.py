@@ -33,9 +33,11 @@ class Calls:
 
     Attributes:
         bodies: How many bodies of conducting flows run.
+        continued: Flows that began anew: how often, and with what arguments the last time.
+        timers: Per body, whether it waits for a time of its own.
     """
 
-    __slots__ = ("_answers", "_futures", "_open_notes", "_recalled", "_run", "_turns", "bodies")
+    __slots__ = ("_answers", "_futures", "_open_notes", "_recalled", "_run", "_turns", "bodies", "continued", "timers")
 
     def __init__(self, run: Run) -> None:
         """Start with none."""
@@ -46,6 +48,8 @@ class Calls:
         self._answers = 0
         self._turns = 0
         self.bodies = 0
+        self.continued = dict(run.past.continued) if run.past is not None else {}
+        self.timers: set[Callable[[], bool]] = set()
 
     def call(self, place: Place, key: str, drawn: Drawn) -> asyncio.Future[Any]:
         """Run a graph as a recorded call of the flow at a place, and return the future of its result.
@@ -133,8 +137,13 @@ class Calls:
         run, (frame, index) = self._run, place
         data = run.seal({"times": times, "args": list(args), "kwargs": kwargs})
         self.revoke_all(place)
+        self.continued[frame.name(index)] = times, args, kwargs
         run.put((True, "continued", run.now(), frame.name(index), data))
         run.plan.forget(frame, index)
+
+    def have_timers(self) -> bool:
+        """Whether a body waits for a time that no record knows of, as in `asyncio.timeout`: it must not be stopped."""
+        return any(has_timer() for has_timer in self.timers)
 
     def note(self, path: str, make: Callable[[], Any]) -> Any:
         """Return a value that must be the same when a body runs again: what is recorded, else what `make` gives."""

@@ -21,12 +21,13 @@ class Gate:
         is_open: Whether nothing waits at all.
     """
 
-    __slots__ = ("_run", "_sink", "is_open")
+    __slots__ = ("_records", "_run", "_sink", "is_open")
 
     def __init__(self, run: Run, sink: Sink, *, is_open: bool) -> None:
         """Hold nothing yet."""
         self._run = run
         self._sink = sink
+        self._records = 0
         self.is_open = is_open
 
     def after(self, places: Sequence[Place]) -> Sequence[Place]:
@@ -36,15 +37,30 @@ class Gate:
         self._hold(places)
         return ()
 
+    def behind(self, places: Sequence[Place], *, is_pure: bool) -> Sequence[Place]:
+        """Return the nodes that may start at once behind a result, which may be computed anew if it is pure.
+
+        They may build on other results too: a pure one opens the gate only while no other waits to be recorded.
+        """
+        if not is_pure:
+            self._hold(places or (_nothing,))
+        elif self._records:
+            self._hold(places)
+        else:
+            return places
+        return ()
+
     def then(self, act: Callable[[], None]) -> None:
         """Do something when all that was put so far is recorded."""
         self._hold([act])
 
     def _hold(self, what: Sequence[Place | Callable[[], None]]) -> None:
         if self._sink.hold(what, self._recorded):
+            self._records += 1
             self._run.hold()
 
     def _recorded(self, held: Sequence[Any]) -> None:
+        self._records -= 1
         places = []
         for item in held:
             if type(item) is tuple:
@@ -52,3 +68,7 @@ class Gate:
             else:
                 item()
         self._run.resume(places)
+
+
+def _nothing() -> None:
+    """Wait for a record without doing anything then."""

@@ -171,7 +171,10 @@ class Run:
             return self.ended_badly(frame, index, record_failure(error, frame.name(index)), attempt)
         self.put((True, "node_succeeded", self.now(), frame.name(index), data))
         places = self.advance(frame, index, value, label)
-        return places if self.gate.is_open or not places else self._gated(frame, index, places)
+        if self.gate.is_open:
+            return places
+        policy = frame.content.policy(index)
+        return self.gate.behind(places, is_pure=policy is not None and policy.effect == "pure")
 
     def advance(self, frame: Frame, index: int, value: Any, label: str | None = None) -> Sequence[Place]:
         """Let the plan go on from a node's value, whoever recorded it."""
@@ -182,13 +185,6 @@ class Run:
         if not frame.todo:
             return [*((frame, i) for i in ready), *self.follow(self.plan.close(frame))]
         return [(frame, i) for i in ready]
-
-    def _gated(self, frame: Frame, index: int, places: Sequence[Place]) -> Sequence[Place]:
-        """Let successors start when the result is recorded; at once where it may be computed anew."""
-        policy = frame.content.policy(index)
-        if policy is not None and policy.effect == "pure":
-            return places
-        return self.gate.after(places)
 
     def failed(self, frame: Frame, index: int, failure: Failure, attempt: int) -> Sequence[Place]:
         """Take what an attempt raised: another attempt, a skip, or the end of the node."""

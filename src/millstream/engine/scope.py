@@ -8,6 +8,7 @@ from typing import Any
 from millstream.engine.program import Mode, Program, Work, base_mode, guard
 from millstream.model.graph import Arg, Keyed, Map, Node, Packed, Result, Slot, pick
 from millstream.model.policy import Policy
+from millstream.model.value import encode
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 """Arguments by position, and by name."""
@@ -191,7 +192,8 @@ def _items(node: Node, key: int | str, value: Any) -> Sequence[Any]:
         return value
     if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
         raise TypeError(f"{node.id} maps over its argument {key!r}, which is a {type(value).__name__}, not a list")
-    return list(value)
+    # A set has another order in another process, and the job may go on there.
+    return sorted(value, key=encode) if isinstance(value, set | frozenset) else list(value)
 
 
 def _total(node: Node, over: dict[int | str, Sequence[Any]], sizes: list[int], spec: Map) -> int:

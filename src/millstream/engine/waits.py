@@ -69,7 +69,7 @@ class Waits:
     def for_time(self, frame: Frame, index: int, until: float) -> Sequence[Place]:
         """Let a node succeed at a time."""
         run, name = self._run, frame.name(index)
-        known = run.past.waits.get(name) if run.past is not None else None
+        known = run.past.waits.pop(name, None) if run.past is not None else None
         if known is None:
             run.put((True, "waiting", run.now(), name, {"reason": "timer", "until": until}))
         else:
@@ -93,9 +93,10 @@ class Waits:
 
     def _ask(self, name: str, wait: Wait, data: dict[str, Any]) -> Sequence[Place]:
         past = self._run.past
+        asked = past.waits.pop(name, None) if past is not None else None  # the record speaks of one wait, not the next
         if past is not None and name in past.answers:
-            return wait.end(past.answers[name])
-        if past is None or name not in past.waits:
+            return wait.end(past.answers.pop(name))
+        if asked is None:
             self._run.put((True, "waiting", self._run.now(), name, self._run.seal(data)))
         return self._begin(name, wait)
 
@@ -170,7 +171,7 @@ class Waits:
     def _look(self) -> None:
         """A conducting flow has lingered: end the run where nothing but waits is left in it."""
         self._linger = None
-        if self._run.is_idle and self.may_pause():
+        if self._run.is_idle and self.may_pause() and not self._run.calls.have_timers():
             self._run.pause()
         elif self._open:
             self._linger = self._run.services.clock.call_later(self._run.services.linger, self._look)

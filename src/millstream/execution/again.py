@@ -18,6 +18,7 @@ from millstream.model.event import Draft, Event
 from millstream.model.failure import Failure
 from millstream.model.job import Decision, JobRecord
 
+_OUTCOMES = frozenset({"node_succeeded", "node_failed", "node_skipped", "node_retried"})
 _TAKEN_OVER = frozenset({"expanded", "routed", "noted", "node_succeeded", "node_skipped"})
 _CALL = "#"
 
@@ -88,9 +89,21 @@ def taken_over(events: Sequence[Event]) -> Iterator[Draft]:
     were they tried again, the body might take another way than the record says.
     """
     failures = {event.node: event.data["error"] for event in events if event.type == "node_failed"}
+    unknown = _of_unknown_outcome(events)
     for event in events:
-        if event.type in _TAKEN_OVER or _is_answer(event) or _is_caught(event, failures):
+        if event.seq in unknown or event.type in _TAKEN_OVER or _is_answer(event) or _is_caught(event, failures):
             yield True, event.type, event.at, event.node, event.data
+
+
+def _of_unknown_outcome(events: Sequence[Event]) -> set[int]:
+    """Return the starts of what must run only once where nobody knows whether it has run: that is asked again."""
+    begun: dict[str | None, int] = {}
+    for event in events:
+        if event.type == "node_started":
+            begun[event.node] = event.seq
+        elif event.type in _OUTCOMES:
+            begun.pop(event.node, None)
+    return set(begun.values())
 
 
 def _is_answer(event: Event) -> bool:

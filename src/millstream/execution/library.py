@@ -21,7 +21,6 @@ class Library:
         self._names = names
         self._works: dict[str, Work] = {}
         self._submitted: set[str] = set()
-        self._unable: set[str] = set()
 
     def learn(self, works: Mapping[str, Work]) -> None:
         """Take in what a graph that was drawn here consists of."""
@@ -30,11 +29,6 @@ class Library:
     def include(self, flow: str) -> None:
         """Note that a flow or task can be executed here: it was submitted here."""
         self._submitted.add(flow)
-        self._unable.discard(flow)
-
-    def exclude(self, flow: str) -> None:
-        """Note that a flow or task cannot be executed here: a part of it is not imported."""
-        self._unable.add(flow)
 
     def find(self, name: str) -> Work:
         """Return a task or flow.
@@ -47,4 +41,4 @@ class Library:
 
     def flows(self) -> set[str]:
         """Return the names of the flows and tasks whose jobs can be executed here."""
-        return {*self._names(), *self._submitted} - self._unable
+        return {*self._names(), *self._submitted}

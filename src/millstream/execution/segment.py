@@ -27,6 +27,9 @@ from millstream.points import reach
 _log = structlog.get_logger("millstream.execution")
 
 _AT_ONCE = 100
+_CODE_SECONDS = 30.0
+"""How long a job lies that was drawn with code which is not here, before anybody, who may have it, tries again."""
+
 _PAGE = 1000
 _KEPT_DRAWINGS = 1000
 """Drawings of durable jobs that are kept until they are executed here; others are read from the ledger again."""
@@ -46,6 +49,7 @@ class _Execution:
     recorder: Recorder
     run: Run | None = None
     is_cancelled: bool = False
+    is_stopped: bool = False
     reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -111,8 +115,10 @@ class Segments:
     def stop(self, job_id: str) -> None:
         """Stop a job's segment if it is executed here, and let others go on with it."""
         execution = self._running.get(job_id)
-        if execution is not None and execution.run is not None:
-            execution.run.stop()
+        if execution is not None:
+            execution.is_stopped = True
+            if execution.run is not None:
+                execution.run.stop()
 
     async def refresh(self, job_id: str) -> None:
         """Take in what others recorded of a job that is executed here: answers reach its run, all reaches the log.
@@ -172,8 +178,6 @@ class Segments:
         end = self._shutdown(job)
         try:
             await self._fill_log(claim)
-            begun = {"attempt": claim.attempt, "process": claim.holder}
-            recorder.put((True, "started", self._services.clock.now(), None, begun))
             end = await self._drive(claim, recorder)
             if recorder.refusal is not None:
                 end = Settlement(JobState.FAILED, "internal", error=record_failure(recorder.refusal))
@@ -184,7 +188,7 @@ class Segments:
         except LedgerUnavailableError as error:
             _log.warning("a job was handed back: the ledger cannot be read", job=job.id, flow=job.flow, why=str(error))
         except UnknownNameError as error:
-            self._library.exclude(job.flow)
+            end = Pause("code", self._services.clock.now() + _CODE_SECONDS, 0)
             _log.warning("a job was handed back: its code is not known here", job=job.id, flow=job.flow, why=str(error))
         except Exception as error:  # noqa: BLE001  the last resort: whatever it is, the job ends with a stated outcome
             failure = record_failure(error)  # its plain traceback: a log must not show the values of variables
@@ -230,6 +234,10 @@ class Segments:
             drawn = Recalled(stored.graph, stored.bindings, self._library.find)
         if execution.is_cancelled:
             return Settlement(JobState.CANCELLED, "cancel")
+        if execution.is_stopped:
+            return self._shutdown(job)
+        begun = {"attempt": claim.attempt, "process": claim.holder}
+        recorder.put((True, "started", self._services.clock.now(), None, begun))
         run = execution.run = Run(job, drawn, self._services, recorder, past, claim.crashes)
         return _end(run, await run.drive())
 

@@ -96,7 +96,7 @@ class Pause(msgspec.Struct, frozen=True):
             segment may be claimed at once, so that no answer is missed.
     """
 
-    reason: Literal["timer", "approval", "decision", "shutdown"]
+    reason: Literal["timer", "approval", "decision", "code", "shutdown"]
     until: float | None
     seen: int
 

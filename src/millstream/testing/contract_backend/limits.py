@@ -342,6 +342,18 @@ class LimitsContract(BackendCase):
         assert room.notes()[:2] == ["pay 1", "at gate"]
         assert room.notes().count("pay 2") == (decision.what == "repeat")
 
+    async def test_a_decision_counts_for_one_attempt(self, stage: Stage, room: Room) -> None:
+        job = await stage.submit(pay, room.path, "slow")
+        for attempt in (1, 2):
+            await room.noted(f"pay {attempt}")
+            await room.noted("at gate", times=attempt)
+            await stage.clock.advance(10)
+            await stage.until_waiting(job)
+            assert await job.approve("pay", Decision("repeat" if attempt == 1 else "fail"))
+        with pytest.raises(TaskError, match="decided that it failed"):
+            await stage.drive(job.result())
+        assert room.notes() == ["pay 1", "at gate", "pay 2", "at gate"]
+
 
 def is_gone(pid: int) -> bool:
     """Whether a process has ended, and was collected by its parent."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from millstream import JobState, approval, branch, ctx, flow, loop, sleep, task
+from millstream import JobState, approval, branch, ctx, fixed, flow, loop, sleep, task
 from millstream.errors import RecordMismatchError
 from millstream.testing.contract_backend.stage import BackendCase, Stage, with_settings
 from millstream.testing.contract_tasks import ShopError, add, echo
@@ -144,6 +144,42 @@ async def counts_for_ever(room: str, number: int = 0) -> Any:
     return number
 
 
+@flow(retries=1, retry_backoff=HOUR, retry_jitter=False)
+async def continues_and_fails(room: str, page: int = 0) -> Any:
+    """Begin anew once, and fail in the first attempt after that."""
+    await noted(room, f"attempt {ctx.attempt} page {page}")
+    if page == 0:
+        ctx.continue_as_new(room, 1)
+    if ctx.attempt == 1:
+        raise ShopError(page)
+    await sleep(HOUR)
+    return [ctx.attempt, page]
+
+
+@flow
+async def asks_in_time() -> Any:
+    """Wait for an answer, but not for ever."""
+    try:
+        return await asyncio.wait_for(approval("well?"), timeout=0.2)
+    except TimeoutError:
+        return "nobody answered"
+
+
+@flow
+def over_a_set(room: str) -> Any:
+    """Map over values that have no order, with a wait in between."""
+    names = names_as_set()
+    mapped = noted.options(in_flight=1).map(fixed(room), names, names)
+    waited = flaky_by_the_hour(room)
+    return [mapped, waited]
+
+
+@task
+async def names_as_set() -> set[str]:
+    """Return a set."""
+    return {f"name {number}" for number in range(20)}
+
+
 class Fickle:
     """What a body reads that is not recorded."""
 
@@ -236,6 +272,22 @@ class PausingContract(BackendCase):
         assert await stage.drive(job.result()) == 3
         assert room.notes() == ["turn 0", "turn 1", "turn 2", "turn 3"]
         assert (await stage.kinds(job)).count("continued") == 3
+
+    async def test_a_further_attempt_goes_on_where_the_flow_began_anew(self, stage: Stage, room: Room) -> None:
+        assert await stage.run(continues_and_fails, room.path) == [2, 1]
+        assert room.notes() == ["attempt 1 page 0", "attempt 1 page 1", "attempt 2 page 1"]
+
+    @with_settings(conduct_linger=0.02)
+    async def test_a_body_that_waits_for_a_time_of_its_own_is_not_stopped(self, stage: Stage) -> None:
+        job = await stage.submit(asks_in_time)
+        await stage.until(job, "waiting")
+        await stage.clock.advance(60)
+        assert await stage.soon(job.result()) == "nobody answered"
+
+    async def test_what_is_mapped_has_one_order_in_every_run(self, stage: Stage, room: Room) -> None:
+        mapped, _ = await stage.run(over_a_set, room.path)
+        assert mapped == sorted(mapped, key=lambda name: (len(name), name))
+        assert sorted(note for note in room.notes() if note.startswith("name")) == sorted(mapped)
 
     async def test_a_recorded_failure_is_raised_again(self, stage: Stage, room: Room) -> None:
         job = await stage.submit(asks_and_catches, room.path)
