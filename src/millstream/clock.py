@@ -1,4 +1,4 @@
-"""Time and ids: the only home of both, so that a test can put another clock in their place."""
+"""Time, ids and chance: the only home of each, so that a test can put another clock in their place."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
+from random import Random
 from typing import Protocol
 
 from uuid_utils import uuid7
@@ -68,6 +69,10 @@ _NOTHING = _Nothing()
 
 in_background: ContextVar[bool] = ContextVar("millstream_in_background", default=False)
 """Whether what runs here looks around now and then for ever: a clock that a test moves does not wait for its rests."""
+
+
+chance = Random().random  # noqa: S311  no secrets are made of it
+"""Return a random number in [0, 1); the program's own `random`, which it may have seeded, is left alone."""
 
 
 def new_id() -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from contextvars import ContextVar
 from typing import Any, NoReturn, Protocol
 
-from millstream.clock import new_id
+from millstream.clock import chance, new_id
 from millstream.errors import DefinitionError
 
 
@@ -207,7 +206,7 @@ class SystemChance:
 
     def random(self) -> float:
         """Return a random number in [0, 1)."""
-        return random.random()  # noqa: S311  no secrets are made of it
+        return chance()
 
     def uuid(self) -> str:
         """Return a new id."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 
+from millstream.clock import chance
 from millstream.model.failure import Failure
 from millstream.model.policy import Policy
 
@@ -14,9 +14,7 @@ _UNKNOWN_OUTCOMES = ("millstream.errors:ProcessDiedError", "millstream.errors:Ta
 """Failures after which nobody knows whether the attempt had its effect."""
 
 
-def delay_before(
-    policy: Policy, attempt: int, failure: Failure, draw: Callable[[], float] = random.random
-) -> float | None:
+def delay_before(policy: Policy, attempt: int, failure: Failure, draw: Callable[[], float] = chance) -> float | None:
     """Return the seconds until the next attempt, or `None` where there is none.
 
     The delay doubles with each attempt up to `retry_backoff_max`, and jitter draws it evenly from [0, delay] ("full

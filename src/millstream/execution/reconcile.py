@@ -6,7 +6,6 @@ None of them is needed twice: whatever one process does not do, another does, or
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -15,7 +14,7 @@ from dataclasses import dataclass, field
 import anyio
 import structlog
 
-from millstream.clock import in_background
+from millstream.clock import chance, in_background
 from millstream.events.base import EventLog
 from millstream.events.memory import MemoryEventLog
 from millstream.execution.membership import Membership
@@ -59,7 +58,7 @@ class Duty:
 
     async def rest(self) -> None:
         """Wait until it is due again; not in step with other processes."""
-        with anyio.move_on_after(self.seconds * random.uniform(0.8, 1.2)):  # noqa: S311  nothing to guess
+        with anyio.move_on_after(_about(self.seconds)):
             await self.now.wait()
         self.now.clear()
 
@@ -115,7 +114,7 @@ class Reconciler:
                 wait = _FIRST_WAIT
                 await duty.rest()
                 continue
-            await anyio.sleep(wait * random.uniform(0.8, 1.2))  # noqa: S311  nothing to guess
+            await anyio.sleep(_about(wait))
             wait = min(2 * wait, _LAST_WAIT)
 
     def _away(self, error: LedgerUnavailableError) -> None:
@@ -221,3 +220,8 @@ async def trim(ledger: SharedLedger, log: EventLog) -> None:
         for job_id in forgotten:
             log.forget(job_id)
         await anyio.sleep(_BETWEEN_BATCHES)
+
+
+def _about(seconds: float) -> float:
+    """Return a time near this one, so that processes that started together do not look at the ledger together."""
+    return seconds * (0.8 + 0.4 * chance())

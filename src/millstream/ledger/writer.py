@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import queue
-import random
 import sys
 import threading
 import time
@@ -16,6 +15,7 @@ from weakref import WeakKeyDictionary
 import structlog
 
 from millstream import points
+from millstream.clock import chance
 from millstream.errors import MillstreamError
 from millstream.ledger.base import LedgerUnavailableError, StorageFullError
 from millstream.ledger.database import CollisionError, Connection, Database, transaction
@@ -182,7 +182,7 @@ class Writer:
                 meaning = self._meaning(error)
             if isinstance(meaning, CollisionError) and collisions < _MOST_COLLISIONS:
                 collisions += 1
-                time.sleep(random.random() * 0.002 * collisions)  # noqa: S311  no secret
+                time.sleep(chance() * 0.002 * collisions)
             elif write == self._one_transaction and not isinstance(meaning, MillstreamError):
                 _log.warning("a transaction failed, and is made again item by item", error=str(meaning))
                 write = self._one_by_one
