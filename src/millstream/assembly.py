@@ -201,20 +201,18 @@ class Process:
 
 
 def open_shared(settings: Settings, clock: Clock) -> tuple[SharedLedger, Bell]:
-    """Return the ledger that the settings name, and the bell that belongs to it; both open on first use."""
+    """Return the ledger that the settings name, and the bell that belongs to it; both open on first use.
+
+    Raises:
+        SettingsError: It needs a package that is not installed.
+    """
     from millstream.ledger.sql import SqlLedger  # noqa: PLC0415  SQLAlchemy: only who shares a ledger pays for it
 
     url = database_url(settings.effective_database_url)
     kind, _, rest = url.partition("://")
-    if kind == "sqlite":
-        directory = directory_beside(Path(rest[1:]))
-        bell: Bell = SocketBell(directory)
-    else:
-        from millstream.ledger.notify import NotifyBell  # noqa: PLC0415  psycopg: as SQLAlchemy
-
-        directory = directory_for(rest.rpartition("@")[2])
-        bell = NotifyBell(f"postgresql://{rest}")
-    ledger = SqlLedger(
+    is_file = kind == "sqlite"
+    directory = directory_beside(Path(rest[1:])) if is_file else directory_for(rest.rpartition("@")[2])
+    ledger = SqlLedger(  # before the bell: it says what to install where the driver is missing
         url,
         clock,
         lease_seconds=settings.lease_seconds,
@@ -222,4 +220,8 @@ def open_shared(settings: Settings, clock: Clock) -> tuple[SharedLedger, Bell]:
         max_value_bytes=settings.max_value_bytes,
         proof=ProofOfLife(directory),
     )
-    return ledger, bell
+    if is_file:
+        return ledger, SocketBell(directory)
+    from millstream.ledger.notify import NotifyBell  # noqa: PLC0415  psycopg: as SQLAlchemy
+
+    return ledger, NotifyBell(f"postgresql://{rest}")

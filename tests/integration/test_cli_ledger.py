@@ -150,6 +150,15 @@ def test_a_server_that_is_not_there_is_told_in_one_line_without_the_password(tmp
     assert "s3cr3t" not in done.stderr
 
 
+@pytest.mark.parametrize("command", ["ledger check", "jobs list", "run shop.py:report"])
+def test_a_missing_driver_is_told_with_what_to_install(command: str, work: Path) -> None:
+    (work / "psycopg.py").write_text("raise ModuleNotFoundError(name='psycopg')", encoding="utf-8")
+    url = "postgresql://me@127.0.0.1:1/jobs"
+    done = millstream(*command.split(), cwd=work, MILLSTREAM_DATABASE_URL=url, PYTHONPATH=str(work))
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr == ("millstream: a ledger on PostgreSQL needs the extra: pip install 'millstream[postgres]'\n")
+
+
 def test_a_ledger_on_postgresql_is_looked_after_alike(tmp_path: Path, postgres_url: str) -> None:
     (tmp_path / "shop.py").write_text(dedent(FLOWS), encoding="utf-8")
     assert millstream("run", "shop.py:report", cwd=tmp_path, MILLSTREAM_DATABASE_URL=postgres_url).returncode == 0

@@ -16,7 +16,7 @@ from millstream.ledger.database import CollisionError, Connection, UnknownOutcom
 
 try:
     import psycopg
-except ModuleNotFoundError as missing:
+except ImportError as missing:  # not installed, or without the library that it needs
     raise SettingsError("a ledger on PostgreSQL needs the extra: pip install 'millstream[postgres]'") from missing
 
 ANSWER_SECONDS: Final = 10.0
