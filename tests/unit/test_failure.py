@@ -217,3 +217,11 @@ def test_any_arguments_leave_the_process_even_text_that_utf_8_cannot_write(args:
 def test_a_file_name_that_is_no_text_is_escaped() -> None:
     failure = sent(FileNotFoundError(2, "No such file", "rows\udc80"))
     assert failure.args == (2, "No such file", "rows\\udc80")
+
+
+def test_what_nobody_reads_to_its_end_is_cut_in_the_middle() -> None:
+    failure = record_failure(ValueError("a" * 1_000_000 + "the end"))
+    assert failure.message.startswith("aaa")
+    assert failure.message.endswith("the end")
+    assert "characters left out" in failure.message
+    assert len(failure.message) + len(failure.traceback) + len(failure.args[0]) < 100_000

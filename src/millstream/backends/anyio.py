@@ -12,9 +12,8 @@ import structlog
 from anyio.abc import TaskGroup
 
 from millstream.clock import Clock, Timer
-from millstream.errors import MillstreamError
 from millstream.execution.segment import Segments
-from millstream.ledger.base import Claim, Ledger
+from millstream.ledger.base import Claim, FencedError, Ledger, LedgerUnavailableError, StorageFullError
 from millstream.model.failure import record_failure
 
 _log = structlog.get_logger("millstream.backends")
@@ -122,8 +121,8 @@ class AnyIOBackend:
         """Pull once; a ledger that does not answer is asked later."""
         try:
             await self._claim()
-        except MillstreamError:  # it is not available, it is full, or this process is dead for it: others say so
-            pass
+        except (FencedError, LedgerUnavailableError, StorageFullError):
+            pass  # this process is dead for it, or it cannot be reached: others say so
         except Exception as error:  # noqa: BLE001  it would end the group, and with it all that runs
             _log.error("segments could not be claimed", trace=record_failure(error).traceback)
         finally:

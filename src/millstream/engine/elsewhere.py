@@ -192,7 +192,7 @@ class Started:
         self.name = frame.name(index)
 
     def announce(self) -> bool:
-        """Say that the attempt starts, and return whether it may: not before that is recorded, if it must run once."""
+        """Say that the attempt starts, and return whether it may: not before that is on disk, if it must run once."""
         run, is_once = self.run, self.policy.effect == "once"
         begun = (self.frame, self.index, self.attempt)
         if begun in run.begun:
@@ -201,9 +201,7 @@ class Started:
         if not is_once:
             return True
         run.begun.add(begun)
-        if run.gate.is_open:
-            run.flush()  # handed over before anything of it has happened
-        return run.gate.is_open
+        return not run.is_kept
 
     def _deadline(self) -> float | None:
         return None if self.policy.timeout is None else self.run.now() + self.policy.timeout

@@ -37,6 +37,11 @@ class Gate:
         self._hold(places)
         return ()
 
+    def recorded(self, places: Sequence[Place]) -> Sequence[Place]:
+        """Let nodes start when all that was put so far is recorded, however durable the job is otherwise."""
+        self._hold(places)
+        return ()
+
     def behind(self, places: Sequence[Place], *, is_pure: bool) -> Sequence[Place]:
         """Return the nodes that may start at once behind a result, which may be computed anew if it is pure.
 

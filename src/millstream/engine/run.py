@@ -86,7 +86,7 @@ class Run:
         self.is_stopped = False
         self.paused: tuple[Kind, float | None] | None = None
         self.gate = Gate(self, sink, is_open=job.durability != "full")
-        self._is_kept = job.durability != "off"
+        self.is_kept = job.durability != "off"
         self.failure: Failure | None = None
         self.result: Any = None
         program = services.programs.get(drawn.shape, drawn.works)
@@ -128,7 +128,7 @@ class Run:
                 await runner.work(self, is_host=True)
         except asyncio.CancelledError:
             if not (self.is_cancelled or self.is_stopped) or is_cancelled_here():
-                self.is_stopped = self.is_stopped or (self._is_kept and is_cancelled_here())
+                self.is_stopped = self.is_stopped or (self.is_kept and is_cancelled_here())
                 raise  # else a task's own came out in the place of the one that `cancel` sent
         finally:
             self._is_over = True

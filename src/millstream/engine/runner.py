@@ -151,7 +151,7 @@ async def _start(run: Run, frame: Frame, index: int, attempt: int, mode: Mode, d
             return run.succeeded(frame, index, value, 0)
     started = elsewhere.Started(run, frame, index, attempt, policy, calls, key)
     if not started.announce():
-        return run.gate.after([(frame, index)])
+        return run.gate.recorded([(frame, index)])
     reach("before-effect")
     if mode is Mode.THREAD:
         started.in_thread()

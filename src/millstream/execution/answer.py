@@ -6,13 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from millstream.clock import Clock
+from millstream.errors import InvalidInputError
 from millstream.events.base import EventLog
 from millstream.execution.ports import Dispatcher
 from millstream.execution.recorder import shown
 from millstream.execution.segment import Segments
 from millstream.ledger.base import Ledger
 from millstream.model.event import Draft
+from millstream.model.job import Decision
 from millstream.points import reach
+
+_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +47,11 @@ class Answers:
 
         Raises:
             JobNotFoundError: There is no such job.
+            InvalidInputError: A decision is due there and this is none, or the other way round.
             NotSerializableError: The answer cannot be written down.
         """
         job = await self.ledger.get(job_id)
+        _check(node, value, await self._kind(job_id, node))
         data = self.ledger.seal(job, {"answer": value})
         draft: Draft = (True, "answered", self.clock.now(), node, data)
         first = await self.ledger.answer(job_id, node, [draft])
@@ -58,3 +64,24 @@ class Answers:
             self.log.append(job_id, first, [shown(draft)])
             self.dispatcher.wake()
         return True
+
+    async def _kind(self, job_id: str, node: str) -> str | None:
+        """Return what a node waits for, if it waits for anybody."""
+        seq, kind = 0, None
+        while events := await self.ledger.events(job_id, seq, _PAGE):
+            for event in events:
+                if event.node == node:
+                    kind = event.data["reason"] if event.type == "waiting" else None
+            seq = events[-1].seq
+        return kind
+
+
+def _check(node: str, value: Any, kind: str | None) -> None:
+    is_decision = isinstance(value, Decision)
+    if kind == "decision" and not is_decision:
+        raise InvalidInputError(
+            f"{node} must run only once, and nobody knows whether it has run: say Decision('repeat'), Decision('fail') "
+            f"or Decision('done', its_result), not {value!r}"
+        )
+    if kind == "approval" and is_decision:
+        raise InvalidInputError(f"{node} asks for an answer, not for a decision: give the answer itself, not {value!r}")

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from millstream.events.base import EventLog
 from millstream.ledger.base import Claim, FencedError, Ledger, Pause, RefusedRecordError, Settlement
 from millstream.model.event import Draft
+from millstream.model.job import JobState
 from millstream.model.value import Sealed
 
 
@@ -108,12 +109,15 @@ class Recorder:
 
         Raises:
             FencedError: Another holds the segment now, or the job has ended.
+            RefusedRecordError: The ledger cannot take what happened: the job can only fail, or be laid down.
         """
         if self._open:
             self._idle = self._loop.create_future()
             await self._idle
         if self.refusal is not None:
             self._drafts = []  # they build on what was refused
+            if isinstance(end, Settlement) and end.state is not JobState.FAILED:
+                raise self.refusal
         settled: asyncio.Future[None] = self._loop.create_future()
 
         def done(first: int | FencedError, kept: Sequence[Draft]) -> None:

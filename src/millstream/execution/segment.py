@@ -13,11 +13,19 @@ from millstream.engine.past import Past
 from millstream.engine.program import Drawn, Recalled
 from millstream.engine.run import Run, is_cancelled_here
 from millstream.engine.services import Services
-from millstream.errors import ExpiredError, PoisonError, TaskTimeoutError, UnknownNameError
+from millstream.errors import ExpiredError, MillstreamError, PoisonError, TaskTimeoutError, UnknownNameError
 from millstream.events.base import EventLog
 from millstream.execution.library import Library
 from millstream.execution.recorder import Recorder
-from millstream.ledger.base import Claim, FencedError, Ledger, LedgerUnavailableError, Pause, Settlement
+from millstream.ledger.base import (
+    Claim,
+    FencedError,
+    Ledger,
+    LedgerUnavailableError,
+    Pause,
+    RefusedRecordError,
+    Settlement,
+)
 from millstream.model.event import Draft, Event
 from millstream.model.failure import Failure, record_failure
 from millstream.model.job import JobRecord, JobState, Reason
@@ -179,8 +187,6 @@ class Segments:
         try:
             await self._fill_log(claim)
             end = await self._drive(claim, recorder)
-            if recorder.refusal is not None:
-                end = Settlement(JobState.FAILED, "internal", error=record_failure(recorder.refusal))
         except asyncio.CancelledError:
             if not is_cancelled_here():  # a task cancelled what it runs in; others would meet the same
                 end = Settlement(JobState.CANCELLED, "cancel")
@@ -239,14 +245,20 @@ class Segments:
         begun = {"attempt": claim.attempt, "process": claim.holder}
         recorder.put((True, "started", self._services.clock.now(), None, begun))
         run = execution.run = Run(job, drawn, self._services, recorder, past, claim.crashes)
-        return _end(run, await run.drive())
+        state = await run.drive()
+        if recorder.refusal is not None:
+            raise recorder.refusal
+        return _end(run, state)
 
     async def _settle(self, job: JobRecord, recorder: Recorder, end: Settlement | Pause) -> None:
         reach("before-settle" if isinstance(end, Settlement) else "before-pause")
         try:
-            await recorder.finish(end)
-        except FencedError:
-            _log.warning("a segment's end was refused: another holds it now", job=job.id, flow=job.flow)
+            try:
+                await recorder.finish(end)
+            except RefusedRecordError as error:
+                await recorder.finish(Settlement(JobState.FAILED, "internal", error=record_failure(error)))
+        except FencedError as error:
+            _log.warning("a segment's end was refused; others may go on", job=job.id, flow=job.flow, why=str(error))
         if isinstance(end, Settlement):
             self.drop(job.id)
             reach("after-settle")
@@ -260,9 +272,15 @@ class Segments:
             self._publish(job_id, events)
             there = events[-1].seq
 
+    async def _read(self, job_id: str) -> None:
+        try:
+            await self.refresh(job_id)
+        except MillstreamError as error:
+            _log.warning("what others did to a job cannot be read yet", job=job_id, why=str(error))
+
     def _read_soon(self, job_id: str) -> None:
         """Read what others recorded, as the numbers of our own records say that they did."""
-        task = asyncio.create_task(self.refresh(job_id))
+        task = asyncio.create_task(self._read(job_id))
         self._reads.add(task)
         task.add_done_callback(self._reads.discard)
 

@@ -46,5 +46,8 @@ def may_begin(claim: Claim) -> bool:
 
 
 def may_go_on(drafts: Sequence[Draft], end: Settlement | Pause | None) -> bool:
-    """Return whether a record may be answered before it is committed: not one that ends a segment, or lets it wait."""
-    return end is None and not any(draft[1] == "waiting" for draft in drafts)
+    """Return whether a record may be answered before it is committed.
+
+    Not one that ends a segment or lets it wait, nor the start of what must run only once.
+    """
+    return end is None and not any(draft[0] and draft[1] in {"waiting", "node_started"} for draft in drafts)

@@ -21,6 +21,8 @@ _STEERING = (
     StopIteration,
     StopAsyncIteration,
 )
+_MOST_TEXT = 16_000
+_MOST_TRACE = 64_000
 _KEPT_ARGUMENTS = (str, int, float, bool, type(None))
 
 
@@ -100,7 +102,7 @@ def record_failure(error: BaseException, node: str | None = None) -> Failure:
         type=class_name(type(error)),
         message=message,
         args=_arguments(error, message),
-        traceback=_writable("".join(traceback.format_exception(error))),
+        traceback=_cut(_writable("".join(traceback.format_exception(error))), _MOST_TRACE),
         node=node,
         ancestors=tuple(class_name(kind) for kind in type(error).__mro__[:-1]),
         delay=error.delay if isinstance(error, Retry) else None,
@@ -109,7 +111,7 @@ def record_failure(error: BaseException, node: str | None = None) -> Failure:
 
 def _message(error: BaseException) -> str:
     try:
-        return _writable(str(error))
+        return _cut(_writable(str(error)), _MOST_TEXT)
     except Exception:  # noqa: BLE001  a `__str__` that raises must not hide the failure that it belongs to
         return f"<{type(error).__name__} without a message: its __str__ failed>"
 
@@ -119,7 +121,17 @@ def _arguments(error: BaseException, message: str) -> tuple[Any, ...]:
     args: tuple[Any, ...] = OSError.__reduce__(error)[1] if isinstance(error, OSError) else error.args  # type: ignore[assignment]
     if not all(type(arg) in _KEPT_ARGUMENTS for arg in args):
         return (message,)
+    if sum(len(arg) for arg in args if isinstance(arg, str)) > _MOST_TEXT:
+        return (message,)
     return tuple(_writable(arg) if isinstance(arg, str) else arg for arg in args)
+
+
+def _cut(text: str, most: int) -> str:
+    """Return text without its middle, where it is longer than anybody reads."""
+    if len(text) <= most:
+        return text
+    half = most // 2
+    return f"{text[:half]}\n[... {len(text) - 2 * half:,} characters left out ...]\n{text[-half:]}"
 
 
 def _writable(text: str) -> str:

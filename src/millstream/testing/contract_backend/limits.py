@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from millstream import Decision, JobState, SoftTimeLimitExceeded, TaskTimeoutError, flow, task
+from millstream import (
+    Decision,
+    InvalidInputError,
+    JobState,
+    SoftTimeLimitExceeded,
+    TaskTimeoutError,
+    approval,
+    flow,
+    task,
+)
 from millstream.errors import ExpiredError, TaskError
 from millstream.testing.contract_attempts import (
     cached,
@@ -32,6 +41,12 @@ from millstream.testing.room import Room
 async def conducts_too_long(room: str, gate: str) -> Any:
     """Await a call that takes longer than the flow may."""
     return await wait_at(room, gate)
+
+
+@flow
+def asks_once() -> Any:
+    """Wait for somebody."""
+    return approval("well?")
 
 
 @flow
@@ -341,6 +356,21 @@ class LimitsContract(BackendCase):
             assert await stage.drive(job.result()) == result
         assert room.notes()[:2] == ["pay 1", "at gate"]
         assert room.notes().count("pay 2") == (decision.what == "repeat")
+
+    async def test_an_answer_is_no_decision_and_a_decision_no_answer(self, stage: Stage, room: Room) -> None:
+        job = await stage.submit(pay, room.path, "slow")
+        await room.noted("at gate")
+        await stage.clock.advance(10)
+        await stage.until(job, "waiting")
+        with pytest.raises(InvalidInputError, match="say Decision"):
+            await job.approve("pay")
+        assert await job.approve("pay", Decision("fail"))
+        asked = await stage.submit(asks_once)
+        await stage.until(asked, "waiting")
+        with pytest.raises(InvalidInputError, match="not for a decision"):
+            await asked.approve("approval", Decision("fail"))
+        assert await asked.approve("approval", answer=False)
+        assert await stage.drive(asked.result()) is False
 
     async def test_a_decision_counts_for_one_attempt(self, stage: Stage, room: Room) -> None:
         job = await stage.submit(pay, room.path, "slow")
