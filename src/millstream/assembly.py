@@ -103,12 +103,17 @@ class Process:
     async def start(self) -> None:
         """Begin to execute; what was left in a shared ledger too, if the settings name one.
 
+        Where nothing is executed, a ledger that is not there yet is looked for again at the next use: looking makes
+        none.
+
         Raises:
             LedgerUnavailableError: The ledger cannot be opened.
         """
         if self._executes:
             await self._backend.start()
         if self._settings.durability != "off":
+            if not self._executes and not await asyncio.to_thread(holds_ledger, self._settings):
+                return
             await self.share()
         self.is_started = True
 
@@ -198,6 +203,18 @@ class Process:
         for job_id in self.segments.running():
             if job_id not in self._ledger.memory:
                 self.segments.stop(job_id)
+
+
+def holds_ledger(settings: Settings) -> bool:
+    """Return whether there is a ledger where the settings say; blocks.
+
+    Raises:
+        SettingsError: It needs a package that is not installed.
+        LedgerUnavailableError: It cannot be reached.
+    """
+    from millstream.ledger.database import database  # noqa: PLC0415  SQLAlchemy: as below
+
+    return database(settings.effective_database_url).holds_ledger()
 
 
 def open_shared(settings: Settings, clock: Clock) -> tuple[SharedLedger, Bell]:

@@ -109,6 +109,11 @@ class Shop:
         """Return what a command tells as JSON."""
         return json.loads(self.run(*arguments, "--json").stdout)
 
+    def listed(self, *options: str) -> list[Any]:
+        """Return the jobs that are listed; none before there is a ledger."""
+        told = self.run("jobs", "list", *options, "--json").stdout
+        return json.loads(told) if told else []
+
     def lines(self, *arguments: str) -> list[Any]:
         """Return what a command tells as lines of JSON."""
         return [json.loads(line) for line in self.run(*arguments, "--json").stdout.splitlines()]

@@ -2,11 +2,13 @@
 
 import json
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from tests.integration.cli_program import started, wait_until
+from tests.integration.cli_program import millstream, started, wait_until
 from tests.integration.ledger_of_shop import Shop
 
 
@@ -177,8 +179,32 @@ def test_events_are_followed_to_the_end_from_another_process(tmp_path: Path) -> 
         assert running.wait() == 0
 
 
+@pytest.mark.parametrize(
+    "command", ["list", "show abcd", "events abcd", "logs abcd", "cancel abcd", "retry --dead --yes", "purge abcd"]
+)
+@pytest.mark.parametrize("is_foreign", [False, True])
+def test_looking_makes_no_ledger(command: str, *, is_foreign: bool, tmp_path: Path) -> None:
+    place = tmp_path / "else.db"
+    if is_foreign:
+        with closing(sqlite3.connect(place)) as connection:
+            connection.execute("CREATE TABLE theirs (id INTEGER)")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    json_too = [] if command.startswith("logs") else ["--json"]
+    variables = {"MILLSTREAM_DATABASE_URL": f"sqlite:///{place}"}
+    done = millstream("jobs", *command.split(), *json_too, cwd=tmp_path, **variables)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr == f"millstream: there is no ledger yet: {place}\n"
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_the_ledger_is_looked_into_whatever_the_durability_of_new_jobs_is(shop: Shop, every: list[str]) -> None:
+    done = shop.run("jobs", "list", "--json", MILLSTREAM_DURABILITY="off")
+    assert [job["job_id"] for job in json.loads(done.stdout)] == every
+
+
 def test_a_ledger_without_jobs_has_an_empty_list(tmp_path: Path) -> None:
     shop = Shop(tmp_path)
+    assert shop.run("ledger", "upgrade").returncode == 0
     assert shop.told("jobs", "list") == []
     assert shop.run("jobs", "list").stdout.split() == ["job", "flow", "state", "submitted", "took"]
 
@@ -186,7 +212,7 @@ def test_a_ledger_without_jobs_has_an_empty_list(tmp_path: Path) -> None:
 def test_what_a_job_waits_for_is_shown(tmp_path: Path) -> None:
     shop = Shop(tmp_path)
     with started("run", "shop.py:two", cwd=tmp_path), started("run", "shop.py:tomorrow", cwd=tmp_path):
-        wait_until(lambda: len(shop.told("jobs", "list", "--state", "waiting")) == 2, "both wait")
+        wait_until(lambda: len(shop.listed("--state", "waiting")) == 2, "both wait")
         sleeping, asking = sorted(shop.told("jobs", "list"), key=lambda job: job["reason"], reverse=True)
         text = shop.run("jobs", "show", asking["job_id"]).stdout
         assert re.search(r"^state +waiting \(approval\)$", text, re.MULTILINE)

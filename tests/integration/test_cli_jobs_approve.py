@@ -19,7 +19,7 @@ def shop(tmp_path: Path) -> Shop:
 def waiting(shop: Shop, name: str) -> Iterator[str]:
     """Have a flow of the shop wait, and give its job's id."""
     with started("run", f"shop.py:{name}", cwd=shop.directory):
-        wait_until(lambda: shop.told("jobs", "list", "--state", "waiting"), "it waits")
+        wait_until(lambda: shop.listed("--state", "waiting"), "it waits")
         yield shop.told("jobs", "list")[0]["job_id"]
 
 
@@ -82,7 +82,7 @@ def undecided(shop: Shop) -> Iterator[str]:
         assert victim.wait() == 9
     (shop.directory / "dies").unlink()
     with started("run", "shop.py:parcel", "-i", "until=never", cwd=shop.directory, MILLSTREAM_IMPORTS="shop"):
-        wait_until(lambda: shop.told("jobs", "list", "--reason", "decision"), "a decision is due")
+        wait_until(lambda: shop.listed("--reason", "decision"), "a decision is due")
         yield shop.told("jobs", "list", "--reason", "decision")[0]["job_id"]
 
 

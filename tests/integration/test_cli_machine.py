@@ -3,7 +3,9 @@
 import doctest
 import importlib
 import json
+import os
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,8 @@ import pytest
 
 import millstream as package
 import millstream.cli
+from millstream.ledger.base import LedgerUnavailableError
+from millstream.ledger.maintenance import Keeper
 from tests.integration.cli_program import environment
 from tests.integration.cli_program import millstream as run
 
@@ -102,6 +106,27 @@ def test_the_doctor_opens_the_ledger(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "✗   ledger " in done.stdout
     assert "s3cr3t" not in done.stdout
+
+
+def test_the_doctor_finds_a_ledger_that_is_damaged(tmp_path: Path) -> None:
+    assert run("ledger", "upgrade", cwd=tmp_path).returncode == 0
+    ledger = tmp_path / ".millstream" / "ledger.db"
+    ledger.write_bytes(ledger.read_bytes()[:8192] + bytes(ledger.stat().st_size - 8192))
+    done = run("doctor", cwd=tmp_path)
+    assert done.returncode == 1
+    assert re.search(r"✗   ledger +the ledger .*: database disk image is malformed", done.stdout)
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_the_doctor_finds_a_place_that_cannot_be_written_to(
+    *, is_there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    if is_there:
+        Keeper(url).upgrade()
+    monkeypatch.setattr(os, "access", lambda place, _how: place != tmp_path)  # root may write anywhere
+    with pytest.raises(LedgerUnavailableError, match=f"cannot be written to: {tmp_path} is read-only"):
+        Keeper(url).look()
 
 
 def test_the_doctor_tells_of_wrong_settings_and_goes_on(tmp_path: Path) -> None:

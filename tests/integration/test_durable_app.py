@@ -75,6 +75,15 @@ async def test_a_flow_that_need_not_last_is_gone_with_its_app() -> None:
             await later.job(job.id)
 
 
+async def test_looking_makes_no_ledger_and_sees_the_one_that_others_make(tmp_path: Path) -> None:
+    async with Millstream(executes=False) as client:
+        assert await client.jobs() == []
+        assert files(tmp_path) == set()
+        async with Millstream() as app:
+            job = await app.submit(double, x=2)
+            assert [record.id for record in await client.jobs()] == [job.id]
+
+
 async def test_what_could_never_run_is_refused() -> None:
     async with Millstream(executes=False) as client:
         with pytest.raises(DefinitionError, match="durability off"):

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from millstream.errors import SettingsError
 from millstream.ledger import invariants, schema
 from millstream.ledger.base import Claim, Settlement, UnfitLedgerError
-from millstream.ledger.database import database, transaction
-from millstream.ledger.maintenance import Keeper, NoLedgerError, StaleLedgerError
+from millstream.ledger.database import NoLedgerError, database, transaction
+from millstream.ledger.maintenance import Keeper, StaleLedgerError
 from millstream.ledger.sql import SqlLedger
 from millstream.ledger.upgrade import NewerLedgerError
 from millstream.testing import VirtualClock
@@ -288,12 +288,14 @@ def test_looking_for_a_ledger_makes_no_file(tmp_path: Path) -> None:
 
 
 async def test_a_ledger_of_another_version_is_left_alone(shop: Shop) -> None:
-    shop.change(sa.update(schema.revision).values(version_num="9999"))
-    with pytest.raises(StaleLedgerError, match="has revision 9999"):
+    shop.change(sa.update(schema.revision).values(version_num="0000"))
+    with pytest.raises(StaleLedgerError, match="has revision 0000"):
         shop.keeper.check()
-    with pytest.raises(NewerLedgerError) as caught:
-        shop.keeper.upgrade()
-    assert isinstance(caught.value, UnfitLedgerError)
+    shop.change(sa.update(schema.revision).values(version_num="9999"))
+    for act in (shop.keeper.check, shop.keeper.look, shop.keeper.upgrade):
+        with pytest.raises(NewerLedgerError, match=r"newer version of millstream .* upgrade millstream$") as caught:
+            act()
+        assert isinstance(caught.value, UnfitLedgerError)
 
 
 def test_a_url_that_names_no_ledger_is_refused_without_its_password() -> None:

@@ -10,7 +10,12 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
 from millstream.errors import MillstreamError, SettingsError
+from millstream.ledger.base import UnfitLedgerError
 from millstream.urls import database_url
+
+
+class NoLedgerError(UnfitLedgerError):
+    """Raised when there is no ledger where the settings say."""
 
 
 class CollisionError(MillstreamError):
@@ -92,9 +97,18 @@ class Database(Protocol):
 
     Attributes:
         dialect: How SQLAlchemy speaks to it.
+        place: Where it is, for people.
     """
 
     dialect: sa.Dialect
+    place: str
+
+    def holds_ledger(self) -> bool:
+        """Return whether it has a ledger's tables, of whatever version; makes and changes nothing.
+
+        Raises:
+            LedgerUnavailableError: It cannot be reached.
+        """
 
     def connect(self, *, reads: bool = False) -> Connection:
         """Return a new connection.
@@ -130,6 +144,17 @@ def database(url: str) -> Database:
     from millstream.ledger.postgres import PostgresDatabase  # noqa: PLC0415  as above
 
     return PostgresDatabase(parsed)
+
+
+def require_ledger(database: Database) -> None:
+    """See that there is a ledger to look into: looking makes none.
+
+    Raises:
+        NoLedgerError: There is none.
+        LedgerUnavailableError: The database cannot be reached.
+    """
+    if not database.holds_ledger():
+        raise NoLedgerError(f"there is no ledger yet: {database.place}")
 
 
 @contextmanager

@@ -17,9 +17,17 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
 from millstream.ledger import invariants, schema, upgrade
-from millstream.ledger.base import UnfitLedgerError
+from millstream.ledger.base import LedgerUnavailableError, UnfitLedgerError
 from millstream.ledger.blobs import KEPT_SECONDS
-from millstream.ledger.database import Connection, Database, database, first_line, original, transaction
+from millstream.ledger.database import (
+    Connection,
+    Database,
+    database,
+    first_line,
+    original,
+    require_ledger,
+    transaction,
+)
 from millstream.ledger.forgetting import Forgetting
 from millstream.ledger.invariants import Problem
 from millstream.ledger.parts import blobs_of
@@ -28,10 +36,6 @@ from millstream.ledger.sqlite import SqliteDatabase
 from millstream.urls import database_url
 
 T = TypeVar("T")
-
-
-class NoLedgerError(UnfitLedgerError):
-    """Raised when there is no ledger where the settings say."""
 
 
 class StaleLedgerError(UnfitLedgerError):
@@ -99,14 +103,21 @@ class Keeper:
         self._forgetting = Forgetting(self._queries, self._blobs)
 
     def look(self) -> str:
-        """Return the revision of the tables, as it has to be.
+        """Return the revision of the tables, as it has to be, of a ledger that can be written to.
 
         Raises:
-            NoLedgerError: There is none.
-            StaleLedgerError: Its tables are of another version.
-            LedgerUnavailableError: It cannot be reached.
+            NoLedgerError: There is none, and one can be made.
+            NewerLedgerError: Its tables are of a newer version.
+            StaleLedgerError: Its tables are of an older version.
+            LedgerUnavailableError: It cannot be reached or written to, or is damaged.
         """
-        with self._opened():
+        if isinstance(self._database, SqliteDatabase):
+            _check_room(self._database.path)
+        with self._opened() as connection:
+            for problem in self._damage(connection, "quick_check(1)"):
+                raise LedgerUnavailableError(f"the ledger {self._database.place} cannot be used: {problem.what}")
+            connection.begin()
+            connection.rollback()
             return schema.REVISION
 
     def check(self) -> Report:
@@ -114,7 +125,8 @@ class Keeper:
 
         Raises:
             NoLedgerError: There is none.
-            StaleLedgerError: Its tables are of another version.
+            NewerLedgerError: Its tables are of a newer version.
+            StaleLedgerError: Its tables are of an older version.
             LedgerUnavailableError: It cannot be reached.
         """
         with self._opened() as connection, _snapshot(connection, is_sqlite=self._queries.is_sqlite):
@@ -132,7 +144,8 @@ class Keeper:
 
         Raises:
             NoLedgerError: There is none.
-            StaleLedgerError: Its tables are of another version.
+            NewerLedgerError: Its tables are of a newer version.
+            StaleLedgerError: Its tables are of an older version.
             LedgerUnavailableError: It cannot be reached.
             StorageFullError: There is no room to give room back.
         """
@@ -181,16 +194,15 @@ class Keeper:
     @contextmanager
     def _opened(self) -> Iterator[Connection]:
         """Open a connection to a ledger of this version, on which statements may take their time."""
-        if isinstance(self._database, SqliteDatabase) and not self._database.path.exists():
-            raise NoLedgerError(f"there is no ledger yet: {self._database.path}")
+        require_ledger(self._database)
         with self._connected() as connection:
-            found = upgrade.stamped(connection)
-            if found is None:
-                raise NoLedgerError("there is no ledger in this database yet")
+            found = upgrade.stamped(connection) or ""
+            if found > schema.REVISION:
+                raise upgrade.newer(found)
             if found != schema.REVISION:
                 raise StaleLedgerError(
                     f"the ledger has revision {found}, this millstream works on {schema.REVISION}; "
-                    "`millstream ledger upgrade` brings an older one up to date"
+                    "`millstream ledger upgrade` brings it up to date"
                 )
             if self._queries.is_sqlite:
                 yield connection
@@ -202,12 +214,12 @@ class Keeper:
                 yield Connection(raw)
 
     # ------------------------------------------------------------------------------------------------------ checking
-    def _damage(self, connection: Connection) -> list[Problem]:
+    def _damage(self, connection: Connection, how: str = "integrity_check") -> list[Problem]:
         """Return what SQLite finds wrong with its file; PostgreSQL looks after itself."""
         if not self._queries.is_sqlite:
             return []
         try:
-            found = [row[0] for row in connection.run("PRAGMA integrity_check")]
+            found = [row[0] for row in connection.run(f"PRAGMA {how}")]
         except sqlite3.DatabaseError as error:
             found = [first_line(original(error))]
         return [Problem(None, f"the database is damaged: {line}") for line in found if line != "ok"]
@@ -269,6 +281,18 @@ class Keeper:
             connection.run("PRAGMA optimize")
             connection.run(f"PRAGMA wal_checkpoint({'PASSIVE' if is_used else 'TRUNCATE'})")
             return not is_used
+
+
+def _check_room(path: Path) -> None:
+    """See that a file can be written to, or made.
+
+    Raises:
+        LedgerUnavailableError: It cannot.
+    """
+    above = next(directory for directory in path.parents if directory.exists())
+    for place in (path, above) if path.exists() else (above,):
+        if not os.access(place, os.W_OK):
+            raise LedgerUnavailableError(f"the ledger {path} cannot be written to: {place} is read-only")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.pool import NullPool
 
 from millstream.errors import MillstreamError, SettingsError
+from millstream.ledger import schema
 from millstream.ledger.base import LedgerUnavailableError, StorageFullError
 from millstream.ledger.database import CollisionError, Connection, UnknownOutcomeError, driver_of, first_line, original
 
@@ -123,7 +124,7 @@ class PostgresDatabase:
 
     def __init__(self, url: URL) -> None:
         """Open nothing yet."""
-        self._shown = url.render_as_string(hide_password=True)
+        self.place = url.render_as_string(hide_password=True)
         self._engine = sa.create_engine(
             url.set(drivername="postgresql+psycopg"),
             poolclass=NullPool,
@@ -140,12 +141,22 @@ class PostgresDatabase:
             plain.render_as_string(hide_password=False), autocommit=True, prepare_threshold=2, **options
         )
 
+    def holds_ledger(self) -> bool:
+        """Return whether the database has a ledger's tables; see `Database.holds_ledger`."""
+        connection = self.connect(reads=True)
+        try:
+            return connection.has_table(schema.revision.name)
+        except psycopg.Error as error:
+            raise self.explain(error) or error from error
+        finally:
+            connection.close()
+
     def connect(self, *, reads: bool = False) -> Connection:  # noqa: ARG002  one kind is enough here
         """Return a new connection; see `Database.connect`."""
         try:
             return PostgresConnection(self._engine.connect(), self)
         except (sa.exc.DBAPIError, psycopg.Error) as error:
-            raise LedgerUnavailableError(f"the ledger {self._shown} cannot be reached: {first_line(error)}") from error
+            raise LedgerUnavailableError(f"the ledger {self.place} cannot be reached: {first_line(error)}") from error
 
     def explain(self, error: Exception) -> MillstreamError | None:
         """Return what PostgreSQL's error means; see `Database.explain`."""
@@ -156,10 +167,10 @@ class PostgresDatabase:
         if state in _COLLISIONS:
             return CollisionError(str(error))
         if state in _FULL:
-            return StorageFullError(f"the ledger {self._shown} cannot grow: {first_line(error)}")
+            return StorageFullError(f"the ledger {self.place} cannot grow: {first_line(error)}")
         is_lost = state is None and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
         if is_lost or (state is not None and (state.startswith("08") or state in _GONE)):
-            return LedgerUnavailableError(f"the ledger {self._shown} does not answer: {first_line(error)}")
+            return LedgerUnavailableError(f"the ledger {self.place} does not answer: {first_line(error)}")
         return None
 
     def owns(self, connection: sa.Connection) -> bool:

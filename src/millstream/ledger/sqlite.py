@@ -6,6 +6,7 @@ import fcntl
 import os
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -13,6 +14,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.pool import NullPool
 
 from millstream.errors import MillstreamError
+from millstream.ledger import schema
 from millstream.ledger.base import LedgerUnavailableError, StorageFullError
 from millstream.ledger.database import Connection, driver_of, first_line, original
 from millstream.ledger.fork import call_in_child
@@ -27,6 +29,7 @@ _PRAGMAS = (
     "cache_size=-65536",
     f"busy_timeout={int(BUSY_SECONDS * 1000)}",
 )
+_HAS_TABLE = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
 _LOG_BYTES = 16 << 20
 _UNASKED = ".millstream"
 
@@ -48,7 +51,7 @@ class SqliteConnection(Connection):
 
     def has_table(self, name: str) -> bool:
         """Return whether there is a table of this name."""
-        return bool(self.run("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", [name]))
+        return bool(self.run(_HAS_TABLE, [name]))
 
     def begin(self) -> None:
         """Wait for the turn to write, and begin a transaction."""
@@ -113,6 +116,7 @@ class SqliteDatabase:
     def __init__(self, url: URL) -> None:
         """Open nothing yet."""
         self.path = Path(url.database or "").expanduser().absolute()
+        self.place = str(self.path)
         self._engine = sa.create_engine(
             URL.create("sqlite", database=str(self.path)),
             poolclass=NullPool,
@@ -120,6 +124,16 @@ class SqliteDatabase:
         )
         self.dialect = self._engine.dialect
         sa.event.listen(self._engine, "connect", _prepare_sqlite)
+
+    def holds_ledger(self) -> bool:
+        """Return whether the file has a ledger's tables; see `Database.holds_ledger`."""
+        if not self.path.exists():
+            return False
+        try:
+            with closing(sqlite3.connect(f"{self.path.as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)) as reader:
+                return reader.execute(_HAS_TABLE, [schema.revision.name]).fetchone() is not None
+        except sqlite3.Error:
+            return True  # whoever opens it is told what is wrong with it
 
     def connect(self, *, reads: bool = False) -> Connection:  # noqa: ARG002  one kind is enough here
         """Return a new connection; see `Database.connect`."""

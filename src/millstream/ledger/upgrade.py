@@ -30,12 +30,17 @@ def prepare(connection: Connection) -> None:
         if found is None:
             _create(connection)
         elif found > schema.REVISION:
-            raise NewerLedgerError(
-                f"the ledger was made by a newer version of millstream (its tables are of revision {found}, this "
-                f"version knows {schema.REVISION}): upgrade millstream"
-            )
+            raise newer(found)
         elif found < schema.REVISION:
             _upgrade(connection)
+
+
+def newer(found: str) -> NewerLedgerError:
+    """Return the refusal of a ledger of a later revision."""
+    return NewerLedgerError(
+        f"the ledger was made by a newer version of millstream (its tables are of revision {found}, this version "
+        f"knows {schema.REVISION}): upgrade millstream"
+    )
 
 
 def stamped(connection: Connection) -> str | None:

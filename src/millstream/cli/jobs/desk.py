@@ -87,10 +87,16 @@ class Desk:
 
 @asynccontextmanager
 async def opened(session: Session) -> AsyncIterator[Desk]:
-    """Open the ledger within the block.
+    """Open the ledger within the block: the one of durable jobs, whatever the durability of new ones is.
 
     Raises:
         SettingsError: A setting is wrong.
+        NoLedgerError: There is no ledger.
+        LedgerUnavailableError: It cannot be reached.
     """
-    async with session.app(session.settings(), executes=False) as app:
+    from millstream.ledger.database import database, require_ledger  # noqa: PLC0415  SQLAlchemy: --help does without
+
+    settings = session.settings().model_copy(update={"durability": "full"})
+    require_ledger(database(settings.effective_database_url))
+    async with session.app(settings, executes=False) as app:
         yield Desk(app)
