@@ -307,19 +307,25 @@ class Millstream:
         """Answer an approval that waits, by its node's path; return whether one waited there."""
         return await self._home.at(lambda process: process.answers.answer(job_id, node, answer))
 
-    async def retry(self, job_id: str, *, from_start: bool = False) -> Job:
+    async def retry(self, job_id: str, *, from_start: bool = False, once: bool = False) -> Job:
         """Submit a job that has ended once more, and return the new job: the same flow with the same inputs.
 
         Args:
             job_id: The job that has ended.
             from_start: Run everything again, and do not take over what succeeded.
+            once: Refuse a job that was retried before, while the job that came of it is there.
 
         Raises:
             JobNotFoundError: There is no such job.
             StateTransitionError: It has not ended.
+            AlreadyRetriedError: It was to be retried once, and was.
             NotSerializableError: A value's class is not to be found here.
         """
-        return Job(self, await self._home.at(lambda process: process.repeats.repeat(job_id, from_start=from_start)))
+
+        async def repeat(process: Process) -> JobRecord:
+            return await process.repeats.repeat(job_id, from_start=from_start, once=once)
+
+        return Job(self, await self._home.at(repeat))
 
     async def purge(self, job_ids: Collection[str]) -> list[str]:
         """Forget those of these jobs that have ended, with their results and events, and return their ids."""

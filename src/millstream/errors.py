@@ -125,6 +125,15 @@ class StateTransitionError(MillstreamError):
     """Raised when a job would move to a state that its present state does not allow."""
 
 
+class AlreadyRetriedError(StateTransitionError):
+    """Raised when a job that was to be retried once was retried before; `by` is the id of the job that came of it."""
+
+    def __init__(self, job_id: str, by: str) -> None:
+        """Take the ids of both jobs."""
+        self.by = by
+        super().__init__(f"job {job_id} was retried before, as job {by}")
+
+
 # ------------------------------------------------------------------------------- raised by users' tasks on purpose
 class SoftTimeLimitExceeded(Exception):  # noqa: N818  Celery's name for it, which users catch
     """Raised inside a task when its `soft_timeout` is over; the task may clean up and return."""

@@ -35,13 +35,22 @@ def test_a_job_that_runs_elsewhere_is_cancelled_there(shop: Shop) -> None:
 def test_a_cancel_that_comes_too_late_says_how_the_job_ended(shop: Shop) -> None:
     ended = shop.made("price", "-i", "item=pear")
     (queued,) = shop.submitted(1)
-    done = shop.run("jobs", "cancel", ended, queued, "00000000-0000-7000-8000-000000000000")
+    done = shop.run("jobs", "cancel", ended, queued)
     assert done.returncode == 1
-    assert done.stdout.splitlines() == [
-        f"{ended}  had ended before: it succeeded",
-        f"{queued}  cancelled",
-        "00000000-0000-7000-8000-000000000000  there is no job '00000000-0000-7000-8000-000000000000'",
-    ]
+    assert done.stdout.splitlines() == [f"{ended}  had ended before: it succeeded", f"{queued}  cancelled"]
+    assert shop.run("jobs", "cancel", queued).returncode == 0
+
+
+@pytest.mark.parametrize("command", ["cancel", "retry", "purge"])
+def test_a_job_that_is_not_there_is_wrong_usage_and_the_others_are_seen_to(command: str, shop: Shop) -> None:
+    (queued,) = shop.submitted(1)
+    unknown = "00000000-0000-7000-8000-000000000000"
+    done = shop.run("jobs", command, unknown, "00000001", queued)
+    assert done.returncode == 2
+    told = dict(line.split("  ", 1) for line in done.stdout.splitlines())
+    assert told[unknown] == f"there is no job '{unknown}'"
+    assert told["00000001"] == "there is no job whose id begins with 00000001"
+    assert queued in told
 
 
 def test_a_retried_job_takes_over_what_succeeded(shop: Shop) -> None:
@@ -63,6 +72,32 @@ def test_a_job_is_retried_from_its_start_on_request(shop: Shop) -> None:
     with started("run", "shop.py:parcel", "-i", "until=done", cwd=shop.directory, MILLSTREAM_IMPORTS="shop"):
         wait_until(lambda: shop.state(told["new_job_id"]) == "failed", "the new job ends")
     assert sorted(shop.effects()) == sorted(["price apple", "price pear", "total"] * 2)
+
+
+def test_a_second_retry_of_a_choice_makes_no_second_job(shop: Shop) -> None:
+    by_hand, chosen = shop.made("order"), shop.made("order")
+    (told,) = shop.lines("jobs", "retry", by_hand)
+    choice = ("jobs", "retry", "--dead", "--yes")
+    first = {line["job_id"]: line["new_job_id"] for line in shop.lines(*choice)}
+    assert first[by_hand] == told["new_job_id"]
+    assert shop.told("jobs", "show", first[chosen])["repeats"] == chosen
+    assert f"repeats     {chosen}" in shop.run("jobs", "show", first[chosen]).stdout
+    again = shop.run(*choice)
+    assert (again.returncode, again.stdout.splitlines()) == (
+        0,
+        [f"{job}  was retried before, as {first[job]}; name it to retry it once more" for job in (chosen, by_hand)],
+    )
+    assert len(shop.told("jobs", "list")) == 4
+
+
+def test_a_job_that_succeeded_is_run_again_only_from_its_start(shop: Shop) -> None:
+    ended = shop.made("price", "-i", "item=apple")
+    done = shop.run("jobs", "retry", ended)
+    assert (done.returncode, done.stdout) == (
+        1,
+        f"{ended}  has succeeded, so nothing is left to do; --from-start runs it again\n",
+    )
+    assert f"{ended}  runs again as " in shop.run("jobs", "retry", ended, "--from-start").stdout
 
 
 def test_a_job_that_has_not_ended_is_not_retried(shop: Shop) -> None:

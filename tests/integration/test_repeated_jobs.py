@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from millstream import Flow, Job, Millstream, approval, flow, task
-from millstream.errors import JobNotFoundError, StateTransitionError
+from millstream.errors import AlreadyRetriedError, JobNotFoundError, StateTransitionError
 from millstream.model.job import JobState
 from millstream.settings import Settings
 
@@ -155,6 +155,25 @@ async def test_a_job_that_succeeded_gives_its_result_again(app: Millstream) -> N
     await old.result()
     assert await (await app.retry(old.id)).result() == "second"
     assert done == ["first", "second"]
+
+
+async def test_a_job_says_which_one_it_repeats(app: Millstream) -> None:
+    old = await failed(app, two, "second")
+    job = await app.retry(old)
+    (planned,) = await app.recorded(job.id, limit=1)
+    assert planned.data == {"nodes": 2, "repeats": old}
+
+
+async def test_a_job_is_retried_once_on_request(app: Millstream) -> None:
+    old = await failed(app, two, "second")
+    first = await app.retry(old)
+    with pytest.raises(AlreadyRetriedError) as refused:
+        await app.retry(old, once=True)
+    assert refused.value.by == first.id
+    assert (await app.retry(old)).id != first.id
+    await first.wait()
+    await app.purge([first.id])
+    assert (await app.retry(old, once=True)).id != old
 
 
 async def test_a_job_that_has_not_ended_is_refused(app: Millstream) -> None:

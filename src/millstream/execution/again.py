@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from millstream.engine.program import Work
-from millstream.errors import StateTransitionError
+from millstream.errors import AlreadyRetriedError, StateTransitionError
 from millstream.events.base import EventLog
 from millstream.execution.ports import Dispatcher
 from millstream.execution.recorder import shown
@@ -21,6 +21,8 @@ from millstream.model.job import Decision, JobRecord
 _OUTCOMES = frozenset({"node_succeeded", "node_failed", "node_skipped", "node_retried"})
 _TAKEN_OVER = frozenset({"expanded", "routed", "noted", "node_succeeded", "node_skipped"})
 _CALL = "#"
+_KEY = "retry:"
+"""Before an ended job's id, the idempotency key of the first job that repeats it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +50,18 @@ class Repeats:
     submitter: Submitter
     dispatcher: Dispatcher
 
-    async def repeat(self, job_id: str, *, from_start: bool) -> JobRecord:
+    async def repeat(self, job_id: str, *, from_start: bool, once: bool) -> JobRecord:
         """Submit a job once more, and return the new one; any process that knows the flow executes it.
 
         Args:
             job_id: The job that has ended.
             from_start: Whether to take over nothing.
+            once: Whether to refuse a job that a job repeats already.
 
         Raises:
             JobNotFoundError: There is no such job.
             StateTransitionError: It has not ended.
+            AlreadyRetriedError: It was to be repeated once, and is.
             NotSerializableError: A value's class is not to be found here.
         """
         old = await self.ledger.get(job_id)
@@ -73,13 +77,26 @@ class Repeats:
             durability=old.durability,
             priority=old.priority,
             expires=None if old.expires_at is None else old.expires_at - old.created_at,
+            idempotency_key=f"{_KEY}{job_id}",
+            repeats=job_id,
             facts=tuple(facts),
         )
+        recorded, is_new = await self._submit(order)
+        if is_new:
+            return recorded
+        if once:
+            raise AlreadyRetriedError(job_id, recorded.id)
+        return (await self._submit(replace(order, idempotency_key=None)))[0]
+
+    async def _submit(self, order: Order) -> tuple[JobRecord, bool]:
+        """Record a job; return it, or the one that has its key, and whether it is the new one."""
         job, graph, drafts = self.submitter.prepare(order)
         recorded, _ = await self.ledger.submit(job, graph, drafts, None)
+        if recorded.id != job.id:
+            return recorded, False
         self.log.append(job.id, 1, [shown(draft) for draft in drafts])
         self.dispatcher.wake()
-        return recorded
+        return recorded, True
 
 
 def taken_over(events: Sequence[Event]) -> Iterator[Draft]:

@@ -32,7 +32,8 @@ class Order:
         starts_at: When it may start at the earliest; seconds since the epoch, UTC.
         expires: Seconds in which the job must have started, else it fails.
         idempotency_key: One key never makes two jobs.
-        facts: What it need not do again, of a job that it repeats (see `again`).
+        repeats: Id of the ended job that it repeats.
+        facts: What it need not do again of that one (see `again`).
     """
 
     flow: str
@@ -44,6 +45,7 @@ class Order:
     starts_at: float | None = None
     expires: float | None = None
     idempotency_key: str | None = None
+    repeats: str | None = None
     facts: Sequence[Draft] = ()
 
 
@@ -110,6 +112,7 @@ class Submitter:
             idempotency_key=order.idempotency_key,
             durability=order.durability,
         )
-        planned: Draft = (True, "planned", now, None, {"nodes": shape.size})
+        repeats = {} if order.repeats is None else {"repeats": order.repeats}
+        planned: Draft = (True, "planned", now, None, {"nodes": shape.size, **repeats})
         facts = [(*fact[:4], fact[4] and self.ledger.seal(job, fact[4])) for fact in order.facts]
         return job, JobGraph(shape.graph, order.drawn.bindings), [planned, *facts]

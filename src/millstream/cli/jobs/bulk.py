@@ -36,6 +36,7 @@ class Answer:
     Attributes:
         job: Its id, or what was given for it.
         is_done: Whether what was asked is done.
+        is_known: Whether there is such a job.
         said: The same for people.
         told: What programs are told beside that.
     """
@@ -43,6 +44,7 @@ class Answer:
     job: str
     is_done: bool
     said: str
+    is_known: bool = True
     told: dict[str, Any] = field(default_factory=dict)
 
 
@@ -70,7 +72,7 @@ def one_by_one(act: Callable[[Desk, str], Awaitable[Answer]]) -> Callable[..., A
         try:
             return await act(desk, job_id)
         except JobNotFoundError as error:
-            return Answer(job_id, is_done=False, said=str(error))
+            return Answer(job_id, is_done=False, is_known=False, said=str(error))
 
     async def all_of(desk: Desk, job_ids: Sequence[str]) -> Sequence[Answer]:
         return await asyncio.gather(*(each(desk, job_id) for job_id in job_ids))
@@ -95,6 +97,8 @@ def carry_out(
         return Exit.FAILED
     asyncio.run(_go_through(session, change, job_ids, answers))
     answers.sum_up(change)
+    if answers.unknown:
+        return Exit.USAGE
     return Exit.FAILED if answers.refused else Exit.OK
 
 
@@ -106,7 +110,7 @@ async def _named(session: Session, jobs: Sequence[str], answers: _Answers) -> li
             try:
                 found.append(await desk.id(job))
             except JobNotFoundError as error:
-                answers.take([Answer(job, is_done=False, said=str(error))])
+                answers.take([Answer(job, is_done=False, is_known=False, said=str(error))])
     return list(dict.fromkeys(found))
 
 
@@ -140,11 +144,13 @@ class _Answers:
         self._as_json = as_json
         self.done = 0
         self.refused = 0
+        self.unknown = 0
 
     def take(self, answers: Sequence[Answer]) -> None:
         for answer in answers:
             self.done += answer.is_done
             self.refused += not answer.is_done
+            self.unknown += not answer.is_known
             if self._as_json:
                 told = {"job_id": answer.job, "is_done": answer.is_done, "said": answer.said} | answer.told
                 self._session.write_utf8(msgspec.json.encode(told).decode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -14,6 +15,7 @@ from millstream.cli.jobs.which import Which
 from millstream.cli.options import AsJson, Debug, EnvFile
 from millstream.cli.session import Session
 from millstream.cli.spread import spread
+from millstream.errors import AlreadyRetriedError
 from millstream.model.job import JobState
 
 _OPEN = tuple(state for state in JobState if not state.is_final)
@@ -31,7 +33,7 @@ def cancel(
     env_file: EnvFile = None,
     debug: Debug = False,
 ) -> Exit:
-    """Ask jobs to stop, and say how each then stands; exit 1 if one had ended before.
+    """Ask jobs to stop, and say how each then stands; exit 1 if one had ended otherwise before.
 
     Without JOB those that have not ended and are chosen by --state, --flow, --reason, --since or --before.
     """
@@ -59,7 +61,7 @@ def retry(
     session = Session.of(context, debug=debug, env_file=env_file)
 
     async def again(desk: Desk, job_id: str) -> Answer:
-        return await _retry(desk, job_id, from_start=from_start)
+        return await _retry(desk, job_id, from_start=from_start, once=which.chooses)
 
     change = Change("retry", "retried", _UNHAPPY, one_by_one(again))
     return carry_out(session, change, jobs, which, is_sure=is_sure, as_json=as_json)
@@ -94,13 +96,20 @@ async def _cancel(desk: Desk, job_id: str) -> Answer:
     return Answer(job_id, is_done=True, said=f"asked to stop; it is still {record.state}", told=told)
 
 
-async def _retry(desk: Desk, job_id: str, *, from_start: bool) -> Answer:
+async def _retry(desk: Desk, job_id: str, *, from_start: bool, once: bool) -> Answer:
     record = await desk.app.record(job_id)
+    refused = partial(Answer, job_id, is_done=False, told={"new_job_id": None})
     if not record.state.is_final:
-        said = f"has not ended: it is {record.state}; cancel it first"
-        return Answer(job_id, is_done=False, said=said, told={"new_job_id": None})
-    job = await desk.app.retry(job_id, from_start=from_start)
-    return Answer(job_id, is_done=True, said=f"goes on as {job.id}", told={"new_job_id": job.id})
+        return refused(said=f"has not ended: it is {record.state}; cancel it first")
+    if record.state is JobState.SUCCEEDED and not from_start:
+        return refused(said="has succeeded, so nothing is left to do; --from-start runs it again")
+    try:
+        job = await desk.app.retry(job_id, from_start=from_start, once=once)
+    except AlreadyRetriedError as error:
+        said = f"was retried before, as {error.by}; name it to retry it once more"
+        return Answer(job_id, is_done=True, said=said, told={"new_job_id": error.by})
+    how = "runs again" if from_start else "goes on"
+    return Answer(job_id, is_done=True, said=f"{how} as {job.id}", told={"new_job_id": job.id})
 
 
 async def _purge(desk: Desk, job_ids: Sequence[str]) -> Sequence[Answer]:

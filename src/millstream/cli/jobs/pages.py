@@ -100,6 +100,8 @@ def error_line(failure: Failure | None) -> Text:
 
 def _facts(record: JobRecord, story: Story) -> Iterator[tuple[str, RenderableType]]:
     yield "state", _state(record)
+    if story.repeats is not None:
+        yield "repeats", Text(story.repeats, "cyan")
     yield from _times(record)
     if story.attempts:
         yield "taken up", "\n".join(_taken_up(record, story))

@@ -60,12 +60,14 @@ class Story:
     """How a job went so far.
 
     Attributes:
+        repeats: Id of the job that it repeats.
         known: Nodes that are known so far.
         nodes: Those of which something is recorded, by path, in the order in which it first was.
         attempts: The processes that took the job up, in order.
         last: Number of the last event.
     """
 
+    repeats: str | None = None
     known: int = 0
     nodes: dict[str, NodeStory] = field(default_factory=dict)
     attempts: list[Begun] = field(default_factory=list)
@@ -77,6 +79,7 @@ class Story:
         self.last = event.seq
         if event.type in ("planned", "expanded"):
             self.known += told["nodes"]
+            self.repeats = told.get("repeats", self.repeats)
         elif event.type == "started":
             self.attempts.append(Begun(told["attempt"], told.get("process"), event.at))
         elif event.node is not None and (state := _state_after(event)) is not None:

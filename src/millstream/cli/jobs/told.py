@@ -60,6 +60,7 @@ def job(record: JobRecord) -> dict[str, Any]:
 def whole(record: JobRecord, story: Story) -> dict[str, Any]:
     """Return a job, and how it went node by node."""
     return job(record) | {
+        "repeats": story.repeats,
         "attempts": [
             {"attempt": begun.attempt, "process": begun.process, "at": iso(begun.at)} for begun in story.attempts
         ],
