@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 
 from millstream import Millstream, Settings
+from millstream.clock import SystemClock
+from millstream.ledger.sql import SqlLedger
 from millstream.testing.history import Began, Finished, History, ObservationLog
 from millstream.testing.invariants import Violation, violations
 from tests.chaos import children
@@ -58,9 +60,14 @@ class Stage:
                 child.kill()
                 child.wait()
 
-    def client(self) -> Millstream:
-        """Return an app that hands jobs in, and executes none."""
-        return Millstream(settings=self.settings, executes=False)
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[Millstream]:
+        """Give an app that hands jobs in, and executes none; the ledger is there from then on."""
+        ledger = SqlLedger(self._url, SystemClock())
+        await ledger.open()
+        await ledger.close()
+        async with Millstream(settings=self.settings, executes=False) as app:
+            yield app
 
     def start(self, at: str = "", url: str | None = None) -> subprocess.Popen[bytes]:
         """Start a process that executes.
