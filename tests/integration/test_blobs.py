@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from millstream.ledger import blobs as blobs_module
 from millstream.ledger.base import LedgerUnavailableError, StorageFullError
-from millstream.ledger.blobs import BlobMissingError, Blobs, FileBlobs, TableBlobs
+from millstream.ledger.blobs import BlobMissingError, BlobRefusedError, Blobs, FileBlobs, TableBlobs
 from millstream.ledger.schema import blob, blob_use, metadata
 from millstream.urls import database_url
 
@@ -267,7 +267,8 @@ def test_a_stray_removed_after_it_was_prepared_is_written_by_the_transaction(fil
 
 
 @pytest.mark.parametrize(
-    ("number", "raised"), [(errno.ENOSPC, StorageFullError), (errno.EACCES, LedgerUnavailableError)]
+    ("number", "raised"),
+    [(errno.ENOSPC, StorageFullError), (errno.EMFILE, LedgerUnavailableError), (errno.EACCES, BlobRefusedError)],
 )
 def test_a_disk_that_refuses_leaves_no_part_of_a_file(
     number: int, raised: type[Exception], files: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

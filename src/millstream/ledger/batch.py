@@ -13,7 +13,6 @@ from millstream.ledger.base import (
     ENDS,
     Claim,
     FencedError,
-    IdempotencyConflictError,
     Pause,
     Settlement,
     is_waiting,
@@ -23,11 +22,11 @@ from millstream.ledger.database import CollisionError, Connection
 from millstream.ledger.holds import Holds, Key, key_of
 from millstream.ledger.items import Change, Item, Record, Submit
 from millstream.ledger.queries import Queries
-from millstream.ledger.rows import EVENT_COLUMNS, NEW_JOB_COLUMNS, check_same, event_row, job_record_or_shown
+from millstream.ledger.rows import EVENT_COLUMNS, NEW_JOB_COLUMNS, event_row
 from millstream.ledger.standing import Part, Standing
 from millstream.ledger.statements import Rows
 from millstream.model.event import TERMINAL, Draft
-from millstream.model.job import JobRecord, JobState
+from millstream.model.job import JobState
 from millstream.model.value import decode_shown, encode
 
 _J, _S = schema.job.c, schema.segment.c
@@ -44,7 +43,7 @@ _CHANGED_JOB = (
 )
 _CHANGED_SEGMENT = (_S.state, _S.holder, _S.ready_at)
 _NOTHING: tuple[set[str | None], set[str | None]] = (set(), set())
-_STATE, _STARTED = (NEW_JOB_COLUMNS.index(column) for column in (_J.state, _J.started_at))
+_STATE, _STARTED, _KEY = (NEW_JOB_COLUMNS.index(column) for column in (_J.state, _J.started_at, _J.idempotency_key))
 
 
 class Tools:
@@ -80,7 +79,7 @@ class Batch:
         self._connection = connection
         self._tools = tools
         self._jobs: dict[str, Standing] = {}
-        self._known_keys: dict[str, tuple[Sequence[Any], JobRecord]] = {}
+        self._known_keys: dict[str, Sequence[Any]] = {}
         self._alive: set[str] = set()
         self._events: list[tuple[Any, ...]] = []
         self._claims: list[tuple[Any, ...]] = []
@@ -89,13 +88,6 @@ class Batch:
         self._asked: list[Change] = []
         self._ended: dict[Key, tuple[set[str | None], set[str | None]]] = {}
         self._over: list[Key] = []
-
-    def prepare(self, items: Sequence[Item]) -> None:
-        """Write large values to where they live, as far as that need not be in the transaction."""
-        for item in items:
-            large = item.large if isinstance(item, Record) else item.new.large if isinstance(item, Submit) else None
-            if large:
-                self._tools.blobs.prepare(large)
 
     def write(self, items: Sequence[Item]) -> None:
         """Give each item its outcome, and write what it takes; the caller commits.
@@ -132,7 +124,7 @@ class Batch:
             standing.segments[row[5]] = Part(*row[6:])
         keys = {item.new.job.idempotency_key for item in items if isinstance(item, Submit)} - {None}
         for row in queries.among(connection, "by_key", sorted(key for key in keys if key is not None)):
-            self._known_keys[row[14]] = row, job_record_or_shown(row, self._load)
+            self._known_keys[row[_KEY]] = row
         self._read_ended([item.claim for item in items if isinstance(item, Record) and _ends_nodes(item)])
 
     def _read_ended(self, claims: Sequence[Claim]) -> None:
@@ -172,9 +164,12 @@ class Batch:
             case Pause() as pause:
                 job.pause(part, pause, has_news=first > pause.seen + 1)
                 self._over.append(key_of(claim))
-        if item.large:
-            self._tools.blobs.put(self._connection.raw, claim.job.id, item.large)
+        self._put_large(claim.job.id, item)
         item.outcome = first, kept
+
+    def _put_large(self, job_id: str, item: Item) -> None:
+        if item.large:
+            self._tools.blobs.put(self._connection.raw, job_id, item.large)
 
     def _take(self, item: Record, job: Standing) -> list[Draft]:
         """Number the drafts that count, and return them."""
@@ -212,6 +207,7 @@ class Batch:
         first: int = job.next_seq
         for draft, data in zip(item.drafts, item.data, strict=True):
             self._add(item.job_id, job, draft, data)
+        self._put_large(item.job_id, item)
         job.wake()
         return first
 
@@ -238,9 +234,9 @@ class Batch:
         if job.idempotency_key is not None:
             known = self._known_keys.get(job.idempotency_key)
             if known is not None:
-                self._same(item, *known)
+                item.outcome = known, None
                 return
-            self._known_keys[job.idempotency_key] = new.row, job
+            self._known_keys[job.idempotency_key] = new.known_row()
         claim = self._first_claim(item)
         self._new_segments.append(new.segment_row(claim.holder if claim else None))
         self._events += new.event_rows()
@@ -256,13 +252,6 @@ class Batch:
             return None
         running = replace(job, state=JobState.RUNNING, started_at=item.now)
         return Claim(running, 1, 1, item.claim_for or "", len(item.new.drafts))
-
-    def _same(self, item: Submit, row: Sequence[Any], known: JobRecord) -> None:
-        """Answer with the job that has the key already."""
-        try:
-            item.outcome = check_same(item.new, row, known), None
-        except IdempotencyConflictError as error:
-            item.refuse(error)
 
     # ------------------------------------------------------------------------------------------------------ writing
     def _flush(self) -> None:
@@ -285,8 +274,7 @@ class Batch:
         if insert(connection, NEW_JOB_COLUMNS, rows, "ON CONFLICT DO NOTHING") < len(rows):
             raise CollisionError("another submission took the idempotency key meanwhile")
         for item in new:
-            if item.new.large:
-                self._tools.blobs.put(connection.raw, item.new.job.id, item.new.large)
+            self._put_large(item.new.job.id, item)
 
     def _update(self) -> None:
         update, connection = self._tools.rows.update, self._connection
@@ -312,12 +300,9 @@ class Batch:
 
     def _answer_cancels(self) -> None:
         rows = self._tools.queries.among(self._connection, "jobs", sorted({item.job_id for item in self._asked}))
-        jobs = {row[0]: job_record_or_shown(row, self._load) for row in rows}
+        jobs = {row[0]: row for row in rows}
         for item in self._asked:
             item.outcome = jobs[item.job_id], item.outcome
-
-    def _load(self, digest: str) -> bytes:
-        return self._tools.blobs.get(self._connection.raw, [digest])[digest]
 
     def keep(self) -> None:
         """Take note of what is known of held segments, now that the transaction is committed."""

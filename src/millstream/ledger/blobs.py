@@ -28,10 +28,15 @@ KEPT_SECONDS: Final = 86_400.0
 """How long what nobody uses is kept after it was marked."""
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_NOT_NOW = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EINTR)
 
 
 class BlobMissingError(MillstreamError):
-    """Raised when the content of a large value is gone: its file or its row was removed."""
+    """Raised when the content of a large value cannot be had: its file or its row was removed, or is closed to us."""
+
+
+class BlobRefusedError(MillstreamError):
+    """Raised when a large value cannot be written, for a reason that does not pass by itself."""
 
 
 class Blobs(Protocol):
@@ -141,12 +146,16 @@ class FileBlobs:
 
         Raises:
             StorageFullError: The disk has no room for them.
-            LedgerUnavailableError: They cannot be written.
+            LedgerUnavailableError: They cannot be written at the moment.
+            BlobRefusedError: They cannot be written.
         """
         for digest, raw in values.items():
             path = self._path(digest)
-            if _size(path) != len(raw):
-                _write(path, raw)
+            try:
+                if _size(path) != len(raw):
+                    _write(path, raw)
+            except OSError as error:
+                raise _meaning(error) from error
 
     def put(self, connection: sa.Connection, job_id: str, values: Mapping[str, bytes]) -> None:
         """Keep values in files; see `Blobs.put` and `prepare`."""
@@ -200,6 +209,8 @@ class FileBlobs:
             return self._path(digest).read_bytes()
         except FileNotFoundError:
             raise BlobMissingError(f"the ledger's file with a large value is gone: {self._path(digest)}") from None
+        except OSError as error:
+            raise BlobMissingError(f"the ledger's file with a large value cannot be read: {error}") from error
 
 
 # -------------------------------------------------------------------------------------------------------- the tables
@@ -260,25 +271,28 @@ def _used(connection: sa.Connection) -> list[tuple[str, int | None]]:
 # --------------------------------------------------------------------------------------------------------- the files
 def _write(path: Path, raw: bytes) -> None:
     part = path.with_name(f".{os.getpid()}-{time.monotonic_ns()}")
+    for directory in (path.parent.parent, path.parent):
+        directory.mkdir(mode=0o700, exist_ok=True)
     try:
-        for directory in (path.parent.parent, path.parent):
-            directory.mkdir(mode=0o700, exist_ok=True)
-        try:
-            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(raw)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-        for directory in path.parents[:3]:  # each may have a new name in it
-            _sync_directory(directory)
-    except OSError as error:
-        if error.errno in _NO_ROOM:
-            raise StorageFullError(f"there is no room for a large value: {error}") from error
-        raise LedgerUnavailableError(f"a large value cannot be written: {error}") from error
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    for directory in path.parents[:3]:  # each may have a new name in it
+        _sync_directory(directory)
+
+
+def _meaning(error: OSError) -> MillstreamError:
+    """Return what it means that a large value could not be written."""
+    if error.errno in _NO_ROOM:
+        return StorageFullError(f"there is no room for a large value: {error}")
+    kind = LedgerUnavailableError if error.errno in _NOT_NOW else BlobRefusedError
+    return kind(f"a large value cannot be written: {error}")
 
 
 def _sync_directory(directory: Path) -> None:

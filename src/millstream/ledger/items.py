@@ -20,9 +20,10 @@ class Item:
         outcome: What became of it; set again where a transaction is made again.
         rows: How many rows it is, roughly.
         holder: The member for which it is tried again for as long as the ledger is full or unreachable.
+        large: The values that it refers to and that are too large for their rows, by digest.
     """
 
-    __slots__ = ("holder", "loop", "outcome", "rows")
+    __slots__ = ("holder", "large", "loop", "outcome", "rows")
 
     def __init__(self, rows: int = 1) -> None:
         """Belong to the running loop."""
@@ -30,6 +31,7 @@ class Item:
         self.outcome: Any = None
         self.rows = rows
         self.holder: str | None = None
+        self.large: dict[str, bytes] = {}
 
     @property
     def is_wanted(self) -> bool:
@@ -54,7 +56,7 @@ class Record(Item):
         now: The time.
     """
 
-    __slots__ = ("claim", "data", "done", "drafts", "end", "large", "now", "values")
+    __slots__ = ("claim", "data", "done", "drafts", "end", "now", "values")
 
     def __init__(
         self, claim: Claim, drafts: Sequence[Draft], end: Settlement | Pause | None, done: Recorded, now: float
@@ -69,7 +71,6 @@ class Record(Item):
         self.now = now
         self.data: Sequence[bytes | None] = ()
         self.values: tuple[bytes | None, bytes | None] = (None, None)
-        self.large: dict[str, bytes] = {}
 
     def refuse(self, error: Exception) -> None:
         """Take an error; all but a fence is about what it holds."""
@@ -128,6 +129,7 @@ class Submit(Ask):
         """Take what `Ledger.submit` is given."""
         super().__init__(len(new.drafts) + 3)
         self.new = new
+        self.large = new.large
         self.claim_for = claim_for
         self.now = now
         self.release = release

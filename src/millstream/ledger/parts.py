@@ -50,7 +50,7 @@ class Parts:
         self._tools = Tools(self.queries, rows, self.blobs, Holds())
         self._is_prepared = False
         self._preparing = threading.Lock()
-        self.writer = Writer(database, self._batch, self.members, self._prepare)
+        self.writer = Writer(database, self._batch, self.members, self._prepare, self.blobs)
         self.reader = Reader(database, self._prepare)
 
     def _batch(self, connection: Connection) -> Batch:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
-from millstream.errors import NotSerializableError
+from millstream.errors import MillstreamError
 from millstream.ledger import schema
 from millstream.ledger.base import IdempotencyConflictError, JobGraph
 from millstream.model.event import Draft, Event
@@ -146,6 +146,10 @@ class NewJob(msgspec.Struct, frozen=True):
         ready_at = (job.starts_at or 0.0) if is_scheduled else None
         return job.id, 1, state, 1 if holder else 0, holder, 0, job.priority, job.flow, ready_at
 
+    def known_row(self) -> tuple[Any, ...]:
+        """Return its row by `JOB_COLUMNS`, as it is when nothing has happened yet."""
+        return *self.row[:-2], None, None
+
     def event_rows(self) -> list[tuple[Any, ...]]:
         """Return the rows of its first events."""
         numbered = enumerate(zip(self.drafts, self.data, strict=True), 1)
@@ -244,10 +248,10 @@ def job_record(row: Sequence[Any], load: Load | None) -> JobRecord:
 
 
 def job_record_or_shown(row: Sequence[Any], load: Load) -> JobRecord:
-    """Return the job of a row, with its values as they are shown where a class is not to be found here."""
+    """Return the job of a row, with its values as they are shown where a class or their content is not to be found."""
     try:
         return job_record(row, load)
-    except NotSerializableError:
+    except MillstreamError:
         return job_record(row, None)
 
 

@@ -15,6 +15,7 @@ from millstream.clock import Clock
 from millstream.errors import DefinitionError, JobNotFoundError, MillstreamError
 from millstream.ledger import within
 from millstream.ledger.ahead import Ahead, may_begin, may_go_on
+from millstream.ledger.apart import Apart
 from millstream.ledger.base import (
     ENDS,
     Claim,
@@ -36,8 +37,9 @@ from millstream.ledger.parts import Parts
 from millstream.ledger.rows import (
     NewJob,
     Written,
-    digests_in,
+    check_same,
     job_record,
+    job_record_or_shown,
     read_bindings,
     read_graph,
     shown_event,
@@ -49,7 +51,7 @@ from millstream.ledger.rows import (
 from millstream.ledger.statements import Statement
 from millstream.model.event import Draft, Event
 from millstream.model.job import JobRecord, NodeResult
-from millstream.model.value import Sealed, decode_shown, encode, seal_data
+from millstream.model.value import decode_shown, encode, seal_data
 
 T = TypeVar("T")
 
@@ -95,7 +97,7 @@ class SqlLedger:
         self._make_parts = partial(Parts, self.database, lease_seconds, proof)
         self._parts = self._make_parts()
         self._before_fork: list[Parts] = []
-        self._large: dict[str, dict[str, bytes]] = {}
+        self._apart = Apart()
         self._ahead: dict[str, Ahead] = {}
         call_in_child(self._begin_anew)
 
@@ -122,8 +124,7 @@ class SqlLedger:
     def seal(self, job: JobRecord, data: dict[str, Any]) -> Any:
         """Write down an event's data; see `Ledger.seal`."""
         sealed, apart = seal_data(data, max_bytes=self._max_value_bytes)
-        if apart:
-            self._large.setdefault(job.id, {}).update(apart)
+        self._apart.keep(job.id, apart)
         return sealed
 
     async def submit(
@@ -133,9 +134,12 @@ class SqlLedger:
         new = self._written(job, graph, drafts)
         points.reach("submit-before-commit")
         item = Submit(new, claim_for, self._clock.now(), self._release)
-        recorded: tuple[JobRecord, Claim | None] = await self._ask(item)
+        recorded, claim = await self._ask(item)
         points.reach("submit-after-commit")
-        return recorded
+        if isinstance(recorded, JobRecord):
+            return recorded, claim
+        known = partial(job_record_or_shown, recorded)
+        return await self._read(lambda connection: check_same(new, recorded, known(self._parts.load(connection)))), None
 
     def submit_in(
         self, connection: sa.Connection, job: JobRecord, graph: JobGraph, drafts: Sequence[Draft]
@@ -148,7 +152,7 @@ class SqlLedger:
         return within.submit(connection, self._written(job, graph, drafts), self._parts.blobs)
 
     def _written(self, job: JobRecord, graph: JobGraph, drafts: Sequence[Draft]) -> NewJob:
-        return write_job(job, graph, drafts, self._large.pop(job.id, {}), self._max_value_bytes)
+        return write_job(job, graph, drafts, self._apart.drop(job.id), self._max_value_bytes)
 
     async def graph(self, job_id: str) -> JobGraph:
         """Return what a job executes; see `Ledger.graph`."""
@@ -199,7 +203,7 @@ class SqlLedger:
         item = Record(claim, drafts, end, done, self._clock.now())
         try:
             item.data = [write_draft(draft[4]) if draft[0] else None for draft in drafts]
-            item.large = self._large_values(claim.job, drafts)
+            item.large = self._apart.take(claim.job.id, drafts)
             if isinstance(end, Settlement):
                 result = Written(None, {}) if end.result is None else write_value(end.result)
                 item.values = result.raw, None if end.error is None else encode(end.error)
@@ -216,18 +220,7 @@ class SqlLedger:
         if ahead is not None:
             done(*first)
         if end is not None:
-            self._large.pop(claim.job.id, None)
-
-    def _large_values(self, job: JobRecord, drafts: Sequence[Draft]) -> dict[str, bytes]:
-        """Return the large values that drafts refer to, as far as they were sealed here."""
-        known = self._large.get(job.id)
-        if not known:
-            return {}
-        digests = [digest for draft in drafts if type(draft[4]) is Sealed for digest in digests_in(draft[4].raw)]
-        found = {digest: known.pop(digest) for digest in set(digests) if digest in known}
-        if not known:
-            del self._large[job.id]
-        return found
+            self._apart.drop(claim.job.id)
 
     def _ahead_of(self, claim: Claim, drafts: Sequence[Draft], end: Settlement | Pause | None) -> Ahead | None:
         """Return what numbers a record that need not be committed to be answered."""
@@ -252,13 +245,14 @@ class SqlLedger:
 
     async def cancel(self, job_id: str, drafts: Sequence[Draft]) -> tuple[JobRecord, int | None]:
         """Ask to stop a job; see `Ledger.cancel`."""
-        answer: tuple[JobRecord, int | None] = await self._ask(self._changing(job_id, None, drafts))
+        row, first = await self._ask(self._changing(job_id, None, drafts))
         points.reach("after-cancel-row")
-        return answer
+        return await self._read(lambda connection: job_record_or_shown(row, self._parts.load(connection))), first
 
     def _changing(self, job_id: str, node: str | None, drafts: Sequence[Draft]) -> Change:
         item = Change(job_id, node, drafts, self._clock.now())
         item.data = [write_draft(draft[4]) for draft in drafts]
+        item.large = self._apart.take(job_id, drafts)
         return item
 
     # ------------------------------------------------------------------------------------------------------ reading

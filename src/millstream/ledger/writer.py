@@ -18,11 +18,15 @@ from millstream import points
 from millstream.clock import chance
 from millstream.errors import MillstreamError
 from millstream.ledger.base import LedgerUnavailableError, StorageFullError
-from millstream.ledger.database import CollisionError, Connection, Database, transaction
-from millstream.ledger.items import Item, Task
+from millstream.ledger.blobs import Blobs
+from millstream.ledger.database import CollisionError, Connection, Database, UnknownOutcomeError, transaction
+from millstream.ledger.items import Item, Record, Task
 from millstream.ledger.relief import Relief
 
 _log = structlog.get_logger("millstream.ledger")
+
+_OF_ALL = (LedgerUnavailableError, StorageFullError, CollisionError, UnknownOutcomeError)
+"""What concerns a whole transaction; anything else is about one of its items."""
 
 _MOST_ROWS = 2000
 _RETRY_SECONDS = 1.0
@@ -35,9 +39,6 @@ _SWITCH_SECONDS = 0.001
 
 class Work(Protocol):
     """One transaction's worth of items."""
-
-    def prepare(self, items: Sequence[Item]) -> None:
-        """Do what need not be in the transaction."""
 
     def write(self, items: Sequence[Item]) -> None:
         """Give each item its outcome, and write what it takes."""
@@ -70,6 +71,7 @@ class Writer:
         work: Returns a new transaction's worth.
         beat: What is done between.
         prepare: Called with each new connection.
+        blobs: Where large values are written to, as far as that need not be in the transaction.
     """
 
     def __init__(
@@ -78,9 +80,11 @@ class Writer:
         work: Callable[[Connection], Work],
         beat: Beat,
         prepare: Callable[[Connection], None],
+        blobs: Blobs,
     ) -> None:
         """Start nothing yet."""
         self._database = database
+        self._blobs = blobs
         self._work = work
         self._beat = beat
         self._prepare = prepare
@@ -164,11 +168,39 @@ class Writer:
     def _write(self, items: list[Item]) -> list[Item]:
         """Write items, tell what became of them, and return those that are to be tried again."""
         together = [item for item in items if not isinstance(item, Task)]
-        kept = self._attempt(together, self._one_transaction) if together else []
+        ready, kept = self._with_blobs(together)
+        kept += self._attempt(ready, self._one_transaction) if ready else []
         for item in items:
             if isinstance(item, Task):
                 self._attempt([item], self._one_task)
         return kept
+
+    def _with_blobs(self, items: list[Item]) -> tuple[list[Item], list[Item]]:
+        """Write the large values of items; return those that are ready, and those that are to be tried again.
+
+        Where one's cannot be written, it alone is refused, or kept together with what its job records after it.
+        """
+        if not any(item.large for item in items):
+            return items, []
+        ready: list[Item] = []
+        kept: dict[str, list[Item]] = {}
+        for item in items:
+            job_id = item.claim.job.id if isinstance(item, Record) else None
+            if job_id in kept:
+                kept[job_id].append(item)
+                continue
+            try:
+                if item.large and item.is_wanted:
+                    self._blobs.prepare(item.large)
+            except Exception as error:  # noqa: BLE001  sorted by what it means
+                if isinstance(error, _OF_ALL) and item.holder is not None and self._beat.is_mine(item.holder):
+                    kept[job_id] = [item]
+                else:
+                    item.refuse(error)
+                    self._deliver([item])
+            else:
+                ready.append(item)
+        return ready, [item for held_back in kept.values() for item in held_back]
 
     def _attempt(self, items: list[Item], write: Callable[[list[Item]], None]) -> list[Item]:
         """Write items as often as it takes, tell what became of them, and return those to be tried again later."""
@@ -183,7 +215,7 @@ class Writer:
             if isinstance(meaning, CollisionError) and collisions < _MOST_COLLISIONS:
                 collisions += 1
                 time.sleep(chance() * 0.002 * collisions)
-            elif write == self._one_transaction and not isinstance(meaning, MillstreamError):
+            elif write == self._one_transaction and not isinstance(meaning, _OF_ALL):
                 _log.warning("a transaction failed, and is made again item by item", error=str(meaning))
                 write = self._one_by_one
             else:
@@ -199,7 +231,6 @@ class Writer:
         connection = self._connected()
         work = self._work(connection)
         wanted = [item for item in items if item.is_wanted]
-        work.prepare(wanted)
         with transaction(connection):
             work.write(wanted)
             points.reach("in-commit")
@@ -222,7 +253,7 @@ class Writer:
         try:
             work.write([item])
         except Exception as bad:
-            if isinstance(self._database.explain(bad) or bad, MillstreamError):
+            if isinstance(self._database.explain(bad) or bad, _OF_ALL):
                 raise
             connection.change("ROLLBACK TO SAVEPOINT item")
             item.refuse(bad)

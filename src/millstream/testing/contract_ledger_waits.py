@@ -11,7 +11,7 @@ from millstream.clock import new_id
 from millstream.errors import JobNotFoundError
 from millstream.ledger.base import FencedError, Filter, JobGraph, Ledger, Pause, Settlement
 from millstream.model.event import Draft, Event
-from millstream.model.job import JobState
+from millstream.model.job import Decision, JobState
 from millstream.testing.clock import VirtualClock
 from millstream.testing.ledger_doings import (
     CANCEL,
@@ -151,6 +151,23 @@ class LedgerWaits:
         assert (cancelled.state, cancelled.reason, first) == (CANCELLED, "cancel", 3)
         assert await ledger.answer(claim.job.id, "a", [ANSWERED]) is None
         assert await ledger.claim(OTHER, 10) == []
+
+    @pytest.mark.parametrize("answer", ["x" * 9000, Decision("done", "x" * 9000)], ids=["value", "decision"])
+    async def test_a_large_answer_is_recorded_whole(self, ledger: Ledger, answer: Any) -> None:
+        claim = await claimed(ledger)
+        await record(ledger, claim, WAITS, end=Pause("approval", None, 2))
+        for expected in (3, None):  # the one that comes too late leaves the first as it is
+            data = ledger.seal(claim.job, {"answer": answer})
+            assert await ledger.answer(claim.job.id, "a", [(True, "answered", 4.0, "a", data)]) == expected
+        assert (await ledger.history(claim.job.id))[-1].data == {"answer": answer}
+
+    async def test_a_large_value_that_is_sealed_twice_is_there_for_both(self, ledger: Ledger) -> None:
+        claim = await claimed(ledger)
+        refused = ledger.seal(claim.job, {"value": "x" * 9000})
+        value = ledger.seal(claim.job, {"value": "x" * 9000})
+        assert await ledger.answer(claim.job.id, "a", [(True, "answered", 4.0, "a", refused)]) is None
+        await record(ledger, claim, (True, "node_succeeded", 3.0, "a", value))
+        assert (await ledger.history(claim.job.id))[-1].data == {"value": "x" * 9000}
 
     async def test_an_answer_to_an_unknown_job_is_an_error(self, ledger: Ledger) -> None:
         with pytest.raises(JobNotFoundError):

@@ -1,0 +1,43 @@
+"""Large values between the moment when they are sealed and the one when what refers to them is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from millstream.ledger.rows import digests_in
+from millstream.model.event import Draft
+from millstream.model.value import Sealed
+
+
+class Apart:
+    """Keeps large values by job and digest; one that was sealed twice is kept until it was taken twice."""
+
+    def __init__(self) -> None:
+        """Keep nothing yet."""
+        self._of: dict[str, dict[str, list[bytes]]] = {}
+
+    def keep(self, job_id: str, values: Mapping[str, bytes]) -> None:
+        """Keep values that were sealed for a job."""
+        known = self._of.setdefault(job_id, {}) if values else {}
+        for digest, raw in values.items():
+            known.setdefault(digest, []).append(raw)
+
+    def take(self, job_id: str, drafts: Sequence[Draft]) -> dict[str, bytes]:
+        """Return the values that drafts refer to, as far as they were sealed here."""
+        known = self._of.get(job_id)
+        if known is None:
+            return {}
+        found = {}
+        for draft in drafts:
+            for digest in digests_in(draft[4].raw) if type(draft[4]) is Sealed else ():
+                if digest in known:
+                    found[digest] = known[digest].pop()
+                    if not known[digest]:
+                        del known[digest]
+        if not known:
+            del self._of[job_id]
+        return found
+
+    def drop(self, job_id: str) -> dict[str, bytes]:
+        """Keep nothing of a job any more, and return what was kept."""
+        return {digest: raws[0] for digest, raws in self._of.pop(job_id, {}).items()}
