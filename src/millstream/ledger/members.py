@@ -131,11 +131,13 @@ class Members:
     def leave(self, connection: Connection, member: str) -> None:
         """End a membership, and let others have what it still holds."""
         self._mine.pop(member, None)
+        for job_id in self._held_by(connection, P.id == member):  # while it is alive: of the dead it would be a crash
+            with transaction(connection):
+                self._free(connection, job_id, [member], crashes=0)
         with transaction(connection):
-            connection.raw.execute(sa.update(schema.process).where(P.id == member).values(dead=True))
-        for job_id in self._held_by(connection, P.id == member):
-            self._free(connection, job_id, [member], crashes=0)
-        with transaction(connection):
+            connection.raw.execute(sa.update(schema.process).where(P.id == member, ~P.dead).values(dead=True))
+            for job_id in self._held_by(connection, P.id == member):  # what it was given meanwhile
+                self._free(connection, job_id, [member], crashes=0)
             connection.raw.execute(sa.delete(schema.process).where(P.id == member))
         if self._proof is not None:
             self._proof.end(member)
@@ -150,9 +152,11 @@ class Members:
         gone = [row[0] for row in connection.raw.execute(sa.select(P.id).where(P.dead))]
         if not gone:
             return []
-        freed = [
-            job_id for job_id in self._held_by(connection, P.dead) if self._free(connection, job_id, gone, crashes=1)
-        ]
+        freed = []
+        for job_id in self._held_by(connection, P.dead):
+            with transaction(connection):
+                if self._free(connection, job_id, gone, crashes=1):
+                    freed.append(job_id)
         with transaction(connection):
             held = sa.select(S.holder).where(S.holder.is_not(None))
             connection.raw.execute(sa.delete(schema.process).where(P.id.in_(gone), P.id.not_in(held)))
@@ -178,18 +182,17 @@ class Members:
 
     def _free(self, connection: Connection, job_id: str, holders: Sequence[str], crashes: int) -> bool:
         """Let the segments of a job that these hold be claimed again; return whether there were any."""
-        with transaction(connection):
-            if not self._queries.is_sqlite:
-                self._queries.among(connection, "locked", [job_id])
-            held = (S.job == job_id) & S.holder.in_(holders)
-            change = sa.update(schema.segment).where(held)
-            freed = connection.raw.execute(
-                change.values(state="queued", holder=None, ready_at=None, crashes=S.crashes + crashes)
-            )
-            if not freed.rowcount:
-                return False
-            running = (J.id == job_id) & (J.state == "running")
-            connection.raw.execute(sa.update(schema.job).where(running).values(state="queued", reason=None))
+        if not self._queries.is_sqlite:
+            self._queries.among(connection, "locked", [job_id])
+        held = (S.job == job_id) & S.holder.in_(holders)
+        change = sa.update(schema.segment).where(held)
+        freed = connection.raw.execute(
+            change.values(state="queued", holder=None, ready_at=None, crashes=S.crashes + crashes)
+        )
+        if not freed.rowcount:
+            return False
+        running = (J.id == job_id) & (J.state == "running")
+        connection.raw.execute(sa.update(schema.job).where(running).values(state="queued", reason=None))
         return True
 
     # --------------------------------------------------------------------------------------------------------- news

@@ -111,6 +111,30 @@ class SharedLedgerContract:
             await first.leave("one")
         assert {job.state for job in await second.find(Filter())} == {SUCCEEDED}
 
+    async def test_others_reaping_while_a_member_leaves_count_no_crash(
+        self, two: tuple[SharedLedger, SharedLedger]
+    ) -> None:
+        first, second = two
+        for _ in range(30):
+            await claimed(first, holder="one")
+        leaving = asyncio.ensure_future(first.leave("one"))
+        while not leaving.done():
+            await second.reap()
+        await leaving
+        assert await second.reap() == []
+        assert [claim.crashes for claim in await second.claim("two", 100)] == [0] * 30
+
+    # ----------------------------------------------------------------------------------------------------- answers
+    async def test_a_large_answer_that_another_gives_is_whole_for_the_holder(
+        self, two: tuple[SharedLedger, SharedLedger]
+    ) -> None:
+        first, second = two
+        claim = await claimed(first, holder="one")
+        await record(first, claim, (True, "waiting", 3.0, "a", {"reason": "approval"}))
+        data = second.seal(await second.get(claim.job.id), {"answer": "x" * 9000})
+        assert await second.answer(claim.job.id, "a", [(True, "answered", 4.0, "a", data)]) == 3
+        assert (await first.history(claim.job.id))[-1].data == {"answer": "x" * 9000}
+
     # ------------------------------------------------------------------------------------------------------ leases
     async def test_a_lease_is_renewed_while_there_is_nothing_to_write(
         self, opened: Callable[..., Awaitable[SharedLedger]]
