@@ -78,7 +78,8 @@ class Waits:
 
     def for_retry(self, frame: Frame, index: int, until: float) -> Sequence[Place]:
         """Let a node's next attempt start at a time."""
-        return self._begin(frame.name(index), Wait("timer", frame, lambda _: [(frame, index)], until))
+        again = [(frame, index)]
+        return self._begin(frame.name(index), Wait("timer", frame, lambda _: self._run.gate.after(again), until))
 
     def for_answer(self, frame: Frame, index: int, question: Any) -> Sequence[Place]:
         """Let a node succeed with the answer that somebody gives."""
