@@ -5,7 +5,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -38,6 +38,7 @@ from millstream.testing.ledger_doings import (
     record,
     submit,
 )
+from tests.services import PostgresServer
 
 ME = "process-1"
 
@@ -113,6 +114,63 @@ async def test_a_known_key_gives_its_job_in_a_users_transaction_too(ledger: SqlL
         with pytest.raises(IdempotencyConflictError):
             submit_in(ledger, connection, make_job(idempotency_key="k", flow="another"))
     assert [job.id for job in await ledger.find(Filter())] == [first.id]
+
+
+async def test_transactions_with_new_graphs_wait_neither_for_one_another_nor_keep_the_ledger_waiting(
+    url: str, ledger: SqlLedger, engine: sa.Engine
+) -> None:
+    one, two = "g-one", "g-two"
+    jobs = [make_job(graph=graph) for graph in (one, two, two, one)]
+    with ExitStack() as stack:
+        connections = [stack.enter_context(engine.begin())]
+        if url.startswith("postgresql"):  # SQLite has one writer at a time
+            connections.append(stack.enter_context(engine.begin()))
+        for connection in connections:
+            connection.execute(sa.text("SET lock_timeout = '2s'")) if url.startswith("postgresql") else None
+        for job, connection in zip(jobs, [connections[0], connections[-1]] * 2, strict=True):
+            ledger.submit_in(connection, job, JobGraph(GRAPH, [1, 2]), [PLANNED])
+        if url.startswith("postgresql"):
+            await asyncio.wait_for(submit(ledger, make_job(graph=one), None), 5)
+    claims = {claim.job.id: claim.job for claim in await ledger.claim(ME, 10)}
+    for job in jobs:
+        assert claims[job.id].graph == job.graph
+        assert (await ledger.graph(job.id)).graph == GRAPH
+        assert (await ledger.get(job.id)).graph == job.graph
+
+
+async def test_the_graph_of_a_job_from_a_users_transaction_goes_with_it(ledger: SqlLedger, engine: sa.Engine) -> None:
+    for _ in range(2):
+        with engine.begin() as connection:
+            submit_in(ledger, connection, make_job())
+    for claim in await ledger.claim(ME, 10):
+        await record(ledger, claim, end=Settlement(SUCCEEDED))
+        await ledger.forget([claim.job.id])
+    with engine.connect() as connection:
+        assert connection.execute(sa.text("SELECT count(*) FROM millstream_graph")).scalar_one() == 0
+
+
+async def test_to_see_whose_connection_it_is_none_is_opened(
+    ledger: SqlLedger, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ledger.find(Filter())
+    monkeypatch.setattr(ledger.database, "connect", None)
+    with engine.begin() as connection:
+        submit_in(ledger, connection, make_job())
+
+
+async def test_a_connection_to_a_database_without_a_ledger_is_refused_and_stays_usable(
+    postgres_server: PostgresServer, postgres_url: str
+) -> None:
+    ledger = SqlLedger(postgres_url, SystemClock())
+    await ledger.open()
+    with postgres_server.database() as other:
+        engine = sa.create_engine(other.replace("postgresql:", "postgresql+psycopg:"), poolclass=NullPool)
+        with engine.begin() as connection:
+            with pytest.raises(DefinitionError, match="another database"):
+                submit_in(ledger, connection, make_job())
+            assert connection.execute(sa.text("SELECT 1")).scalar_one() == 1
+        engine.dispose()
+    await ledger.close()
 
 
 async def test_a_connection_to_another_database_is_refused(ledger: SqlLedger, tmp_path: Path) -> None:

@@ -123,6 +123,9 @@ class Database(Protocol):
     def explain(self, error: Exception) -> MillstreamError | None:
         """Return what a driver's error means; `None` where it is about the statement or its values alone."""
 
+    def identify(self, connection: Connection) -> None:
+        """Take note of which database it is, for `owns`; called with connections to a ledger that has its tables."""
+
     def owns(self, connection: sa.Connection) -> bool:
         """Return whether a user's connection is to this very database."""
 

@@ -11,6 +11,7 @@ from millstream.ledger import blobs, schema
 from millstream.ledger.blobs import Blobs
 from millstream.ledger.database import Connection, transaction
 from millstream.ledger.queries import J, Queries
+from millstream.ledger.rows import is_own
 
 U = schema.blob_use.c
 
@@ -56,6 +57,8 @@ class Forgetting:
                 gone = sorted(ended.scalars())
                 used = sa.select(U.digest).where(U.job.in_(gone)).distinct()
                 digests = sorted(connection.raw.execute(used).scalars())
+                graphs = sa.select(J.graph).where(J.id.in_(gone), is_own(J.graph))
+                connection.raw.execute(sa.delete(schema.graph).where(schema.graph.c.digest.in_(graphs)))
                 for column in _OF_JOBS:
                     connection.raw.execute(sa.delete(column.table).where(column.in_(gone)))
                 for first in range(0, len(digests), blobs.AT_ONCE):

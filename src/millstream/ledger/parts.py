@@ -48,6 +48,7 @@ class Parts:
         self.forgetting = Forgetting(self.queries, self.blobs)
         self.claims = Claims(self.queries, rows, self.blobs)
         self._tools = Tools(self.queries, rows, self.blobs, Holds())
+        self._database = database
         self._is_prepared = False
         self._preparing = threading.Lock()
         self.writer = Writer(database, self._batch, self.members, self._prepare, self.blobs)
@@ -57,11 +58,12 @@ class Parts:
         return Batch(connection, self._tools)
 
     def _prepare(self, connection: Connection) -> None:
-        """See that the tables are there, once."""
+        """See that the tables are there, once, and which database it is."""
         with self._preparing:
             if not self._is_prepared:
                 upgrade.prepare(connection)
                 self._is_prepared = True
+        self._database.identify(connection)
 
     async def close(self) -> None:
         """End the threads, when all that they were given is done."""

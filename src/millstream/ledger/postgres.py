@@ -40,6 +40,10 @@ _OPTIONS: Final = {
     "options": f"-c statement_timeout={ANSWER_SECONDS:g}s -c idle_in_transaction_session_timeout=15s",
 }
 
+_IDENTITY: Final = (  # nothing in it can fail, which would end a user's transaction
+    f"SELECT system_identifier, current_database(), to_regclass('{schema.job.name}')::oid FROM pg_control_system()"  # noqa: S608
+)
+
 _COLLISIONS: Final = frozenset({"40001", "40P01", "55P03"})
 _FULL: Final = frozenset({"53100"})
 _GONE: Final = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "53300", "25006", "57014"})
@@ -132,6 +136,7 @@ class PostgresDatabase:
             creator=lambda: self._connect(url),
         )
         self.dialect = self._engine.dialect
+        self._identity: tuple[Any, ...] | None = None
 
     @staticmethod
     def _connect(url: URL) -> psycopg.Connection[Any]:
@@ -173,20 +178,21 @@ class PostgresDatabase:
             return LedgerUnavailableError(f"the ledger {self.place} does not answer: {first_line(error)}")
         return None
 
+    def identify(self, connection: Connection) -> None:
+        """Take note of which database it is; see `Database.identify`."""
+        self._identity = tuple(connection.run(_IDENTITY)[0])
+
     def owns(self, connection: sa.Connection) -> bool:
         """Return whether a connection is to this database; see `Database.owns`."""
         if connection.dialect.name != "postgresql":
             return False
-        query = sa.text(
-            "SELECT system_identifier, current_database(), 'millstream_job'::regclass::oid FROM pg_control_system()"
-        )
-        mine = self.connect()
-        try:
-            return bool(connection.execute(query).one() == mine.raw.execute(query).one())
-        except sa.exc.ProgrammingError:  # they have no such table, or not where they look for it
-            return False
-        finally:
-            mine.close()
+        if self._identity is None:
+            mine = self.connect()
+            try:
+                self.identify(mine)
+            finally:
+                mine.close()
+        return tuple(connection.execute(sa.text(_IDENTITY)).one()) == self._identity
 
     def was_committed(self, transaction: str) -> bool:
         """Return whether a transaction whose connection broke at its commit took place.

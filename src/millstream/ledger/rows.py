@@ -49,6 +49,7 @@ NEW_JOB_COLUMNS: Final[tuple[sa.Column[Any], ...]] = (*JOB_COLUMNS[:-2], _J.next
 EVENT_COLUMNS: Final[tuple[sa.Column[Any], ...]] = tuple(schema.event.c)
 
 _VALUE = "value"
+_OWN = ":"
 _INPUTS = JOB_COLUMNS.index(_J.inputs)
 
 
@@ -197,6 +198,16 @@ def write_job(
     return NewJob(job, row, write_graph(graph.graph), drafts, data, {**inputs.apart, **bindings.apart, **large})
 
 
+def own_graph(job: JobRecord) -> str:
+    """Return the key of a graph that is kept for one job alone."""
+    return f"{job.graph}{_OWN}{job.id}"
+
+
+def is_own(graph: sa.ColumnElement[str]) -> sa.ColumnElement[bool]:
+    """Return what holds for the keys of graphs that are kept for one job alone."""
+    return graph.contains(_OWN)
+
+
 def check_same(new: NewJob, row: Sequence[Any], known: JobRecord) -> JobRecord:
     """Return the job that has an idempotency key already.
 
@@ -229,7 +240,7 @@ def job_record(row: Sequence[Any], load: Load | None) -> JobRecord:
         id=job_id,
         flow=flow,
         version=version,
-        graph=graph,
+        graph=graph.partition(_OWN)[0],
         state=JobState(state),
         reason=reason,
         cancel_requested=bool(cancel),

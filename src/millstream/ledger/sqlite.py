@@ -158,6 +158,9 @@ class SqliteDatabase:
                 return LedgerUnavailableError(f"the ledger {self.path} cannot be used: {error}")
         return None
 
+    def identify(self, connection: Connection) -> None:
+        """Do nothing: the path says which file it is."""
+
     def owns(self, connection: sa.Connection) -> bool:
         """Return whether a connection is to this file; see `Database.owns`."""
         if connection.dialect.name != "sqlite":

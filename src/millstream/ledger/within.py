@@ -12,7 +12,7 @@ from millstream.ledger.bell import CHANNEL, write
 from millstream.ledger.blobs import Blobs
 from millstream.ledger.database import CollisionError
 from millstream.ledger.queries import J
-from millstream.ledger.rows import JOB_COLUMNS, NEW_JOB_COLUMNS, NewJob, check_same, job_record_or_shown
+from millstream.ledger.rows import JOB_COLUMNS, NEW_JOB_COLUMNS, NewJob, check_same, job_record_or_shown, own_graph
 from millstream.model.job import JobRecord, JobState
 
 
@@ -30,12 +30,13 @@ def submit(connection: sa.Connection, new: NewJob, blobs: Blobs) -> JobRecord:
 def _record(connection: sa.Connection, new: NewJob, blobs: Blobs) -> JobRecord | None:
     """Record a job; nothing comes of it where another transaction has just taken its key."""
     job = new.job
-    graph = {"digest": job.graph, "body": new.graph}
-    connection.execute(_insert(connection, schema.graph).values(graph).on_conflict_do_nothing())
-    row = {column.name: value for column, value in zip(NEW_JOB_COLUMNS, new.row, strict=True)}
+    graph = _graph_key(connection, job)
+    row = {column.name: value for column, value in zip(NEW_JOB_COLUMNS, new.row, strict=True)} | {"graph": graph}
     made = connection.execute(_insert(connection, schema.job).values(row).on_conflict_do_nothing())
     if not made.rowcount:
         return None
+    body = {"digest": graph, "body": new.graph}
+    connection.execute(_insert(connection, schema.graph).values(body).on_conflict_do_nothing())  # see `_drop_graphs`
     connection.execute(sa.insert(schema.segment).values(new.segment_row(None)))
     connection.execute(sa.insert(schema.event), [_named(schema.event, row) for row in new.event_rows()])
     if new.large:
@@ -43,6 +44,15 @@ def _record(connection: sa.Connection, new: NewJob, blobs: Blobs) -> JobRecord |
     if connection.dialect.name == "postgresql" and job.state is JobState.QUEUED:
         connection.execute(sa.select(sa.func.pg_notify(CHANNEL, write([("queued", job.id)]).decode())))
     return job
+
+
+def _graph_key(connection: sa.Connection, job: JobRecord) -> str:
+    """Return the key of a job's graph: its digest where that is there for all to see, else one that nobody else has.
+
+    Whoever wrote the same digest would have to wait for the user's transaction, which may take its time.
+    """
+    known = connection.execute(sa.select(schema.graph.c.digest).where(schema.graph.c.digest == job.graph)).first()
+    return job.graph if known is not None else own_graph(job)
 
 
 def _taken(connection: sa.Connection, new: NewJob, blobs: Blobs) -> JobRecord:
