@@ -61,7 +61,7 @@ def test_the_list_has_the_newest_job_first(shop: Shop, every: list[str]) -> None
         (["--state", "failed"], [4]),
         (["--state", "failed", "--state", "succeeded"], [3, 4]),
         (["--flow", "shop.price"], [3]),
-        (["--flow", "price"], []),
+        (["--flow", "price"], [3]),
         (["--reason", "error"], [4]),
         (["--since", "1h"], [0, 1, 2, 3, 4]),
         (["--before", "1h"], []),
@@ -140,9 +140,11 @@ def test_the_beginning_of_several_ids_names_none(shop: Shop, every: list[str]) -
         (["--since", "yesterday"], "'yesterday' is no time; write how long ago, as 30m, 2h or 7d, or a date"),
         (["--reason", "bad"], "--reason bad: give one of error, timeout"),
         (["--dead", "--state", "failed"], "--dead stands for --state failed"),
+        (["--flow", "prize"], "no job has the flow 'prize'"),
     ],
 )
-def test_a_wrong_choice_is_one_line(shop: Shop, options: list[str], said: str) -> None:
+def test_a_wrong_choice_is_one_line(shop: Shop, every: list[str], options: list[str], said: str) -> None:
+    assert every
     done = shop.run("jobs", "list", *options)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert said in done.stderr

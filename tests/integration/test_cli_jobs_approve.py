@@ -97,18 +97,19 @@ def test_a_decision_has_to_be_said(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "state", "result", "effects"),
+    ("options", "state", "result", "effects", "said"),
     [
-        (["--repeat"], "succeeded", "sent: paid", ["pay", "pay"]),
-        (["--answer", '"it was"'], "succeeded", "sent: it was", ["pay"]),
-        (["--fail"], "failed", None, ["pay"]),
+        (["--repeat"], "succeeded", "sent: paid", ["pay", "pay"], "it is run again"),
+        (["--answer", '"it was"'], "succeeded", "sent: it was", ["pay"], 'it has run, with the result "it was"'),
+        (["--fail"], "failed", None, ["pay"], "it counts as failed"),
     ],
 )
 def test_a_decision_is_carried_out(
-    shop: Shop, options: list[str], state: str, result: str | None, effects: list[str]
+    shop: Shop, options: list[str], state: str, result: str | None, effects: list[str], said: str
 ) -> None:
     with undecided(shop) as job:
         assert shop.run("jobs", "approve", job, *options).returncode == 0
         wait_until(lambda: shop.state(job) == state, "it goes on")
     assert shop.told("jobs", "show", job)["result"] == result
+    assert f"was decided: {said}\n" in shop.run("jobs", "logs", job).stdout
     assert shop.effects() == effects

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from millstream.cli.exits import WrongUseError
 from millstream.cli.jobs.story import Story
-from millstream.errors import JobNotFoundError
+from millstream.errors import JobNotFoundError, UnknownNameError
 from millstream.model.event import START, Cursor, Event
 from millstream.model.job import JobRecord
 
@@ -63,9 +63,29 @@ class Desk:
             raise WrongUseError(f"several jobs' ids begin with {start}; write more of it")
         return meant[0]
 
+    async def flow(self, name: str) -> str:
+        """Return the whole name of the flow that is meant: the one of jobs, whose last part alone may be given.
+
+        Raises:
+            UnknownNameError: No job has it, or several such flows have jobs.
+        """
+        if await self.app.jobs(flow=name, limit=1):
+            return name
+        flows = {record.flow for record in await self.app.jobs(limit=PAGE)} | set(self.app.registry.names())
+        meant = sorted(flow for flow in flows if flow.rpartition(".")[2] == name)
+        if name in flows or len(meant) == 1:
+            return name if name in flows else meant[0]
+        hint = f"; there is {', '.join(meant)}" if meant else ""
+        raise UnknownNameError(f"no job has the flow {name!r}{hint}")
+
+    async def whole(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what is asked for (see `Which.asked`) with the whole name of the flow."""
+        return dict(asked) | ({} if asked["flow"] is None else {"flow": await self.flow(asked["flow"])})
+
     async def pages(self, asked: Mapping[str, Any]) -> AsyncIterator[list[JobRecord]]:
         """Yield all jobs that are asked for (see `Which.asked`), however many there are, the newest first."""
         last = None
+        asked = await self.whole(asked)
         while page := await self.app.jobs(**asked, before=last, limit=PAGE):
             yield page
             last = page[-1].id

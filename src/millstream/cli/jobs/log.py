@@ -9,7 +9,10 @@ from millstream.cli.values import duration, first_line, json_of
 from millstream.cli.view import LogView
 from millstream.model.event import TERMINAL, Event
 from millstream.model.failure import Failure
+from millstream.model.job import Decision
 
+_DECISION = f"{Decision.__module__}:{Decision.__qualname__}"
+_DECIDED = {"repeat": "it is run again", "done": "it has run", "fail": "it counts as failed"}
 _END_STYLES = {"succeeded": "green", "failed": "red", "cancelled": "yellow"}
 
 
@@ -39,6 +42,9 @@ class JobLog(LogView):
                 self._say(event, f"waits until {when(until)}", "dim", {})
             case Event(type="waiting", data={"reason": "decision"}):
                 self._say(event, "waits for a decision: nobody knows whether it has run", "yellow", {})
+            case Event(type="answered", data={"answer": {"$type": kind, "what": what} as said}) if kind == _DECISION:
+                result = f", with the result {json_of(said['value'])}" if what == "done" else ""
+                self._say(event, f"was decided: {_DECIDED[what]}{result}", "", {})
             case Event(type="answered", data={"answer": answer}):
                 self._say(event, f"was answered: {json_of(answer) or repr(answer)}", "", {})
             case Event(type="progress", data={"done": done} as told):

@@ -79,7 +79,7 @@ async def _find(session: Session, asked: Mapping[str, Any], page: Page) -> list[
     """Return a page of jobs, and one more if there is one."""
     async with opened(session) as desk:
         last = None if page.after_id is None else await desk.id(page.after_id)
-        return await desk.app.jobs(**asked, before=last, limit=page.limit + 1)
+        return await desk.app.jobs(**await desk.whole(asked), before=last, limit=page.limit + 1)
 
 
 async def _look(session: Session, job: str) -> tuple[JobRecord, Story]:
