@@ -155,11 +155,14 @@ class Process:
         """Record a job in a user's own transaction, on the loop or thread that the transaction is used on.
 
         Raises:
-            DefinitionError: The job is not durable.
+            DefinitionError: The job is not durable, or `connection` no connection to the ledger's database.
             IdempotencyConflictError: The key belongs to a job with another flow or other inputs.
         """
+        from millstream.ledger.database import check_connection  # noqa: PLC0415  SQLAlchemy: as below
+
         if order.durability == "off":
             raise DefinitionError("a job with durability off is in no database; submit it without connection=")
+        check_connection(connection)
         shared = await run_on(self.loop, self.share())
         job, graph, drafts = self.submitter.prepare(order)
         run_sync = getattr(connection, "run_sync", None)

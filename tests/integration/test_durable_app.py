@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import subprocess
 import sys
 import textwrap
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from millstream import DefinitionError, JobNotFoundError, JobState, Millstream, Settings, flow, sleep, task
 from millstream.errors import ClosedError
@@ -248,6 +251,16 @@ async def test_a_job_that_does_not_last_is_refused_in_a_transaction(tmp_path: Pa
     async with Millstream() as app:
         with engine.connect() as connection, pytest.raises(DefinitionError, match="durability off"):
             await app.submit(fleeting, x=1, connection=connection)
+    engine.dispose()
+
+
+async def test_what_is_no_connection_is_refused_with_what_to_give(tmp_path: Path) -> None:
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/shop.db")
+    async with Millstream() as app:
+        with Session(engine) as session, closing(sqlite3.connect(":memory:")) as raw:
+            for given in (engine, session, raw):
+                with pytest.raises(DefinitionError, match=rf"not {type(given).__name__}; .* session\.connection\(\)"):
+                    await app.submit(double, x=1, connection=cast("sa.Connection", given))
     engine.dispose()
 
 

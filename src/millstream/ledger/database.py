@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
-from millstream.errors import MillstreamError, SettingsError
+from millstream.errors import DefinitionError, MillstreamError, SettingsError
 from millstream.ledger.base import UnfitLedgerError
 from millstream.urls import database_url
 
@@ -158,6 +158,20 @@ def require_ledger(database: Database) -> None:
     """
     if not database.holds_ledger():
         raise NoLedgerError(f"there is no ledger yet: {database.place}")
+
+
+def check_connection(connection: object) -> None:
+    """See that a job can be recorded in what a user gave as the connection of a transaction.
+
+    Raises:
+        DefinitionError: It is something else.
+    """
+    is_async = hasattr(connection, "sync_connection")  # SQLAlchemy's asyncio part is not imported: it needs greenlet
+    if not is_async and not isinstance(connection, sa.Connection):
+        raise DefinitionError(
+            f"connection= takes a Connection or AsyncConnection of SQLAlchemy, not {type(connection).__name__}; "
+            "of an engine give what engine.begin() opens, of a session session.connection()"
+        )
 
 
 @contextmanager
