@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from millstream.clock import Clock
+from millstream.errors import DefinitionError
 from millstream.ledger.base import Ledger, SharedLedger
 from millstream.ledger.items import Task
 from millstream.ledger.sql import SqlLedger
 from millstream.testing import LedgerContract, SharedLedgerContract
-from millstream.testing.ledger_doings import CLAIMERS, nobody
+from millstream.testing.ledger_doings import CLAIMERS, make_job, nobody, submit
 
 
 class OnSqlite:
@@ -39,6 +40,11 @@ class Alone(LedgerContract):
             yield ledger
         finally:
             await ledger.close()
+
+    @pytest.mark.parametrize("key", ["a\0b", "a\udcff"], ids=["nul", "surrogate"])
+    async def test_a_key_that_no_database_takes_is_refused(self, ledger: Ledger, key: str) -> None:
+        with pytest.raises(DefinitionError, match="idempotency key"):
+            await submit(ledger, make_job(idempotency_key=key), None)
 
 
 class Shared(SharedLedgerContract):

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
-from millstream.errors import MillstreamError
+from millstream.errors import DefinitionError, MillstreamError
 from millstream.ledger import schema
 from millstream.ledger.base import IdempotencyConflictError, JobGraph
 from millstream.model.event import Draft, Event
@@ -157,6 +157,11 @@ class NewJob(msgspec.Struct, frozen=True):
         return [event_row(self.job.id, seq, draft, data) for seq, (draft, data) in numbered]
 
 
+def is_text(text: str) -> bool:
+    """Return whether a database can take a text: PostgreSQL takes no NUL, and none takes half a character."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def write_job(
     job: JobRecord, graph: JobGraph, drafts: Sequence[Draft], large: dict[str, bytes], max_bytes: int
 ) -> NewJob:
@@ -170,9 +175,12 @@ def write_job(
         max_bytes: What its inputs may have.
 
     Raises:
+        DefinitionError: The idempotency key is no text that a database takes.
         NotSerializableError: An input or binding cannot be written down.
         OutputTooLargeError: They have more than `max_bytes`.
     """
+    if not is_text(job.idempotency_key or ""):
+        raise DefinitionError(f"the idempotency key {job.idempotency_key!r} has characters that no database takes")
     inputs, bindings = write_inputs(job.inputs, max_bytes), write_bindings(graph, max_bytes)
     row = (
         job.id,

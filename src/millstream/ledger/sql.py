@@ -38,6 +38,7 @@ from millstream.ledger.rows import (
     NewJob,
     Written,
     check_same,
+    is_text,
     job_record,
     job_record_or_shown,
     read_bindings,
@@ -156,6 +157,7 @@ class SqlLedger:
 
     async def graph(self, job_id: str) -> JobGraph:
         """Return what a job executes; see `Ledger.graph`."""
+        _check_id(job_id)
 
         def read(connection: Connection) -> JobGraph:
             query = self._parts.queries.graph
@@ -250,6 +252,7 @@ class SqlLedger:
         return await self._read(lambda connection: job_record_or_shown(row, self._parts.load(connection))), first
 
     def _changing(self, job_id: str, node: str | None, drafts: Sequence[Draft]) -> Change:
+        _check_id(job_id)
         item = Change(job_id, node, drafts, self._clock.now())
         item.data = [write_draft(draft[4]) for draft in drafts]
         item.large = self._apart.take(job_id, drafts)
@@ -262,6 +265,7 @@ class SqlLedger:
         Raises:
             NotSerializableError: The class of an input or of its result is not to be found here.
         """
+        _check_id(job_id)
 
         def read(connection: Connection) -> JobRecord:
             query = self._parts.queries.job
@@ -293,6 +297,7 @@ class SqlLedger:
 
     async def history(self, job_id: str) -> list[Event]:
         """Return all durable events; see `Ledger.history`."""
+        _check_id(job_id)
 
         def read(connection: Connection) -> list[Event]:
             query, load = self._parts.queries.events, self._parts.load(connection)
@@ -305,6 +310,7 @@ class SqlLedger:
 
     async def _rows_of(self, job_id: str, query: Statement, **values: int) -> list[Any]:
         """Return rows that belong to a job."""
+        _check_id(job_id)
 
         def read(connection: Connection) -> list[Any]:
             rows = connection.run(query.sql, query.fill(id=job_id, **values))
@@ -328,7 +334,7 @@ class SqlLedger:
 
     async def forget(self, job_ids: Collection[str]) -> list[str]:
         """Forget ended jobs; see `Ledger.forget`."""
-        ids, now = sorted(set(job_ids)), self._clock.now()
+        ids, now = sorted(set(filter(is_text, job_ids))), self._clock.now()
         return await self._task(lambda connection: self._parts.forgetting.forget(connection, ids, now))
 
     # ------------------------------------------------------------------------------------------------------- members
@@ -352,7 +358,7 @@ class SqlLedger:
 
     async def heads(self, job_ids: Collection[str]) -> dict[str, int]:
         """Return the last numbers; see `SharedLedger.heads`."""
-        ids = sorted(set(job_ids))
+        ids = sorted(set(filter(is_text, job_ids)))
         return dict(await self._read(lambda connection: self._parts.queries.among(connection, "heads", ids)))
 
     # ------------------------------------------------------------------------------------------------------- inside
@@ -374,6 +380,11 @@ async def _bounded(answer: Awaitable[T]) -> T:
             return await answer
     except TimeoutError:
         raise LedgerUnavailableError(f"the ledger did not answer within {_ANSWER_SECONDS:g} s") from None
+
+
+def _check_id(job_id: str) -> None:
+    if not is_text(job_id):
+        raise _no_job(job_id)
 
 
 def _no_job(job_id: str) -> JobNotFoundError:

@@ -169,6 +169,21 @@ class LedgerWaits:
         await record(ledger, claim, (True, "node_succeeded", 3.0, "a", value))
         assert (await ledger.history(claim.job.id))[-1].data == {"value": "x" * 9000}
 
+    @pytest.mark.parametrize("job_id", ["a\0b", "a\udcff", ""], ids=["nul", "surrogate", "empty"])
+    async def test_what_can_be_no_id_is_that_of_no_job(self, ledger: Ledger, job_id: str) -> None:
+        for doing in (
+            ledger.get(job_id),
+            ledger.graph(job_id),
+            ledger.history(job_id),
+            ledger.events(job_id, 0, 10),
+            ledger.node_results(job_id),
+            ledger.answer(job_id, "a", [ANSWERED]),
+            ledger.cancel(job_id, [CANCEL]),
+        ):
+            with pytest.raises(JobNotFoundError):
+                await doing
+        assert await ledger.forget([job_id]) == []
+
     async def test_an_answer_to_an_unknown_job_is_an_error(self, ledger: Ledger) -> None:
         with pytest.raises(JobNotFoundError):
             await ledger.answer(new_id(), "a", [ANSWERED])
