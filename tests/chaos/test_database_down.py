@@ -85,7 +85,7 @@ async def test_a_server_that_cannot_be_reached_for_a_while_is_waited_for(
         await has_begun(stage, worker, 3)
         proxy.behave(RESET)
         proxy.behave(REFUSE)
-        await stage.until(lambda: "not" in stage.said(), "the worker said nothing of it")
+        await stage.until(lambda: "the ledger is not available" in stage.said(), "the worker said nothing of it")
         proxy.behave(PASS)
         assert await job.wait() is JobState.SUCCEEDED
     stage.end(worker)

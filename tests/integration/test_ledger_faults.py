@@ -120,6 +120,24 @@ async def test_on_a_full_disk_submits_fail_and_records_wait_for_room(tmp_path: P
         assert await numbers(ledger, claim) == [1, 2, 3]
 
 
+async def test_a_ledger_that_is_about_to_be_closed_waits_only_a_little_for_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("millstream.ledger.sql._CLOSING_SECONDS", 0.1)
+    async with opened(f"sqlite:///{tmp_path}/ledger.db") as ledger:
+        claim = await claimed(ledger)
+        await ledger._task(lambda connection: connection.run("PRAGMA max_page_count = 1"))
+        waiting = asyncio.ensure_future(record(ledger, claim, fact("x" * 8000), fact("y" * 8000)))
+        ledger.hasten()
+        with pytest.raises(FencedError, match="could not be written in time") as told:
+            await asyncio.wait_for(waiting, 20)
+        assert not isinstance(told.value, RefusedRecordError)
+        await ledger._task(lambda connection: connection.run("PRAGMA max_page_count = 100000"))
+        with pytest.raises(FencedError):  # there would be a gap before it
+            await record(ledger, claim, ended("a", 1))
+        assert await numbers(ledger, claim) == [1]
+
+
 # ---------------------------------------------------------------------------------------------------------- no database
 async def test_while_the_database_is_down_records_are_kept_and_all_else_fails_soon(
     postgres_server: PostgresServer,
@@ -147,7 +165,7 @@ async def test_who_cannot_reach_the_database_for_a_lease_is_dead(postgres_server
             postgres_server.kill()
             waiting = asyncio.ensure_future(record(ledger, claim, fact("x")))
             await asyncio.wait_for(dead.wait(), 20)
-            with pytest.raises(FencedError):
+            with pytest.raises(FencedError, match="could not be written in time"):
                 await waiting
         postgres_server.start()
 

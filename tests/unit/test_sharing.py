@@ -8,7 +8,7 @@ import structlog
 
 from millstream.execution.membership import Membership
 from millstream.execution.reconcile import Duty, Reconciler
-from millstream.ledger.base import LedgerUnavailableError
+from millstream.ledger.base import LedgerUnavailableError, StorageFullError
 
 
 class Members:
@@ -145,6 +145,31 @@ async def test_a_ledger_that_is_away_is_waited_for_with_one_word(monkeypatch: py
         doing.start()
         await soon(lambda: len(tries) == 5)
         await asyncio.sleep(0)
+        await doing.stop()
+    assert [line["event"] for line in logs] == [
+        "the ledger is not available; waiting for it",
+        "the ledger is available again",
+    ]
+
+
+async def test_a_ledger_that_can_be_read_but_is_full_is_waited_for_with_one_word(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("millstream.execution.reconcile._FIRST_WAIT", 0.001)
+    reads, writes = [], []
+
+    async def read() -> None:
+        reads.append(1)
+
+    async def write() -> None:
+        writes.append(len(reads))
+        if len(writes) < 4 or writes[-1] - writes[0] < 5:
+            raise StorageFullError
+
+    doing = Reconciler([Duty("read", read, 0.0), Duty("write", write, 1000.0)])
+    with structlog.testing.capture_logs() as logs:
+        doing.start()
+        await soon(lambda: "the ledger is available again" in [line["event"] for line in logs])
         await doing.stop()
     assert [line["event"] for line in logs] == [
         "the ledger is not available; waiting for it",

@@ -67,18 +67,39 @@ async def _execute(
 
     Raises:
         StoppedError: A signal came before the job was submitted.
-        MillstreamError: The job was refused.
+        MillstreamError: The job was refused, or the ledger takes no cancel.
     """
     with view.opened():
         async with app:
             job = await _submit(app, definition, inputs, interrupts)
-            cancels: set[asyncio.Task[Any]] = set()
-            interrupts.stop_by(lambda: cancels.add(asyncio.ensure_future(job.cancel())))
-            async for event in job.events():
-                view.take(event)
+            following = asyncio.ensure_future(_follow(job, view))
+            cancels: set[asyncio.Task[None]] = set()
+            interrupts.stop_by(lambda: cancels.add(asyncio.ensure_future(_cancel(job, following))))
+            await asyncio.wait([following])
             interrupts.stop_by(lambda: None)
             await asyncio.gather(*cancels)
+            await following
             return outcome.Outcome(await job.record(), await job.nodes(), interrupts.received)
+
+
+async def _follow(job: Job, view: LogView) -> None:
+    async for event in job.events():
+        view.take(event)
+
+
+async def _cancel(job: Job, following: asyncio.Task[None]) -> None:
+    """Cancel a job, as often as it takes to see it end, or to see that the ledger takes nothing.
+
+    Raises:
+        LedgerUnavailableError: The ledger does not answer; nobody waits for the job's end any more.
+        StorageFullError: It has no room; as above.
+    """
+    try:
+        while not (await job.cancel()).is_final:
+            pass
+    except BaseException:
+        following.cancel()
+        raise
 
 
 async def _submit(app: Millstream, definition: Definition, inputs: dict[str, Any], interrupts: Interrupts) -> Job:

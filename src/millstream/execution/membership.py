@@ -9,7 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from millstream.clock import new_id
-from millstream.ledger.base import LedgerUnavailableError, SharedLedger
+from millstream.ledger.base import LedgerUnavailableError, SharedLedger, StorageFullError
 
 _log = structlog.get_logger("millstream.execution")
 
@@ -57,8 +57,8 @@ class Membership:
         if ledger is not None and was_member:
             try:
                 await ledger.leave(self.id)
-            except LedgerUnavailableError:
-                _log.warning("left without a word to the ledger, which does not answer; the lease will run out")
+            except (LedgerUnavailableError, StorageFullError) as error:
+                _log.warning("left without a word to the ledger; the lease will run out", why=str(error))
         self.id = _new_member()
 
     async def revive(self) -> None:

@@ -20,7 +20,7 @@ from millstream.events.memory import MemoryEventLog
 from millstream.execution.membership import Membership
 from millstream.execution.ports import Canceller, Dispatcher
 from millstream.execution.segment import Segments
-from millstream.ledger.base import Claim, Held, LedgerUnavailableError, Pause, SharedLedger
+from millstream.ledger.base import Claim, Held, LedgerUnavailableError, Pause, SharedLedger, StorageFullError
 from millstream.model.failure import record_failure
 from millstream.points import reach
 
@@ -76,7 +76,7 @@ class Reconciler:
         """Do nothing yet."""
         self._duties = duties
         self._host: asyncio.Task[None] | None = None
-        self._is_ledger_away = False
+        self._hindered: set[str] = set()
 
     def start(self) -> None:
         """Begin."""
@@ -104,9 +104,9 @@ class Reconciler:
         while True:
             try:
                 await duty.act()
-                self._back()
-            except LedgerUnavailableError as error:
-                self._away(error)
+                self._manages(duty)
+            except (LedgerUnavailableError, StorageFullError) as error:
+                self._is_hindered(duty, error)
             except Exception as error:  # noqa: BLE001  a duty that ended by one failure would never be done again
                 trace = record_failure(error).traceback  # plain: a log must not show the values of variables
                 _log.error("a duty failed; it will be tried again", duty=duty.name, trace=trace)
@@ -117,15 +117,17 @@ class Reconciler:
             await anyio.sleep(_about(wait))
             wait = min(2 * wait, _LAST_WAIT)
 
-    def _away(self, error: LedgerUnavailableError) -> None:
-        if not self._is_ledger_away:
-            self._is_ledger_away = True
+    def _is_hindered(self, duty: Duty, error: Exception) -> None:
+        """Say so for the first duty only, and not again before all have been done: a full ledger can be read."""
+        if not self._hindered:
             _log.warning("the ledger is not available; waiting for it", why=str(error))
+        self._hindered.add(duty.name)
 
-    def _back(self) -> None:
-        if self._is_ledger_away:
-            self._is_ledger_away = False
-            _log.warning("the ledger is available again")
+    def _manages(self, duty: Duty) -> None:
+        if duty.name in self._hindered:
+            self._hindered.remove(duty.name)
+            if not self._hindered:
+                _log.warning("the ledger is available again")
 
 
 async def pull(dispatcher: Dispatcher) -> None:

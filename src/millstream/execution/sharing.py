@@ -80,8 +80,9 @@ class Sharing:
         self._reconciler.start()
 
     async def stop(self) -> None:
-        """Do no duties any more; what is executed goes on."""
+        """Do no duties any more, and have nothing wait long for a ledger that takes nothing."""
         await self._reconciler.stop()
+        self._shared.hasten()
 
     async def leave(self) -> None:
         """Leave the ledger, so that others go on at once with what is still held."""

@@ -296,6 +296,12 @@ class SharedLedger(Ledger, Protocol):
     async def close(self) -> None:
         """Record what was handed over, and release everything; may be called twice, and before the ledger was used."""
 
+    def hasten(self) -> None:
+        """Wait only a few seconds more for a database that takes nothing, until it is closed.
+
+        Records that it has not taken by then are refused with `FencedError`, and so are all later ones of their holder.
+        """
+
     def submit_in(self, connection: Any, job: JobRecord, graph: JobGraph, drafts: Sequence[Draft]) -> JobRecord:
         """Record a new job in the transaction of a user's connection to the same database; blocks.
 

@@ -6,7 +6,16 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from millstream.ledger.base import Claim, FencedError, Pause, Recorded, RefusedRecordError, Settlement
+from millstream.ledger.base import (
+    Claim,
+    FencedError,
+    LedgerUnavailableError,
+    Pause,
+    Recorded,
+    RefusedRecordError,
+    Settlement,
+    StorageFullError,
+)
 from millstream.ledger.database import Connection
 from millstream.ledger.rows import NewJob
 from millstream.model.event import Draft
@@ -73,8 +82,10 @@ class Record(Item):
         self.values: tuple[bytes | None, bytes | None] = (None, None)
 
     def refuse(self, error: Exception) -> None:
-        """Take an error; all but a fence is about what it holds."""
-        if not isinstance(error, FencedError):
+        """Take an error; what is neither a fence nor about the whole ledger is about what it holds."""
+        if isinstance(error, LedgerUnavailableError | StorageFullError):
+            error = FencedError(f"a record of job {self.claim.job.id} could not be written in time: {error}")
+        elif not isinstance(error, FencedError):
             refused = RefusedRecordError(f"a record of job {self.claim.job.id} cannot be written: {error}")
             refused.__cause__ = error
             error = refused

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import queue
 import sys
 import threading
@@ -20,8 +21,9 @@ from millstream.errors import MillstreamError
 from millstream.ledger.base import LedgerUnavailableError, StorageFullError
 from millstream.ledger.blobs import Blobs
 from millstream.ledger.database import CollisionError, Connection, Database, UnknownOutcomeError, transaction
-from millstream.ledger.items import Item, Record, Task
+from millstream.ledger.items import Change, Item, Record, Task
 from millstream.ledger.relief import Relief
+from millstream.ledger.shortage import Shortage
 
 _log = structlog.get_logger("millstream.ledger")
 
@@ -94,6 +96,10 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._connection: Connection | None = None
         self._writes = 0
+        self._shortage = Shortage()
+        self._has_beaten = True
+        self._patient_until = math.inf
+        self._lost: set[str] = set()
 
     # ---------------------------------------------------------------------------------------------- on event loops
     def put(self, item: Item) -> None:
@@ -122,12 +128,17 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="millstream-ledger-writer", daemon=True)
         self._thread.start()
 
+    def hasten(self, seconds: float) -> None:
+        """Keep what cannot be written for so many seconds more, and no longer; until `stop`."""
+        self._patient_until = min(self._patient_until, time.monotonic() + seconds)
+
     def stop(self) -> None:
         """Write what was handed over, and end the thread; blocks until then. What is put later starts another."""
         thread, self._thread = self._thread, None
         if thread is not None:
             self._queue.put(None)
             thread.join()
+        self._patient_until = math.inf
 
     # --------------------------------------------------------------------------------------------------- the thread
     def _run(self) -> None:
@@ -140,6 +151,8 @@ class Writer:
             if kept or waiting:
                 kept = self._write([*kept, *waiting])
                 self._settle_in()
+            if not kept and self._has_beaten:
+                self._shortage.over()
         self._refuse_all(kept, LedgerUnavailableError("the ledger was closed before it could be written to"))
         self._deliver(kept)
         self._disconnect()
@@ -162,12 +175,20 @@ class Writer:
     def _keep_beating(self) -> None:
         try:
             self._beat(self._connected())
+            self._has_beaten = True
         except Exception as error:  # noqa: BLE001  whatever stops a beat must not stop the thread
-            self._beat.missed(self._meaning(error))
+            meaning = self._meaning(error)
+            self._has_beaten = False
+            self._beat.missed(meaning)
+            if isinstance(meaning, StorageFullError):
+                self._shortage.met(meaning)
 
     def _write(self, items: list[Item]) -> list[Item]:
         """Write items, tell what became of them, and return those that are to be tried again."""
-        together = [item for item in items if not isinstance(item, Task)]
+        late = [item for item in items if item.holder in self._lost]
+        self._refuse_all(late, LedgerUnavailableError("what came before it was not written"))
+        self._deliver(late)
+        together = [item for item in items if not isinstance(item, Task) and item not in late]
         ready, kept = self._with_blobs(together)
         kept += self._attempt(ready, self._one_transaction) if ready else []
         for item in items:
@@ -178,29 +199,38 @@ class Writer:
     def _with_blobs(self, items: list[Item]) -> tuple[list[Item], list[Item]]:
         """Write the large values of items; return those that are ready, and those that are to be tried again.
 
-        Where one's cannot be written, it alone is refused, or kept together with what its job records after it.
+        Where one's cannot be written, it alone is refused, or kept together with what its job records after it. What
+        others want of such a job is refused, as it would be if nothing had room.
         """
         if not any(item.large for item in items):
             return items, []
         ready: list[Item] = []
-        kept: dict[str, list[Item]] = {}
+        kept: list[Item] = []
+        hindered: dict[str | None, Exception] = {}
         for item in items:
-            job_id = item.claim.job.id if isinstance(item, Record) else None
-            if job_id in kept:
-                kept[job_id].append(item)
-                continue
-            try:
-                if item.large and item.is_wanted:
-                    self._blobs.prepare(item.large)
-            except Exception as error:  # noqa: BLE001  sorted by what it means
-                if isinstance(error, _OF_ALL) and item.holder is not None and self._beat.is_mine(item.holder):
-                    kept[job_id] = [item]
-                else:
-                    item.refuse(error)
-                    self._deliver([item])
-            else:
+            job_id = _job_of(item)
+            error = hindered.get(job_id) or self._prepare_large(item)
+            if error is None:
                 ready.append(item)
-        return ready, [item for held_back in kept.values() for item in held_back]
+                continue
+            if isinstance(error, _OF_ALL):
+                if isinstance(item, Record):
+                    hindered[job_id] = error
+                if self._kept([item], error):
+                    kept.append(item)
+                    continue
+            item.refuse(error)
+            self._deliver([item])
+        return ready, kept
+
+    def _prepare_large(self, item: Item) -> Exception | None:
+        """Write an item's large values, and return why that cannot be done."""
+        try:
+            if item.large and item.is_wanted:
+                self._blobs.prepare(item.large)
+        except Exception as error:  # noqa: BLE001  sorted by what it means
+            return error
+        return None
 
     def _attempt(self, items: list[Item], write: Callable[[list[Item]], None]) -> list[Item]:
         """Write items as often as it takes, tell what became of them, and return those to be tried again later."""
@@ -220,11 +250,27 @@ class Writer:
                 write = self._one_by_one
             else:
                 if isinstance(meaning, LedgerUnavailableError | StorageFullError):
-                    kept = [item for item in items if item.holder is not None and self._beat.is_mine(item.holder)]
+                    kept = self._kept(items, meaning)
                 items = [item for item in items if item not in kept]
                 self._refuse_all(items, meaning)
                 break
         self._deliver(items)
+        return kept
+
+    def _kept(self, items: list[Item], error: MillstreamError) -> list[Item]:
+        """Return those of the items that could not be written now that are tried again.
+
+        A member that has lost one record records nothing more: later ones would stand in the ledger without it.
+        """
+        is_patient = time.monotonic() < self._patient_until
+        kept = [item for item in items if is_patient and item.holder is not None and self._beat.is_mine(item.holder)]
+        lost = {item.holder for item in items if item.holder is not None and item not in kept}
+        self._lost |= lost
+        if isinstance(error, StorageFullError):
+            if kept:
+                self._shortage.met(error)
+            elif lost:
+                self._shortage.lost()
         return kept
 
     def _one_transaction(self, items: list[Item]) -> None:
@@ -316,6 +362,15 @@ class Writer:
         if isinstance(meaning, LedgerUnavailableError):
             self._disconnect()
         return meaning or error
+
+
+def _job_of(item: Item) -> str | None:
+    match item:
+        case Record():
+            return item.claim.job.id
+        case Change():
+            return item.job_id
+    return None
 
 
 def _tell(items: Sequence[Item], relief: Relief) -> None:
