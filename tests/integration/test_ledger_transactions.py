@@ -23,6 +23,7 @@ from millstream.ledger.base import (
     Pause,
     Settlement,
 )
+from millstream.ledger.database import KeyHeldError
 from millstream.ledger.sql import SqlLedger
 from millstream.model.job import JobRecord, JobState
 from millstream.testing.ledger_doings import (
@@ -136,6 +137,26 @@ async def test_transactions_with_new_graphs_wait_neither_for_one_another_nor_kee
         assert claims[job.id].graph == job.graph
         assert (await ledger.graph(job.id)).graph == GRAPH
         assert (await ledger.get(job.id)).graph == job.graph
+
+
+async def test_a_key_in_an_open_transaction_holds_up_its_own_submits_alone(postgres_url: str) -> None:
+    ledger = SqlLedger(postgres_url, SystemClock())
+    await ledger.join(ME, nobody)
+    claim = await claimed(ledger)
+    engine = sa.create_engine(postgres_url.replace("postgresql:", "postgresql+psycopg:"), poolclass=NullPool)
+    with engine.begin() as connection:
+        submit_in(ledger, connection, make_job(idempotency_key="k"))
+        jobs = [make_job(idempotency_key="k"), make_job(idempotency_key="another")]
+        held, other, told = await asyncio.gather(
+            *(submit(ledger, job, None) for job in jobs), record(ledger, claim, fact("x")), return_exceptions=True
+        )
+    assert isinstance(held, KeyHeldError)
+    assert other == (jobs[1], None)
+    assert told == (2, [fact("x")])
+    known, _ = await submit(ledger, make_job(idempotency_key="k"), None)
+    assert known.idempotency_key == "k"
+    engine.dispose()
+    await ledger.close()
 
 
 async def test_the_graph_of_a_job_from_a_users_transaction_goes_with_it(ledger: SqlLedger, engine: sa.Engine) -> None:

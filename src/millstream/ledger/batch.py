@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from msgspec.structs import replace
@@ -271,7 +272,10 @@ class Batch:
         insert(connection, tuple(schema.graph.c), graphs, "ON CONFLICT DO NOTHING")
         new = sorted(self._new_jobs, key=lambda item: item.new.job.idempotency_key or "")
         rows = [_claimed(item.new.row, item.outcome[1]) for item in new]
-        if insert(connection, NEW_JOB_COLUMNS, rows, "ON CONFLICT DO NOTHING") < len(rows):
+        has_keys = any(item.new.job.idempotency_key is not None for item in new)
+        with self._tools.queries.short_of_patience(connection) if has_keys else nullcontext():
+            count = insert(connection, NEW_JOB_COLUMNS, rows, "ON CONFLICT DO NOTHING")
+        if count < len(rows):
             raise CollisionError("another submission took the idempotency key meanwhile")
         for item in new:
             self._put_large(item.new.job.id, item)

@@ -22,6 +22,10 @@ class CollisionError(MillstreamError):
     """Raised when a transaction met another one, and may succeed when it is made again."""
 
 
+class KeyHeldError(MillstreamError):
+    """Raised when a transaction that has not ended is about to take an idempotency key; submit again."""
+
+
 class UnknownOutcomeError(MillstreamError):
     """Raised when the database could not be asked, for a minute, whether a commit that it did not answer took place."""
 

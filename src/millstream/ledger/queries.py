@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +13,7 @@ from sqlalchemy.sql.expression import ClauseElement
 
 from millstream.ledger import schema
 from millstream.ledger.base import ENDS
-from millstream.ledger.database import Connection
+from millstream.ledger.database import Connection, KeyHeldError
 from millstream.ledger.rows import JOB_COLUMNS
 from millstream.ledger.statements import Statement, given, padded
 
@@ -38,6 +39,25 @@ class Queries:
         if self.is_sqlite:
             return sa.func.millstream_now(type_=sa.Double)
         return sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Double)
+
+    @contextmanager
+    def short_of_patience(self, connection: Connection) -> Iterator[None]:
+        """Wait but two seconds for a lock that a user's transaction may hold: others' records wait behind it.
+
+        Raises:
+            KeyHeldError: Somebody held it for longer.
+        """
+        if self.is_sqlite:  # it has one writer at a time
+            yield
+            return
+        connection.change("SET LOCAL lock_timeout = '2s'")
+        try:
+            yield
+        except Exception as error:
+            if getattr(error, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
+                raise KeyHeldError("a transaction that has not ended has this idempotency key") from error
+            raise
+        connection.change("SET LOCAL lock_timeout = DEFAULT")
 
     def statement(self, clause: ClauseElement) -> Statement:
         """Compile a statement."""
@@ -141,6 +161,8 @@ class Queries:
             sa.select(E.type, E.node, E.data).where(E.job == given("id"), E.type.in_(list(ENDS))).order_by(E.seq)
         )
 
+
+_LOCK_NOT_AVAILABLE = "55P03"
 
 _unpack = msgspec.json.Decoder(list[list[Any]]).decode
 
