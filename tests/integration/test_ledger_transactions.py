@@ -12,9 +12,10 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
+from millstream import points
 from millstream.clock import SystemClock
 from millstream.errors import DefinitionError
-from millstream.ledger import sqlite
+from millstream.ledger import forgetting, sqlite
 from millstream.ledger.base import (
     FencedError,
     Filter,
@@ -303,3 +304,22 @@ async def test_a_forked_child_opens_its_own_connections_and_harms_none_of_its_pa
     assert os.waitstatus_to_exitcode(status) == 0
     assert await record(ledger, claim, fact("x")) == (2, [fact("x")])
     assert len(await ledger.find(Filter())) == 2
+
+
+# ----------------------------------------------------------------------------------------------------------- forgetting
+async def test_jobs_with_many_events_are_forgotten_in_transactions_of_their_own(
+    ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forgetting, "_EVENTS", 10)
+    claims = [await claimed(ledger) for _ in range(6)]
+    for number, claim in enumerate(claims):
+        await record(ledger, claim, *[fact("x")] * (20 if number == 2 else 2), end=Settlement(SUCCEEDED))
+    reached: list[str] = []
+    points.arm(reached.append)
+    try:
+        forgotten = await ledger.forget([claim.job.id for claim in claims])
+    finally:
+        points.arm(None)
+    assert sorted(forgotten) == sorted(claim.job.id for claim in claims)
+    assert reached.count("retention") >= 4
+    assert await ledger.find(Filter()) == []

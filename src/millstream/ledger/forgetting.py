@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import sqlalchemy as sa
 
@@ -17,6 +17,9 @@ U = schema.blob_use.c
 
 AT_ONCE = 500
 """Jobs that are forgotten in one transaction at most, so that none is long."""
+
+_EVENTS = 20_000
+"""Events that are, unless a single job has more: other processes write nothing meanwhile."""
 
 _OF_JOBS = (
     schema.event.c.job,
@@ -48,8 +51,7 @@ class Forgetting:
     def forget(self, connection: Connection, job_ids: Sequence[str], now: float) -> list[str]:
         """Forget those of these jobs that have ended, and return their ids."""
         forgotten: list[str] = []
-        for start in range(0, len(job_ids), AT_ONCE):
-            some = list(job_ids[start : start + AT_ONCE])
+        for some in self._portions(connection, job_ids):
             with transaction(connection):
                 if not self._queries.is_sqlite:
                     self._queries.among(connection, "locked", some)
@@ -66,6 +68,20 @@ class Forgetting:
                 points.reach("retention")
             forgotten += gone
         return forgotten
+
+    def _portions(self, connection: Connection, job_ids: Sequence[str]) -> Iterator[list[str]]:
+        """Return jobs in as many portions as it takes for none to have many events, unless a single job has them."""
+        for start in range(0, len(job_ids), AT_ONCE):
+            portion: list[str] = []
+            events = 0
+            for job_id, head in self._queries.among(connection, "heads", job_ids[start : start + AT_ONCE]):
+                if portion and events + head > _EVENTS:
+                    yield sorted(portion)
+                    portion, events = [], 0
+                portion.append(job_id)
+                events += head
+            if portion:
+                yield sorted(portion)
 
     def sweep(self, connection: Connection, now: float) -> int:
         """Remove large values that nobody has used for a day, a bounded number, and return how many."""
