@@ -141,6 +141,7 @@ def test_one_that_waits_for_room_says_so_once_and_ends_when_it_is_asked_to(
     assert (process.returncode, out) == (69, ""), said
     assert said.count(NO_ROOM) == 1
     assert said.splitlines()[-1].startswith("millstream: ")
+    assert "ledger.db" in said.splitlines()[0], "it does not say where"
     assert ROOM not in said
     assert "trace" not in said.lower()
     assert place.large_values() == []

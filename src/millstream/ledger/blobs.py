@@ -155,7 +155,7 @@ class FileBlobs:
                 if _size(path) != len(raw):
                     _write(path, raw)
             except OSError as error:
-                raise _meaning(error) from error
+                raise _meaning(error, path) from error
 
     def put(self, connection: sa.Connection, job_id: str, values: Mapping[str, bytes]) -> None:
         """Keep values in files; see `Blobs.put` and `prepare`."""
@@ -287,10 +287,10 @@ def _write(path: Path, raw: bytes) -> None:
         _sync_directory(directory)
 
 
-def _meaning(error: OSError) -> MillstreamError:
+def _meaning(error: OSError, path: Path) -> MillstreamError:
     """Return what it means that a large value could not be written."""
     if error.errno in _NO_ROOM:
-        return StorageFullError(f"there is no room for a large value: {error}")
+        return StorageFullError(f"there is no room for the large value {path}: {error.strerror}")
     kind = LedgerUnavailableError if error.errno in _NOT_NOW else BlobRefusedError
     return kind(f"a large value cannot be written: {error}")
 
