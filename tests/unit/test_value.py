@@ -180,8 +180,9 @@ def told(value: Any) -> Any:  # noqa: PLR0911  one line per type
         return kind, value.replace(tzinfo=None), value.fold, value.tzinfo
     if dataclasses.is_dataclass(kind):
         return kind, [told(getattr(value, field.name)) for field in dataclasses.fields(kind)]
-    if isinstance(value, msgspec.Struct):
-        return kind, [told(getattr(value, name)) for name in value.__struct_fields__]
+    fields = getattr(kind, "__struct_fields__", None) or getattr(kind, "model_fields", None)
+    if fields is not None:  # their repr writes a set in whatever order it has
+        return kind, [told(getattr(value, name)) for name in fields]
     return kind, repr(value)
 
 
@@ -241,7 +242,7 @@ def test_a_shown_value_can_be_written_as_json(value: Any) -> None:
 def test_this_value_comes_back(value: Any) -> None:
     back = decode(encode({"it": [value]}))["it"][0]
     assert type(back) is type(value)
-    assert repr(back) == repr(value) if not isinstance(value, Plain | Connected) else back == value
+    assert back == value if isinstance(value, Plain | Connected) else told(back) == told(value)
 
 
 def test_the_whole_state_of_an_object_comes_back_without_its_constructor() -> None:
