@@ -46,3 +46,12 @@ def postgres_server() -> Iterator[PostgresServer]:
     """A server of a test's own, which it may stop, kill and pause."""
     with PostgresServer() as server:
         yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a test's ledger lies: nothing is there yet, once in a file and once on a server."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/ledger.db"
+    found: str = request.getfixturevalue("postgres_url")
+    return found

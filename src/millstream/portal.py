@@ -7,6 +7,7 @@ import atexit
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from millstream.errors import ClosedError
@@ -81,6 +82,14 @@ async def run_on(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any,
     if loop is asyncio.get_running_loop():
         return await coroutine
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, loop))
+
+
+async def end(task: asyncio.Task[None] | None) -> None:
+    """Cancel a task, and return when it has ended; one of a loop that is closed has ended with it."""
+    if task is not None and not task.get_loop().is_closed():
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:

@@ -8,15 +8,6 @@ import pytest
 from tests.chaos.stage import Stage
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A new ledger's."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/ledger.db"
-    url: str = request.getfixturevalue("postgres_url")
-    return url
-
-
 @pytest.fixture
 def stage(url: str, tmp_path: Path) -> Iterator[Stage]:
     """A new ledger, whose processes have a lease of one second and no proof of life."""

@@ -39,14 +39,6 @@ async def opened(
         await ledger.close()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/ledger.db"
-    found: str = request.getfixturevalue("postgres_url")
-    return found
-
-
 async def numbers(ledger: SqlLedger, claim: Claim) -> list[int]:
     return [event.seq for event in await ledger.events(claim.job.id, 0, 1000)]
 

@@ -57,14 +57,6 @@ class Shop:
         return [(problem.job, problem.what) for problem in self.keeper.check().problems]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/ledger.db"
-    found: str = request.getfixturevalue("postgres_url")
-    return found
-
-
 @pytest.fixture
 async def shop(url: str) -> Shop:
     shop = Shop(url)

@@ -18,14 +18,6 @@ from millstream.ledger.sql import SqlLedger
 from millstream.ledger.upgrade import NewerLedgerError, prepare
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/tables.db"
-    found: str = request.getfixturevalue("postgres_url")
-    return found
-
-
 @pytest.fixture
 def connection(url: str) -> Iterator[Connection]:
     connection = database(url).connect()

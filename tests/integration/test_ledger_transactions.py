@@ -45,14 +45,6 @@ from tests.services import PostgresServer
 ME = "process-1"
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/ledger.db"
-    found: str = request.getfixturevalue("postgres_url")
-    return found
-
-
 @pytest.fixture
 async def ledger(url: str) -> AsyncIterator[SqlLedger]:
     ledger = SqlLedger(url, SystemClock())

@@ -23,14 +23,6 @@ SLACK = 5.0
 """A bound that is promised is asserted at five times its value: machines differ."""
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/ledger.db"
-    found: str = request.getfixturevalue("postgres_url")
-    return found
-
-
 @pytest.fixture
 def workers(url: str) -> Iterator[Workers]:
     with workers_on(url) as workers:

@@ -91,14 +91,12 @@ class Conductor(Attempt):
             loop.set_task_factory(_NumberBranches(loop.get_task_factory()))
         while True:
             tokens = running.set(self), _branch.set(_Branch(self, self._first_branch()))
-            calls.bodies += 1
             calls.timers.add(self._has_timer)
             try:
                 return await body(*args, **kwargs)
             except ContinueAsNew as anew:
                 args, kwargs = anew.args, anew.kwargs
             finally:
-                calls.bodies -= 1
                 calls.timers.discard(self._has_timer)
                 calls.revoke_all(place)
                 running.reset(tokens[0])

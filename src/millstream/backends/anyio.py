@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from contextvars import Context
 
 import anyio
@@ -15,6 +14,7 @@ from millstream.clock import Clock, Timer
 from millstream.execution.segment import Segments
 from millstream.ledger.base import Claim, FencedError, Ledger, LedgerUnavailableError, StorageFullError
 from millstream.model.failure import record_failure
+from millstream.portal import end
 
 _log = structlog.get_logger("millstream.backends")
 
@@ -77,10 +77,7 @@ class AnyIOBackend:
     async def stop(self) -> None:
         """Cancel what runs; see `TaskBackend.stop`."""
         host, self._host = self._host, None
-        if host is not None and not host.get_loop().is_closed():
-            host.cancel()
-            with suppress(asyncio.CancelledError):
-                await host
+        await end(host)
 
     def can_take(self) -> bool:
         """Whether a slot is free; see `Dispatcher.can_take`."""

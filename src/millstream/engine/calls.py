@@ -32,12 +32,11 @@ class Calls:
     """The recorded calls of one run that have not ended, by their paths.
 
     Attributes:
-        bodies: How many bodies of conducting flows run.
         continued: Flows that began anew: how often, and with what arguments the last time.
-        timers: Per body, whether it waits for a time of its own.
+        timers: Per body that runs, whether it waits for a time of its own.
     """
 
-    __slots__ = ("_answers", "_futures", "_open_notes", "_recalled", "_run", "_turns", "bodies", "continued", "timers")
+    __slots__ = ("_answers", "_futures", "_open_notes", "_recalled", "_run", "_turns", "continued", "timers")
 
     def __init__(self, run: Run) -> None:
         """Start with none."""
@@ -47,7 +46,6 @@ class Calls:
         self._recalled: list[tuple[float, int, Callable[[], None]]] = []
         self._answers = 0
         self._turns = 0
-        self.bodies = 0
         self.continued = dict(run.past.continued) if run.past is not None else {}
         self.timers: set[Callable[[], bool]] = set()
 
@@ -140,6 +138,11 @@ class Calls:
         self.continued[frame.name(index)] = times, args, kwargs
         run.put((True, "continued", run.now(), frame.name(index), data))
         run.plan.forget(frame, index)
+
+    @property
+    def bodies(self) -> int:
+        """How many bodies of conducting flows run."""
+        return len(self.timers)
 
     def have_timers(self) -> bool:
         """Whether a body waits for a time that no record knows of, as in `asyncio.timeout`: it must not be stopped."""

@@ -11,7 +11,7 @@ from millstream.events.base import EventLog
 from millstream.execution.ports import Dispatcher
 from millstream.execution.recorder import shown
 from millstream.execution.segment import Segments
-from millstream.ledger.base import Ledger
+from millstream.ledger.base import Ledger, awaited
 from millstream.model.event import Draft
 from millstream.model.job import Decision
 from millstream.points import reach
@@ -67,13 +67,12 @@ class Answers:
 
     async def _kind(self, job_id: str, node: str) -> str | None:
         """Return what a node waits for, if it waits for anybody."""
-        seq, kind = 0, None
+        facts: list[tuple[str, str | None, Any]] = []
+        seq = 0
         while events := await self.ledger.events(job_id, seq, _PAGE):
-            for event in events:
-                if event.node == node:
-                    kind = event.data["reason"] if event.type == "waiting" else None
+            facts += [(event.type, event.node, event.data) for event in events if event.node == node]
             seq = events[-1].seq
-        return kind
+        return awaited(facts, node)
 
 
 def _check(node: str, value: Any, kind: str | None) -> None:

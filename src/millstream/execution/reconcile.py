@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import anyio
@@ -23,6 +22,7 @@ from millstream.execution.segment import Segments
 from millstream.ledger.base import Claim, Held, LedgerUnavailableError, Pause, SharedLedger, StorageFullError
 from millstream.model.failure import record_failure
 from millstream.points import reach
+from millstream.portal import end
 
 _log = structlog.get_logger("millstream.execution")
 
@@ -86,10 +86,7 @@ class Reconciler:
     async def stop(self) -> None:
         """Stop, and return when nothing is being done any more."""
         host, self._host = self._host, None
-        if host is not None and not host.get_loop().is_closed():
-            host.cancel()
-            with suppress(asyncio.CancelledError):
-                await host
+        await end(host)
 
     async def _serve(self) -> None:
         async with anyio.create_task_group() as group:

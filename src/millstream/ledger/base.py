@@ -357,10 +357,15 @@ def node_result(state: NodeState, path: str, data: dict[str, Any] | None) -> Nod
     return NodeResult(path, state, told.get("attempt", 0), told.get("value"), told.get("error"))
 
 
-def is_waiting(facts: Iterable[tuple[str, str | None, Any]], node: str) -> bool:
-    """Return whether a node waits for an answer, by the (type, node, data) of its job's durable events in order."""
-    is_open = False
+def awaited(facts: Iterable[tuple[str, str | None, Any]], node: str) -> str | None:
+    """Return what a node waits for from people: `approval` or `decision`; `None` where it does not.
+
+    Args:
+        facts: The (type, node, data) of its job's durable events, in order.
+        node: Its path.
+    """
+    reason = None
     for kind, path, data in facts:
         if path == node:
-            is_open = kind == "waiting" and data["reason"] != "timer"
-    return is_open
+            reason = data["reason"] if kind == "waiting" else None
+    return None if reason == "timer" else reason

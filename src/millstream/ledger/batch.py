@@ -16,7 +16,7 @@ from millstream.ledger.base import (
     FencedError,
     Pause,
     Settlement,
-    is_waiting,
+    awaited,
 )
 from millstream.ledger.blobs import Blobs
 from millstream.ledger.database import CollisionError, Connection
@@ -203,7 +203,7 @@ class Batch:
             self._asked.append(item)
 
     def _answer(self, item: Change, node: str, job: Standing) -> int | None:
-        if job.is_final or not is_waiting(self._facts(item.job_id), node):
+        if job.is_final or awaited(self._facts(item.job_id), node) is None:
             return None
         first: int = job.next_seq
         for draft, data in zip(item.drafts, item.data, strict=True):

@@ -20,7 +20,7 @@ from millstream.ledger.base import (
     Pause,
     Recorded,
     Settlement,
-    is_waiting,
+    awaited,
     node_result,
 )
 from millstream.model.event import TERMINAL, Draft, Event
@@ -206,7 +206,7 @@ class MemoryLedger:
     async def answer(self, job_id: str, node: str, drafts: Sequence[Draft]) -> int | None:
         """Record an answer; see `Ledger.answer`."""
         row = self._row(job_id)
-        if row.job.state.is_final or not is_waiting(((d[1], d[3], d[4]) for d in row.events), node):
+        if row.job.state.is_final or awaited(((d[1], d[3], d[4]) for d in row.events), node) is None:
             return None
         first = len(row.events) + 1
         row.events.extend(drafts)
