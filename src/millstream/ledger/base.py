@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -15,7 +15,7 @@ from millstream.model.job import JobRecord, JobState, NodeResult, NodeState, Rea
 
 
 class IdempotencyConflictError(MillstreamError):
-    """Raised when an idempotency key comes again with another flow or other inputs."""
+    """Raised when an idempotency key comes again with another flow or other inputs, or an alias with another job."""
 
 
 class FencedError(MillstreamError):
@@ -44,10 +44,12 @@ class JobGraph(msgspec.Struct, frozen=True):
     Attributes:
         graph: The graph; jobs of one shape share one in the ledger.
         bindings: The values of its slots.
+        aliases: Names of its nodes that no other job of the ledger has, with the path of the node that each stands for.
     """
 
     graph: Graph
     bindings: Sequence[Any] = ()
+    aliases: Mapping[str, str] = {}
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -176,11 +178,12 @@ class Ledger(Protocol):
     ) -> tuple[JobRecord, Claim | None]:
         """Record a new job, and claim it in the same breath where `claim_for` names a process.
 
-        With an idempotency key that is known, the job that has it is returned and nothing is recorded. A job in state
-        `scheduled` is not claimed before its `starts_at`.
+        With an idempotency key that is known, the job that has it is returned and nothing is recorded, the aliases
+        neither. A job in state `scheduled` is not claimed before its `starts_at`.
 
         Raises:
-            IdempotencyConflictError: The key is known, but the flow or the inputs differ.
+            IdempotencyConflictError: The key is known, but the flow or the inputs differ; or another job has one of the
+                aliases. Nothing is recorded then.
             NotSerializableError: An input or binding cannot be written down.
         """
 
@@ -252,6 +255,20 @@ class Ledger(Protocol):
             JobNotFoundError: There is no such job.
         """
 
+    async def node_result(self, job_id: str, path: str) -> NodeResult | None:
+        """Return how one node of a job ended, with its value whole; `None` while it has not.
+
+        Raises:
+            JobNotFoundError: There is no such job.
+            NotSerializableError: A value's class is not to be found here.
+        """
+
+    async def alias(self, name: str) -> tuple[str, str] | None:
+        """Return the job and the path of the node that an alias stands for; `None` where there is no such alias.
+
+        An alias is there from the commit of its job's submission on, and goes with its job.
+        """
+
     async def due_at(self, flows: Collection[str] | None = None) -> float | None:
         """Return when the next scheduled or paused job may be claimed, if one waits for a time."""
 
@@ -309,7 +326,8 @@ class SharedLedger(Ledger, Protocol):
 
         Raises:
             DefinitionError: The connection is to another database.
-            IdempotencyConflictError: The key is known, but the flow or the inputs differ.
+            IdempotencyConflictError: The key is known, but the flow or the inputs differ; or another job has one of the
+                aliases. Nothing is recorded then.
             NotSerializableError: An input or binding cannot be written down.
         """
 
@@ -355,6 +373,11 @@ def node_result(state: NodeState, path: str, data: dict[str, Any] | None) -> Nod
     """Return the node result that an event of one of the `ENDS` tells."""
     told = data or {}
     return NodeResult(path, state, told.get("attempt", 0), told.get("value"), told.get("error"))
+
+
+def alias_conflict(name: str, job_id: str) -> IdempotencyConflictError:
+    """Return the refusal of a job with an alias that another job has."""
+    return IdempotencyConflictError(f"the alias {name!r} belongs to job {job_id}, and an alias names one node only")
 
 
 def awaited(facts: Iterable[tuple[str, str | None, Any]], node: str) -> str | None:

@@ -20,6 +20,7 @@ from millstream.ledger.base import (
     Pause,
     Recorded,
     Settlement,
+    alias_conflict,
     awaited,
     node_result,
 )
@@ -67,6 +68,7 @@ class MemoryLedger:
         self._queue: list[tuple[int, str]] = []
         self._timers: list[tuple[float, str]] = []
         self._keys: dict[str, str] = {}
+        self._aliases: dict[str, tuple[str, str]] = {}
         self._finished: dict[str, int] = {}
         self._finished_events = 0
 
@@ -87,7 +89,13 @@ class MemoryLedger:
             known = self._keys.get(job.idempotency_key)
             if known is not None:
                 return _same(self._rows[known].job, job), None
+        for name in graph.aliases:
+            if name in self._aliases:
+                raise alias_conflict(name, self._aliases[name][0])
+        if job.idempotency_key is not None:
             self._keys[job.idempotency_key] = job.id
+        for name, node in graph.aliases.items():
+            self._aliases[name] = job.id, node
         row = self._rows[job.id] = _Row(job, graph)
         row.events.extend(drafts)
         row.ended.update(draft[3] for draft in drafts if draft[1] in ENDS)
@@ -238,6 +246,17 @@ class MemoryLedger:
             if kind in ENDS
         ]
 
+    async def node_result(self, job_id: str, path: str) -> NodeResult | None:
+        """Return how one node ended; see `Ledger.node_result`."""
+        for _, kind, _, node, data in self._row(job_id).events:
+            if node == path and kind in ENDS:
+                return node_result(ENDS[kind], path, data)
+        return None
+
+    async def alias(self, name: str) -> tuple[str, str] | None:
+        """Return what an alias stands for; see `Ledger.alias`."""
+        return self._aliases.get(name)
+
     async def events(self, job_id: str, after: int, limit: int) -> list[Event]:
         """Return durable events; see `Ledger.events`."""
         rows = self._row(job_id).events[after : after + limit]
@@ -269,9 +288,11 @@ class MemoryLedger:
 
     def _drop(self, job_id: str) -> None:
         self._finished_events -= self._finished.pop(job_id)
-        key = self._rows.pop(job_id).job.idempotency_key
-        if key is not None:
-            del self._keys[key]
+        row = self._rows.pop(job_id)
+        if row.job.idempotency_key is not None:
+            del self._keys[row.job.idempotency_key]
+        for name in row.graph.aliases:
+            del self._aliases[name]
 
     def _row(self, job_id: str) -> _Row:
         try:

@@ -18,6 +18,7 @@ from millstream.ledger.base import (
     Recorded,
     Settlement,
     SharedLedger,
+    alias_conflict,
 )
 from millstream.ledger.bell import Bell, Heard, Topic
 from millstream.ledger.memory import MemoryLedger
@@ -56,12 +57,22 @@ class TieredLedger:
         self, job: JobRecord, graph: JobGraph, drafts: Sequence[Draft], claim_for: str | None
     ) -> tuple[JobRecord, Claim | None]:
         """Record a new job by its durability; see `Ledger.submit`."""
+        if graph.aliases:
+            await self._check_aliases(job, graph)
         if job.durability == "off":
             return await self.memory.submit(job, graph, drafts, claim_for)
         recorded, claim = await self._durable().submit(job, graph, drafts, claim_for)
         if claim is None and recorded.id == job.id:
             self._ring("queued", job.id)
         return recorded, claim
+
+    async def _check_aliases(self, job: JobRecord, graph: JobGraph) -> None:
+        """Refuse an alias that the other ledger has; the job's own ledger refuses those that it has itself."""
+        other = self._shared if job.durability == "off" else self.memory
+        for name in graph.aliases if other is not None else ():
+            known = await other.alias(name)
+            if known is not None:
+                raise alias_conflict(name, known[0])
 
     async def graph(self, job_id: str) -> JobGraph:
         """Return what a job executes; see `Ledger.graph`."""
@@ -134,6 +145,15 @@ class TieredLedger:
     async def node_results(self, job_id: str) -> list[NodeResult]:
         """Return how nodes ended; see `Ledger.node_results`."""
         return await self._of(job_id).node_results(job_id)
+
+    async def node_result(self, job_id: str, path: str) -> NodeResult | None:
+        """Return how one node ended; see `Ledger.node_result`."""
+        return await self._of(job_id).node_result(job_id, path)
+
+    async def alias(self, name: str) -> tuple[str, str] | None:
+        """Return what an alias stands for, in either; see `Ledger.alias`."""
+        found = await self.memory.alias(name)
+        return found if found is not None or self._shared is None else await self._shared.alias(name)
 
     async def events(self, job_id: str, after: int, limit: int) -> list[Event]:
         """Return durable events; see `Ledger.events`."""

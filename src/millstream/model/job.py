@@ -107,6 +107,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
         expires_at: When it fails unless it has started.
         idempotency_key: The caller's key; one key never makes two jobs.
         durability: How safe it is.
+        parent: Task id of the running task that submitted it.
     """
 
     id: str
@@ -127,6 +128,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: float | None = None
     idempotency_key: str | None = None
     durability: Durability = "full"
+    parent: str | None = None
 
 
 class Decision(msgspec.Struct, frozen=True, tag=True):
