@@ -16,6 +16,7 @@ from millstream.ledger.base import (
     FencedError,
     Pause,
     Settlement,
+    alias_conflict,
     awaited,
 )
 from millstream.ledger.blobs import Blobs
@@ -33,6 +34,7 @@ from millstream.model.value import decode_shown, encode
 _J, _S = schema.job.c, schema.segment.c
 _SEGMENT_COLUMNS = tuple(schema.segment.c)
 _CLAIM_COLUMNS = tuple(schema.claim.c)
+_ALIAS_COLUMNS = tuple(schema.alias.c)
 _CHANGED_JOB = (
     _J.state,
     _J.reason,
@@ -43,6 +45,7 @@ _CHANGED_JOB = (
     _J.error,
 )
 _CHANGED_SEGMENT = (_S.state, _S.holder, _S.ready_at)
+_ALIASES_AT_ONCE = 1000
 _NOTHING: tuple[set[str | None], set[str | None]] = (set(), set())
 _STATE, _STARTED, _KEY = (NEW_JOB_COLUMNS.index(column) for column in (_J.state, _J.started_at, _J.idempotency_key))
 
@@ -81,6 +84,7 @@ class Batch:
         self._tools = tools
         self._jobs: dict[str, Standing] = {}
         self._known_keys: dict[str, Sequence[Any]] = {}
+        self._aliases: dict[str, str] = {}
         self._alive: set[str] = set()
         self._events: list[tuple[Any, ...]] = []
         self._claims: list[tuple[Any, ...]] = []
@@ -94,7 +98,7 @@ class Batch:
         """Give each item its outcome, and write what it takes; the caller commits.
 
         Raises:
-            CollisionError: Another transaction took an idempotency key in between.
+            CollisionError: Another transaction took an idempotency key or an alias in between.
         """
         self._read(items)
         for item in items:
@@ -126,6 +130,10 @@ class Batch:
         keys = {item.new.job.idempotency_key for item in items if isinstance(item, Submit)} - {None}
         for row in queries.among(connection, "by_key", sorted(key for key in keys if key is not None)):
             self._known_keys[row[_KEY]] = row
+        aliases = sorted({name for item in items if isinstance(item, Submit) for name in item.new.aliases})
+        for start in range(0, len(aliases), _ALIASES_AT_ONCE):
+            for name, job_id, _ in queries.among(connection, "aliases", aliases[start : start + _ALIASES_AT_ONCE]):
+                self._aliases[name] = job_id
         self._read_ended([item.claim for item in items if isinstance(item, Record) and _ends_nodes(item)])
 
     def _read_ended(self, claims: Sequence[Claim]) -> None:
@@ -237,6 +245,9 @@ class Batch:
             if known is not None:
                 item.outcome = known, None
                 return
+        if new.aliases and not self._take_aliases(item):
+            return
+        if job.idempotency_key is not None:
             self._known_keys[job.idempotency_key] = new.known_row()
         claim = self._first_claim(item)
         self._new_segments.append(new.segment_row(claim.holder if claim else None))
@@ -246,6 +257,16 @@ class Batch:
             self._ended[job.id, 1, 1] = set(), {draft[3] for draft in new.drafts if draft[1] in ENDS}
         self._new_jobs.append(item)
         item.outcome = (job if claim is None else claim.job), claim
+
+    def _take_aliases(self, item: Submit) -> bool:
+        """Give a job its aliases; it is refused where another one has one of them."""
+        for name in item.new.aliases:
+            owner = self._aliases.get(name)
+            if owner is not None:
+                item.refuse(alias_conflict(name, owner))
+                return False
+        self._aliases.update(dict.fromkeys(item.new.aliases, item.new.job.id))
+        return True
 
     def _first_claim(self, item: Submit) -> Claim | None:
         job = item.new.job
@@ -272,11 +293,13 @@ class Batch:
         insert(connection, tuple(schema.graph.c), graphs, "ON CONFLICT DO NOTHING")
         new = sorted(self._new_jobs, key=lambda item: item.new.job.idempotency_key or "")
         rows = [_claimed(item.new.row, item.outcome[1]) for item in new]
-        has_keys = any(item.new.job.idempotency_key is not None for item in new)
-        with self._tools.queries.short_of_patience(connection) if has_keys else nullcontext():
+        aliases = sorted(row for item in new for row in item.new.alias_rows())
+        may_meet_others = bool(aliases) or any(item.new.job.idempotency_key is not None for item in new)
+        with self._tools.queries.short_of_patience(connection) if may_meet_others else nullcontext():
             count = insert(connection, NEW_JOB_COLUMNS, rows, "ON CONFLICT DO NOTHING")
-        if count < len(rows):
-            raise CollisionError("another submission took the idempotency key meanwhile")
+            count += insert(connection, _ALIAS_COLUMNS, aliases, "ON CONFLICT DO NOTHING")
+        if count < len(rows) + len(aliases):
+            raise CollisionError("another submission took the idempotency key or an alias meanwhile")
         for item in new:
             self._put_large(item.new.job.id, item)
 

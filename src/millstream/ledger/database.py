@@ -23,7 +23,7 @@ class CollisionError(MillstreamError):
 
 
 class KeyHeldError(MillstreamError):
-    """Raised when a transaction that has not ended is about to take an idempotency key; submit again."""
+    """Raised when a transaction that has not ended is about to take an idempotency key or an alias; submit again."""
 
 
 class UnknownOutcomeError(MillstreamError):

@@ -26,6 +26,7 @@ _OF_JOBS = (
     schema.claim.c.job,
     schema.segment.c.job,
     schema.blob_use.c.job,
+    schema.alias.c.job,
     schema.job.c.id,
 )
 

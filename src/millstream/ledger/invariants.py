@@ -53,7 +53,13 @@ def _numbers(connection: sa.Connection) -> Iterator[Problem]:
 
 def _strays(connection: sa.Connection) -> Iterator[Problem]:
     """Whatever belongs to a job belongs to one that is there."""
-    kinds = {"events": _E.job, "segments": _S.job, "claims": schema.claim.c.job, "large values": _U.job}
+    kinds = {
+        "events": _E.job,
+        "segments": _S.job,
+        "claims": schema.claim.c.job,
+        "large values": _U.job,
+        "aliases": schema.alias.c.job,
+    }
     for kind, column in kinds.items():
         asked = sa.select(column).distinct().where(column.not_in(sa.select(_J.id)))
         for job in connection.execute(asked).scalars():

@@ -138,7 +138,7 @@ class Submit(Ask):
 
     def __init__(self, new: NewJob, claim_for: str | None, now: float, release: Callable[[Claim], None]) -> None:
         """Take what `Ledger.submit` is given."""
-        super().__init__(len(new.drafts) + 3)
+        super().__init__(len(new.drafts) + len(new.aliases) + 3)
         self.new = new
         self.large = new.large
         self.claim_for = claim_for

@@ -13,6 +13,7 @@ from millstream.ledger.claims import Claims
 from millstream.ledger.database import Connection, Database
 from millstream.ledger.forgetting import Forgetting
 from millstream.ledger.holds import Holds
+from millstream.ledger.lookups import Lookups
 from millstream.ledger.members import Members, Proof
 from millstream.ledger.queries import Queries
 from millstream.ledger.reading import Reader
@@ -35,6 +36,7 @@ class Parts:
         members: The memberships of this process.
         forgetting: Forgets jobs.
         claims: Claims segments.
+        lookups: Reads single jobs.
         writer: The thread that writes.
         reader: The threads that read.
     """
@@ -47,6 +49,7 @@ class Parts:
         self.members = Members(self.queries, lease_seconds, proof)
         self.forgetting = Forgetting(self.queries, self.blobs)
         self.claims = Claims(self.queries, rows, self.blobs)
+        self.lookups = Lookups(self.queries, self.load)
         self._tools = Tools(self.queries, rows, self.blobs, Holds())
         self._database = database
         self._is_prepared = False

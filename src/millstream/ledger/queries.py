@@ -18,6 +18,7 @@ from millstream.ledger.rows import JOB_COLUMNS
 from millstream.ledger.statements import Statement, given, padded
 
 J, S, E, P, G = schema.job.c, schema.segment.c, schema.event.c, schema.process.c, schema.graph.c
+A = schema.alias.c
 
 
 class Queries:
@@ -55,7 +56,7 @@ class Queries:
             yield
         except Exception as error:
             if getattr(error, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
-                raise KeyHeldError("a transaction that has not ended has this idempotency key") from error
+                raise KeyHeldError("a transaction that has not ended has this idempotency key or alias") from error
             raise
         connection.change("SET LOCAL lock_timeout = DEFAULT")
 
@@ -115,6 +116,9 @@ class Queries:
     def _by_key(self, among: Any) -> ClauseElement:
         return sa.select(*JOB_COLUMNS).where(among(J.idempotency_key))
 
+    def _aliases(self, among: Any) -> ClauseElement:
+        return sa.select(A.name, A.job, A.node).where(among(A.name))
+
     def _alive(self, among: Any) -> ClauseElement:
         return sa.select(P.id).where(among(P.id), ~P.dead).with_for_update(read=True)
 
@@ -140,9 +144,11 @@ class Queries:
 
     @cached_property
     def graph(self) -> Statement:
-        """What a job executes, by id: graph and bindings."""
+        """What a job executes, by id: graph, bindings, and aliases as JSON."""
         joined = schema.job.join(schema.graph, J.graph == G.digest)
-        return self.statement(sa.select(G.body, J.bindings).select_from(joined).where(J.id == given("id")))
+        collect = sa.func.json_group_object if self.is_sqlite else sa.func.json_object_agg
+        aliases = sa.select(sa.cast(collect(A.name, A.node), sa.Text)).where(A.job == J.id).scalar_subquery()
+        return self.statement(sa.select(G.body, J.bindings, aliases).select_from(joined).where(J.id == given("id")))
 
     @cached_property
     def events(self) -> Statement:
@@ -159,6 +165,14 @@ class Queries:
         """The ends of a job's nodes, in order: state, node, data."""
         return self.statement(
             sa.select(E.type, E.node, E.data).where(E.job == given("id"), E.type.in_(list(ENDS))).order_by(E.seq)
+        )
+
+    @cached_property
+    def end(self) -> Statement:
+        """The end of one of a job's nodes: state, data."""
+        is_end = E.type.in_(list(ENDS))
+        return self.statement(
+            sa.select(E.type, E.data).where(E.job == given("id"), E.node == given("node"), is_end).limit(1)
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -37,6 +37,7 @@ JOB_COLUMNS: Final[tuple[sa.Column[Any], ...]] = (
     _J.starts_at,
     _J.expires_at,
     _J.idempotency_key,
+    _J.parent,
     _J.inputs,
     _J.result,
     _J.error,
@@ -109,6 +110,11 @@ def read_graph(raw: bytes) -> Graph:
     return msgspec.json.decode(raw, type=Graph)
 
 
+def read_aliases(raw: str | None) -> dict[str, str]:
+    """Return a job's aliases, which a query has collected as JSON."""
+    return {} if raw is None else msgspec.json.decode(raw, type=dict[str, str])
+
+
 def write_draft(data: Any) -> bytes | None:
     """Write down the data of an event."""
     if data is None:
@@ -131,6 +137,7 @@ class NewJob(msgspec.Struct, frozen=True):
         drafts: Its first events.
         data: Their data.
         large: Values too large for their rows, by digest.
+        aliases: Its aliases, with the nodes that they stand for.
     """
 
     job: JobRecord
@@ -139,6 +146,7 @@ class NewJob(msgspec.Struct, frozen=True):
     drafts: Sequence[Draft]
     data: Sequence[bytes | None]
     large: dict[str, bytes]
+    aliases: Mapping[str, str]
 
     def segment_row(self, holder: str | None) -> tuple[Any, ...]:
         """Return the row of its first segment, by the columns of its table."""
@@ -150,6 +158,10 @@ class NewJob(msgspec.Struct, frozen=True):
     def known_row(self) -> tuple[Any, ...]:
         """Return its row by `JOB_COLUMNS`, as it is when nothing has happened yet."""
         return *self.row[:-2], None, None
+
+    def alias_rows(self) -> list[tuple[str, str, str]]:
+        """Return the rows of its aliases, by the columns of their table."""
+        return [(name, self.job.id, node) for name, node in self.aliases.items()]
 
     def event_rows(self) -> list[tuple[Any, ...]]:
         """Return the rows of its first events."""
@@ -175,12 +187,15 @@ def write_job(
         max_bytes: What its inputs may have.
 
     Raises:
-        DefinitionError: The idempotency key is no text that a database takes.
+        DefinitionError: The idempotency key or an alias is no text that a database takes.
         NotSerializableError: An input or binding cannot be written down.
         OutputTooLargeError: They have more than `max_bytes`.
     """
     if not is_text(job.idempotency_key or ""):
         raise DefinitionError(f"the idempotency key {job.idempotency_key!r} has characters that no database takes")
+    for alias in graph.aliases:
+        if not is_text(alias):
+            raise DefinitionError(f"the alias {alias!r} has characters that no database takes")
     inputs, bindings = write_inputs(job.inputs, max_bytes), write_bindings(graph, max_bytes)
     row = (
         job.id,
@@ -198,12 +213,14 @@ def write_job(
         job.starts_at,
         job.expires_at,
         job.idempotency_key,
+        job.parent,
         inputs.raw,
         len(drafts) + 1,
         bindings.raw,
     )
     data = [write_draft(draft[4]) for draft in drafts]
-    return NewJob(job, row, write_graph(graph.graph), drafts, data, {**inputs.apart, **bindings.apart, **large})
+    large = {**inputs.apart, **bindings.apart, **large}
+    return NewJob(job, row, write_graph(graph.graph), drafts, data, large, graph.aliases)
 
 
 def own_graph(job: JobRecord) -> str:
@@ -238,7 +255,7 @@ def job_record(row: Sequence[Any], load: Load | None) -> JobRecord:
         NotSerializableError: A value's class is not to be found here.
     """
     *plain, inputs, result, error = row
-    (job_id, flow, version, graph, state, reason, cancel, priority, durability, *times, key) = plain
+    (job_id, flow, version, graph, state, reason, cancel, priority, durability, *times, key, parent) = plain
     created_at, started_at, ended_at, starts_at, expires_at = times
 
     def value(raw: bytes) -> Any:
@@ -260,6 +277,7 @@ def job_record(row: Sequence[Any], load: Load | None) -> JobRecord:
         starts_at=starts_at,
         expires_at=expires_at,
         idempotency_key=key,
+        parent=parent,
         inputs=value(inputs),
         result=None if result is None else value(result)[_VALUE],
         error=None if error is None else decode_shown(error),

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-REVISION: Final = "0001"
+REVISION: Final = "0002"
 """The revision of the tables below; a test holds it equal to the newest migration's."""
 
 metadata = sa.MetaData()
@@ -55,6 +55,7 @@ job = _table(
     _column("bindings", _bytes),
     _column("result", _bytes, nullable=True),
     _column("error", _bytes, nullable=True),
+    _column("parent", _text, nullable=True),
 )
 sa.Index("millstream_job_by_state", job.c.state, job.c.id)
 sa.Index("millstream_job_by_flow", job.c.flow, job.c.state, job.c.id)
@@ -149,3 +150,12 @@ blob_use = _table(
     clustered=True,
 )
 sa.Index("millstream_blob_use_by_digest", blob_use.c.digest)
+
+alias = _table(
+    "alias",
+    _column("name", _text, primary_key=True),
+    _column("job", _text),
+    _column("node", _text),
+    clustered=True,
+)
+sa.Index("millstream_alias_by_job", alias.c.job)

@@ -12,12 +12,11 @@ import sqlalchemy as sa
 
 from millstream import points
 from millstream.clock import Clock
-from millstream.errors import DefinitionError, JobNotFoundError, MillstreamError
+from millstream.errors import DefinitionError, MillstreamError
 from millstream.ledger import within
 from millstream.ledger.ahead import Ahead, may_begin, may_go_on
 from millstream.ledger.apart import Apart
 from millstream.ledger.base import (
-    ENDS,
     Claim,
     Filter,
     Held,
@@ -26,12 +25,12 @@ from millstream.ledger.base import (
     Pause,
     Recorded,
     Settlement,
-    node_result,
 )
 from millstream.ledger.database import Connection, Database, database
 from millstream.ledger.fork import call_in_child
 from millstream.ledger.items import Ask, Change, Record, Submit, Task
 from millstream.ledger.listing import listing
+from millstream.ledger.lookups import check_id
 from millstream.ledger.members import Proof, on_loop
 from millstream.ledger.parts import Parts
 from millstream.ledger.rows import (
@@ -41,22 +40,15 @@ from millstream.ledger.rows import (
     is_text,
     job_record,
     job_record_or_shown,
-    read_bindings,
-    read_graph,
-    shown_event,
-    whole_event,
     write_draft,
     write_job,
     write_value,
 )
-from millstream.ledger.statements import Statement
 from millstream.model.event import Draft, Event
 from millstream.model.job import JobRecord, NodeResult
-from millstream.model.value import decode_shown, encode, seal_data
+from millstream.model.value import encode, seal_data
 
 T = TypeVar("T")
-
-_ALL = 1 << 62
 
 MAX_VALUE_BYTES = 64 << 20
 _ANSWER_SECONDS = 30.0
@@ -164,15 +156,7 @@ class SqlLedger:
 
     async def graph(self, job_id: str) -> JobGraph:
         """Return what a job executes; see `Ledger.graph`."""
-        _check_id(job_id)
-
-        def read(connection: Connection) -> JobGraph:
-            query = self._parts.queries.graph
-            for body, bindings in connection.run(query.sql, query.fill(id=job_id)):
-                return JobGraph(read_graph(bytes(body)), read_bindings(bindings, self._parts.load(connection)))
-            raise _no_job(job_id)
-
-        return await self._read(read)
+        return await self._read(lambda connection: self._parts.lookups.graph(connection, job_id))
 
     async def claim(self, holder: str, limit: int, flows: Collection[str] | None = None) -> list[Claim]:
         """Claim what may start; see `Ledger.claim`.
@@ -259,7 +243,7 @@ class SqlLedger:
         return await self._read(lambda connection: job_record_or_shown(row, self._parts.load(connection))), first
 
     def _changing(self, job_id: str, node: str | None, drafts: Sequence[Draft]) -> Change:
-        _check_id(job_id)
+        check_id(job_id)
         item = Change(job_id, node, drafts, self._clock.now())
         item.data = [write_draft(draft[4]) for draft in drafts]
         item.large = self._apart.take(job_id, drafts)
@@ -272,15 +256,7 @@ class SqlLedger:
         Raises:
             NotSerializableError: The class of an input or of its result is not to be found here.
         """
-        _check_id(job_id)
-
-        def read(connection: Connection) -> JobRecord:
-            query = self._parts.queries.job
-            for row in connection.run(query.sql, query.fill(id=job_id)):
-                return job_record(row, self._parts.load(connection))
-            raise _no_job(job_id)
-
-        return await self._read(read)
+        return await self._read(lambda connection: self._parts.lookups.job(connection, job_id))
 
     async def find(self, which: Filter) -> list[JobRecord]:
         """Return jobs, with their values as they are shown; see `Ledger.find`."""
@@ -290,42 +266,23 @@ class SqlLedger:
 
     async def node_results(self, job_id: str) -> list[NodeResult]:
         """Return how nodes ended, with their values as they are shown; see `Ledger.node_results`."""
-        rows = await self._rows_of(job_id, self._parts.queries.ends)
-        return [
-            node_result(ENDS[kind], node or "", None if data is None else decode_shown(data))
-            for kind, node, data in rows
-        ]
+        return await self._read(lambda connection: self._parts.lookups.node_results(connection, job_id))
+
+    async def node_result(self, job_id: str, path: str) -> NodeResult | None:
+        """Return how one node ended; see `Ledger.node_result`."""
+        return await self._read(lambda connection: self._parts.lookups.node_result(connection, job_id, path))
+
+    async def alias(self, name: str) -> tuple[str, str] | None:
+        """Return what an alias stands for; see `Ledger.alias`."""
+        return await self._read(lambda connection: self._parts.lookups.alias(connection, name))
 
     async def events(self, job_id: str, after: int, limit: int) -> list[Event]:
         """Return durable events, with their values as they are shown; see `Ledger.events`."""
-        return [
-            shown_event(row) for row in await self._rows_of(job_id, self._parts.queries.events, after=after, most=limit)
-        ]
+        return await self._read(lambda connection: self._parts.lookups.events(connection, job_id, after, limit))
 
     async def history(self, job_id: str) -> list[Event]:
         """Return all durable events; see `Ledger.history`."""
-        _check_id(job_id)
-
-        def read(connection: Connection) -> list[Event]:
-            query, load = self._parts.queries.events, self._parts.load(connection)
-            rows = connection.run(query.sql, query.fill(id=job_id, after=0, most=_ALL))
-            if not rows:
-                raise _no_job(job_id)
-            return [whole_event(row, load) for row in rows]
-
-        return await self._read(read)
-
-    async def _rows_of(self, job_id: str, query: Statement, **values: int) -> list[Any]:
-        """Return rows that belong to a job."""
-        _check_id(job_id)
-
-        def read(connection: Connection) -> list[Any]:
-            rows = connection.run(query.sql, query.fill(id=job_id, **values))
-            if not rows and not self._parts.queries.among(connection, "heads", [job_id]):
-                raise _no_job(job_id)
-            return rows
-
-        return await self._read(read)
+        return await self._read(lambda connection: self._parts.lookups.history(connection, job_id))
 
     # --------------------------------------------------------------------------------------------------- forgetting
     async def trim(self) -> list[str]:
@@ -387,12 +344,3 @@ async def _bounded(answer: Awaitable[T]) -> T:
             return await answer
     except TimeoutError:
         raise LedgerUnavailableError(f"the ledger did not answer within {_ANSWER_SECONDS:g} s") from None
-
-
-def _check_id(job_id: str) -> None:
-    if not is_text(job_id):
-        raise _no_job(job_id)
-
-
-def _no_job(job_id: str) -> JobNotFoundError:
-    return JobNotFoundError(f"there is no job {job_id!r}")

@@ -68,8 +68,8 @@ class TieredLedger:
 
     async def _check_aliases(self, job: JobRecord, graph: JobGraph) -> None:
         """Refuse an alias that the other ledger has; the job's own ledger refuses those that it has itself."""
-        other = self._shared if job.durability == "off" else self.memory
-        for name in graph.aliases if other is not None else ():
+        other: Ledger = self.memory if job.durability != "off" or self._shared is None else self._shared
+        for name in graph.aliases:
             known = await other.alias(name)
             if known is not None:
                 raise alias_conflict(name, known[0])

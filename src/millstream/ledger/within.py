@@ -8,10 +8,11 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from millstream.ledger import schema
+from millstream.ledger.base import alias_conflict
 from millstream.ledger.bell import CHANNEL, write
 from millstream.ledger.blobs import Blobs
 from millstream.ledger.database import CollisionError
-from millstream.ledger.queries import J
+from millstream.ledger.queries import A, J
 from millstream.ledger.rows import JOB_COLUMNS, NEW_JOB_COLUMNS, NewJob, check_same, job_record_or_shown, own_graph
 from millstream.model.job import JobRecord, JobState
 
@@ -20,8 +21,8 @@ def submit(connection: sa.Connection, new: NewJob, blobs: Blobs) -> JobRecord:
     """Record a new job, unclaimed; with a known idempotency key, return the job that has it.
 
     Raises:
-        IdempotencyConflictError: The key belongs to a job with another flow or other inputs.
-        CollisionError: Another transaction is just about to take the key.
+        IdempotencyConflictError: The key belongs to a job with another flow or other inputs, or an alias to any.
+        CollisionError: Another transaction is just about to take the key, or an alias.
     """
     known = _known(connection, new, blobs)
     return known or _record(connection, new, blobs) or _taken(connection, new, blobs)
@@ -35,6 +36,8 @@ def _record(connection: sa.Connection, new: NewJob, blobs: Blobs) -> JobRecord |
     made = connection.execute(_insert(connection, schema.job).values(row).on_conflict_do_nothing())
     if not made.rowcount:
         return None
+    if new.aliases:
+        _take_aliases(connection, new)
     body = {"digest": graph, "body": new.graph}
     connection.execute(_insert(connection, schema.graph).values(body).on_conflict_do_nothing())  # see `_drop_graphs`
     connection.execute(sa.insert(schema.segment).values(new.segment_row(None)))
@@ -44,6 +47,23 @@ def _record(connection: sa.Connection, new: NewJob, blobs: Blobs) -> JobRecord |
     if connection.dialect.name == "postgresql" and job.state is JobState.QUEUED:
         connection.execute(sa.select(sa.func.pg_notify(CHANNEL, write([("queued", job.id)]).decode())))
     return job
+
+
+def _take_aliases(connection: sa.Connection, new: NewJob) -> None:
+    """Give a job its aliases; where another one has one, take the job back: the user may commit all the same."""
+    job_id = new.job.id
+    rows = [_named(schema.alias, row) for row in sorted(new.alias_rows())]
+    connection.execute(_insert(connection, schema.alias).on_conflict_do_nothing(), rows)
+    mine = set(connection.execute(sa.select(A.name).where(A.job == job_id)).scalars())
+    if len(mine) == len(rows):
+        return
+    connection.execute(sa.delete(schema.alias).where(A.job == job_id))
+    connection.execute(sa.delete(schema.job).where(J.id == job_id))
+    name = next(name for name in new.aliases if name not in mine)
+    owner = connection.execute(sa.select(A.job).where(A.name == name)).scalar()
+    if owner is None:
+        raise CollisionError(f"the alias {name!r} was taken meanwhile; submit again")
+    raise alias_conflict(name, owner)
 
 
 def _graph_key(connection: sa.Connection, job: JobRecord) -> str:
