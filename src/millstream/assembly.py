@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from millstream.backends.anyio import AnyIOBackend
+from millstream.backends.anyio import AnyIOSegmentBackend
 from millstream.clock import Clock
 from millstream.engine.cache import MemoryCache
 from millstream.engine.processes import ProcessPool
@@ -93,7 +93,7 @@ class Process:
         self.segments = segments = Segments(ledger, log, self._services, library)
         self._membership = Membership(self._stop_shared)
         me = self._membership.current
-        self._backend = AnyIOBackend(me, ledger, segments, clock, settings.max_segments)
+        self._backend = AnyIOSegmentBackend(me, ledger, segments, clock, settings.max_segments)
         self.submitter = Submitter(me, ledger, log, clock, segments, self._backend)
         self.cancels = Cancels(ledger, log, clock, self._backend, segments)
         self.answers = Answers(ledger, log, clock, segments, self._backend)

@@ -17,6 +17,14 @@ class MillstreamError(Exception):
         super().__init__(message or (type(self).__doc__ or "").split("\n", 1)[0])
 
 
+class WorkflowServiceUnavailableError(MillstreamError):
+    """Raised when the ledger cannot be reached or has no room, so that nothing can be handed in or looked up."""
+
+
+class WorkflowResourceError(MillstreamError):
+    """Raised when a job is more than a limit allows: its graph, its inputs or a result is too large."""
+
+
 # ------------------------------------------------------------------------------------------------ definitions
 class SettingsError(MillstreamError):
     """Raised when a setting has a wrong value, an unknown name, or needs a part that is not there."""
@@ -37,6 +45,10 @@ class GraphError(DefinitionError):
         """Take all problems, each one line that names its place."""
         self.problems = tuple(problems)
         super().__init__("; ".join(self.problems))
+
+
+class GraphTooLargeError(GraphError, WorkflowResourceError):
+    """Raised when a graph has more nodes than the setting `max_graph_nodes` allows."""
 
 
 class DrawingError(DefinitionError):
@@ -96,8 +108,8 @@ class NotSerializableError(MillstreamError, TypeError):
     """Raised when a value has to leave the process and cannot be written down."""
 
 
-class OutputTooLargeError(MillstreamError):
-    """Raised when a task returns more than the setting `max_value_bytes` allows."""
+class OutputTooLargeError(WorkflowResourceError):
+    """Raised when a job's inputs or a task's result have more bytes than the setting `max_value_bytes` allows."""
 
 
 class PoisonError(MillstreamError):
@@ -143,17 +155,62 @@ class Skip(Exception):  # noqa: N818  an outcome that a task chooses, not an err
     """Raised by a task to end its node as `skipped`; successors follow their join rule."""
 
 
+class Ignore(Skip):
+    """Raised by a task to end its node as `skipped`, under Celery's name for it."""
+
+
+class Reject(Exception):  # noqa: N818  as `Skip`; Celery's name for it
+    """Raised by a task to refuse what it was given: its node fails with the reason `rejected`, and is not repeated.
+
+    Args:
+        reason: One line that is shown in the event log.
+        requeue: Try again after a second instead; such an attempt does not count towards the task's `retries`.
+
+    Attributes:
+        requeue: Whether to try again.
+    """
+
+    def __init__(self, reason: object = "rejected", requeue: bool = False) -> None:  # noqa: FBT001, FBT002  as Celery's
+        """Take the reason, and whether to try again."""
+        super().__init__(str(reason))
+        self.requeue = requeue
+
+
 class Retry(Exception):  # noqa: N818  an outcome that a task chooses, not an error
     """Raised by a task to ask for another attempt, whatever `retry_for` says.
 
     Args:
-        delay: Seconds until the next attempt; without it the task's back-off decides.
         reason: One line that is shown in the event log.
+        delay: Seconds until the next attempt; without it the task's back-off decides.
+        limit: The most attempts after the first one; `math.inf` sets no bound, and without it the task's `retries`
+            decides.
+        expires: When the next attempt must have started, else the node fails as expired; seconds since the epoch, UTC.
+        exc: What went wrong, where something did.
     """
 
-    def __init__(self, reason: str = "asked for a retry", *, delay: float | None = None) -> None:
-        """Take the reason, and the delay in seconds."""
+    def __init__(
+        self,
+        reason: str = "asked for a retry",
+        *,
+        delay: float | None = None,
+        limit: float | None = None,
+        expires: float | None = None,
+        exc: BaseException | None = None,
+    ) -> None:
+        """Take what there is to say about the next attempt."""
         if delay is not None and not 0 <= delay < float("inf"):
             raise ValueError(f"delay is {delay!r}, but must be a number of seconds, 0 or more")
+        if limit is not None and not limit >= 0:
+            raise ValueError(f"limit is {limit!r}, but must be a number of attempts, 0 or more")
         super().__init__(reason)
         self.delay = delay
+        self.limit = limit
+        self.expires = expires
+        self.exc = exc
+
+
+class MaxRetriesExceededError(Exception):
+    """Raised by `self.retry()` when a task has had all its attempts; the message names the task, its id and arguments.
+
+    An exception that was given to `self.retry(exc=...)` is raised instead, and has this one as its cause.
+    """

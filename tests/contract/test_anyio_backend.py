@@ -8,15 +8,15 @@ import pytest
 
 from millstream import JobState, Millstream, Settings, task
 from millstream.clock import Clock
-from millstream.testing import TaskBackendContract
+from millstream.testing import SegmentBackendContract
 
 
-class TestAnyIOBackend(TaskBackendContract):
+class TestAnyIOSegmentBackend(SegmentBackendContract):
     def make(self, clock: Clock, **settings: Any) -> Millstream:
         return Millstream(clock=clock, settings=Settings(durability="off", **settings))
 
 
-class OnDisk(TaskBackendContract):
+class OnDisk(SegmentBackendContract):
     keeps_jobs = True
     url = ""
 
@@ -24,13 +24,13 @@ class OnDisk(TaskBackendContract):
         return Millstream(clock=clock, settings=Settings(durability="full", database_url=self.url, **settings))
 
 
-class TestAnyIOBackendOnSqlite(OnDisk):
+class TestAnyIOSegmentBackendOnSqlite(OnDisk):
     @pytest.fixture(autouse=True)
     def where(self, tmp_path: Path) -> None:
         self.url = f"sqlite:///{tmp_path}/ledger.db"
 
 
-class TestAnyIOBackendOnPostgres(OnDisk):
+class TestAnyIOSegmentBackendOnPostgres(OnDisk):
     @pytest.fixture(autouse=True)
     def where(self, postgres_url: str) -> None:
         self.url = postgres_url

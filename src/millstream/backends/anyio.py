@@ -27,8 +27,8 @@ _SOON = 0.05
 _TRIM_EVERY = 100
 
 
-class AnyIOBackend:
-    """Executes segments as coroutines of this process; see `TaskBackend` for what its methods promise.
+class AnyIOSegmentBackend:
+    """Executes segments as coroutines of this process; see `SegmentBackend` for what its methods promise.
 
     Args:
         process: Gives the id of this process, the holder of its claims.
@@ -59,7 +59,7 @@ class AnyIOBackend:
         self._is_queue_waiting = False
 
     async def start(self) -> None:
-        """Begin to execute; see `TaskBackend.start`."""
+        """Begin to execute; see `SegmentBackend.start`."""
         if self._host is None:
             started = asyncio.Event()
             self._is_draining = False
@@ -67,7 +67,7 @@ class AnyIOBackend:
             await started.wait()
 
     async def drain(self, seconds: float) -> None:
-        """Take nothing more, and let what runs end; see `TaskBackend.drain`."""
+        """Take nothing more, and let what runs end; see `SegmentBackend.drain`."""
         self._is_draining = True
         with anyio.move_on_after(seconds):
             while self._segments.running():
@@ -75,7 +75,7 @@ class AnyIOBackend:
                 await self._idle.wait()
 
     async def stop(self) -> None:
-        """Cancel what runs; see `TaskBackend.stop`."""
+        """Cancel what runs; see `SegmentBackend.stop`."""
         host, self._host = self._host, None
         await end(host)
 

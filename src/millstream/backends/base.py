@@ -7,7 +7,7 @@ from typing import Protocol
 from millstream.execution.ports import Executor
 
 
-class TaskBackend(Executor, Protocol):
+class SegmentBackend(Executor, Protocol):
     """Where segments execute.
 
     `start` and `stop` may be called twice, and `stop` before `start`.

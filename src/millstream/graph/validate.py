@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from millstream.errors import GraphError
+from millstream.errors import GraphError, GraphTooLargeError
 from millstream.model.graph import Arg, Graph, Keyed, Node, Packed, arguments, predecessors, results_in, slots_in
 
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,199}")
@@ -21,6 +21,7 @@ def validate(graph: Graph, *, max_nodes: int = 100_000) -> None:
         max_nodes: How many nodes it may have, bodies included.
 
     Raises:
+        GraphTooLargeError: It has too many nodes, and nothing else is wrong with it.
         GraphError: With every problem that was found.
 
     >>> validate(Graph(nodes=(Node(id="a", task="t"),)))
@@ -32,6 +33,8 @@ def validate(graph: Graph, *, max_nodes: int = 100_000) -> None:
         raise GraphError(["graph: its arguments or the bodies of its loops are nested too deeply"]) from None
     if count > max_nodes:
         problems.append(f"the graph has {count} nodes, but may have {max_nodes} (setting max_graph_nodes)")
+        if len(problems) == 1:
+            raise GraphTooLargeError(problems)
     if problems:
         raise GraphError(problems)
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from millstream.errors import MillstreamError
+from millstream.errors import MillstreamError, WorkflowServiceUnavailableError
 from millstream.model.event import Draft, Event
 from millstream.model.failure import Failure
 from millstream.model.graph import Graph
@@ -26,11 +26,11 @@ class RefusedRecordError(FencedError):
     """Raised when the database refuses what a record holds; no later record of the segment makes up for it."""
 
 
-class LedgerUnavailableError(MillstreamError):
+class LedgerUnavailableError(WorkflowServiceUnavailableError):
     """Raised when the ledger cannot be reached, or does not answer in time."""
 
 
-class StorageFullError(MillstreamError):
+class StorageFullError(WorkflowServiceUnavailableError):
     """Raised when the ledger has no room left on its disk."""
 
 

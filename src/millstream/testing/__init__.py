@@ -1,7 +1,7 @@
 """What tests of flows and of adapters use: a clock that the test moves, kills anywhere, and the suites of adapters.
 
 `VirtualClock` and `crash_sweep` need nothing but millstream. The suites (`LedgerContract`, `SharedLedgerContract`,
-`EventLogContract`, `TaskBackendContract`) need pytest with the AnyIO plugin, and are loaded when they are asked for.
+`EventLogContract`, `SegmentBackendContract`) need pytest with the AnyIO plugin, and are loaded when they are asked for.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from millstream.testing.clock import Hold, VirtualClock
 from millstream.testing.sweep import Sweep, SweepError, crash_sweep
 
 if TYPE_CHECKING:
-    from millstream.testing.contract_backend import TaskBackendContract
+    from millstream.testing.contract_backend import SegmentBackendContract
     from millstream.testing.contract_events import EventLogContract
     from millstream.testing.contract_ledger import LedgerContract
     from millstream.testing.contract_shared_ledger import SharedLedgerContract
@@ -23,10 +23,10 @@ __all__ = [
     "EventLogContract",
     "Hold",
     "LedgerContract",
+    "SegmentBackendContract",
     "SharedLedgerContract",
     "Sweep",
     "SweepError",
-    "TaskBackendContract",
     "VirtualClock",
     "crash_sweep",
 ]
@@ -34,8 +34,8 @@ __all__ = [
 _SUITES = {
     "EventLogContract": "millstream.testing.contract_events",
     "LedgerContract": "millstream.testing.contract_ledger",
+    "SegmentBackendContract": "millstream.testing.contract_backend",
     "SharedLedgerContract": "millstream.testing.contract_shared_ledger",
-    "TaskBackendContract": "millstream.testing.contract_backend",
 }
 
 

@@ -1,7 +1,7 @@
 """The suite every backend passes: what a user may count on, whatever executes the work.
 
 Example:
-    class TestAnyIOBackend(TaskBackendContract):
+    class TestAnyIOSegmentBackend(SegmentBackendContract):
         def make(self, clock, **settings):
             return Millstream(clock=clock, settings=Settings(**settings))
 """
@@ -22,7 +22,7 @@ from millstream.testing.contract_backend.retries import RetriesContract
 from millstream.testing.contract_backend.shapes import ShapesContract
 
 
-class TaskBackendContract(
+class SegmentBackendContract(
     ResultsContract,
     JoinsContract,
     RetriesContract,
