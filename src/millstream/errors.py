@@ -80,6 +80,18 @@ class JobCancelledError(MillstreamError):
     """Raised to whoever waits for the result of a job that was cancelled."""
 
 
+class TaskRevokedError(JobCancelledError):
+    """Raised to whoever waits for a task that was cancelled, or had not started before it expired."""
+
+
+class ResultTimeoutError(MillstreamError, TimeoutError):
+    """Raised by `get(timeout=…)` when the task has not ended in time; the task goes on."""
+
+
+class IncompleteResultsError(MillstreamError):
+    """Raised when results are walked through of which one is not there yet."""
+
+
 class JobFailedError(MillstreamError):
     """Raised to whoever waits for the result of a job that failed without any node's failure behind it."""
 

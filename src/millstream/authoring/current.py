@@ -1,24 +1,124 @@
 """The default app: the one stated exception to "no module-level state".
 
 One app per process, keyed by pid (a forked child gets its own), made on first use by the factory that the package sets.
-So `flow.run()` needs no ceremony. A context variable may put another app in its place, for tests and integrations.
+So `flow.run()` and `task.delay()` need no ceremony. A context variable may put another app in its place: for tests and
+integrations, and inside running tasks, where it is the app that runs them.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from millstream.model.event import Cursor, Event
+from millstream.model.graph import Graph
+from millstream.model.job import JobRecord, NodeResult
+
+if TYPE_CHECKING:  # both need this module
+    from millstream.authoring.result import Job
+    from millstream.authoring.results.async_result import AsyncResult
+    from millstream.authoring.results.group_result import GroupResult
+
+T = TypeVar("T")
 
 
 class App(Protocol):
-    """What definitions need of an app."""
+    """What definitions, signatures and results need of an app."""
 
+    # ------------------------------------------------------------------------------------------- handing work in
     def run(self, work: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Run a flow or task and return its result; blocks."""
+
+    async def submit(self, work: Any, /, *args: Any, **options: Any) -> Job:
+        """Submit a flow, a task or a signature of any kind, and return its job; from any event loop.
+
+        Args:
+            work: What to run.
+            args: For a flow or task: its inputs by position.
+            options: `priority, expires, countdown, eta, idempotency_key, connection`, and the inputs by name of a flow
+                or task.
+        """
+
+    def hand_in(self, work: Any, /, *args: Any, **options: Any) -> AsyncResult | GroupResult:
+        """Submit as `submit` does, and return the result in Celery's shape; blocks until the job is recorded.
+
+        It may be called from any thread, also by a task that runs in one; not on the event loop that runs the app.
+        """
+
+    def block_on(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine on a loop of the app's own, and wait for what it returns; blocks.
+
+        Args:
+            make: Makes the coroutine; it is called only if there is a loop to run it.
+
+        Raises:
+            BlockingCallError: It is called on the event loop that runs the app.
+            ClosedError: The app was closed.
+        """
+
+    # -------------------------------------------------------------------------------------------------- looking
+    async def locate(self, task_id: str) -> tuple[str, str | None] | None:
+        """Return the job and node that a task id names: `<job>.<node>`, `<job>` or an alias; `None` for no known one.
+
+        The node is `None` where the id stands for the job's own result.
+        """
+
+    async def record(self, job_id: str) -> JobRecord:
+        """Return what the ledger says of a job.
+
+        Raises:
+            JobNotFoundError: There is none.
+        """
+
+    async def graph(self, job_id: str) -> tuple[Graph, Sequence[Any]]:
+        """Return a job's graph, and the values of its slots.
+
+        Raises:
+            JobNotFoundError: There is none.
+        """
+
+    async def known(self, job_id: str, after: Cursor) -> list[Event]:
+        """Return what is known by now of a job's events after a cursor, volatile ones too where the job runs here.
+
+        Raises:
+            JobNotFoundError: There is none.
+        """
+
+    def read_events(self, job_id: str, after: Cursor) -> AsyncIterator[Event]:
+        """Yield a job's events after a cursor as they come; ends behind the last one.
+
+        Raises:
+            JobNotFoundError: There is none.
+        """
+
+    async def node_result(self, job_id: str, node: str) -> NodeResult | None:
+        """Return how a node ended, with its whole value; `None` where it has not.
+
+        Raises:
+            JobNotFoundError: There is no such job.
+        """
+
+    async def outcomes(self, job_id: str) -> dict[str, NodeResult]:
+        """Return how the nodes of a job ended so far, by their paths, each with its whole value; one read for all.
+
+        Raises:
+            JobNotFoundError: There is none.
+        """
+
+    # --------------------------------------------------------------------------------------------------- acting
+    async def cancel(self, job_id: str) -> JobRecord:
+        """Ask a job to stop, and return it as it then is.
+
+        Raises:
+            JobNotFoundError: There is none.
+        """
+
+    async def purge(self, job_ids: Collection[str]) -> list[str]:
+        """Forget those of these jobs that have ended, and return their ids."""
 
 
 _lock = threading.Lock()

@@ -1,0 +1,1 @@
+"""Results in Celery's shape: what `delay` and `apply_async` return."""
