@@ -1,4 +1,4 @@
-"""The tasks and flows that an app knows, by name."""
+"""The tasks and flows that an app knows, by name, and the plain functions of the modules that it imports."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Collection
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from millstream.authoring.flow import Flow
 from millstream.authoring.task import Task
 from millstream.errors import DuplicateNameError, UnknownNameError
-from millstream.model.names import imported_module
+from millstream.model.names import imported_module, public_module
 
 Definition = Task[Any, Any] | Flow
 
@@ -23,6 +23,8 @@ class Registry:
     def __init__(self) -> None:
         """Start empty."""
         self._known: dict[str, Definition] = {}
+        self._functions: dict[str, FunctionType] = {}
+        self._made: dict[str, Task[Any, Any]] = {}
 
     def add(self, definition: Definition) -> None:
         """Take a definition; the same one again changes nothing, and a reloaded one replaces its former self.
@@ -38,7 +40,7 @@ class Registry:
         self._known[definition.name] = definition
 
     def scan(self, module: ModuleType) -> None:
-        """Take the definitions that stand at the top level of a module.
+        """Take the definitions that stand at the top level of a module, and its plain functions.
 
         Raises:
             DuplicateNameError: Two different ones have one name.
@@ -46,6 +48,8 @@ class Registry:
         for value in vars(module).values():
             if isinstance(value, Task | Flow):
                 self.add(value)
+            elif _is_function_of(module, value):
+                self._functions[_name(value)] = value
 
     def load(self, name: str) -> None:
         """Import a module and take its definitions.
@@ -78,17 +82,32 @@ class Registry:
     def work(self, name: str) -> Definition:
         """Return a definition by its whole name; also one that no import named, if its module is imported.
 
+        A plain function of a module that an import named is made a task.
+
         Raises:
             UnknownNameError: There is none.
         """
-        found = self._known.get(name) or _in_imported_module(name)
+        found = self._known.get(name) or self._made_of(name) or _in_imported_module(name)
         if found is None:
             raise UnknownNameError(f"no task or flow is named {name!r} here; is its module among the imports?")
         return found
 
+    def task_of(self, function: Any) -> Task[Any, Any] | None:
+        """Return the task that is made of a plain function at the top level of a module that an import named.
+
+        Others find such a function by its name, too. `None` for any other callable.
+        """
+        if not isinstance(function, FunctionType) or self._functions.get(_name(function)) is not function:
+            return None
+        return self._made_of(_name(function))
+
     def names(self) -> Collection[str]:
         """Return the names of all definitions."""
         return self._known.keys()
+
+    def runnable(self) -> Collection[str]:
+        """Return the names of all that can be run here by its name: definitions and plain functions."""
+        return self._known.keys() | self._functions.keys()
 
     def flows(self) -> list[Flow]:
         """Return the flows, by name."""
@@ -97,6 +116,27 @@ class Registry:
     def tasks(self) -> list[Task[Any, Any]]:
         """Return the tasks, by name."""
         return [known for _, known in sorted(self._known.items()) if isinstance(known, Task)]
+
+    def _made_of(self, name: str) -> Task[Any, Any] | None:
+        """Return the task made of the plain function with a name, the same one each time."""
+        function, made = self._functions.get(name), self._made.get(name)
+        if function is not None and (made is None or made.fn is not function):
+            made = self._made[name] = Task(function)
+        return made
+
+
+def _is_function_of(module: ModuleType, value: Any) -> bool:
+    """Whether a value is a plain function that is found in a module under its own name."""
+    return (
+        isinstance(value, FunctionType)
+        and value.__module__ == module.__name__
+        and vars(module).get(value.__qualname__) is value
+        and not (inspect.isgeneratorfunction(value) or inspect.isasyncgenfunction(value))
+    )
+
+
+def _name(function: FunctionType) -> str:
+    return f"{public_module(function.__module__)}.{function.__qualname__}"
 
 
 def _in_imported_module(name: str) -> Definition | None:

@@ -131,6 +131,9 @@ class Settings(_LangflowSettings):
 
     broker_url: str | None = None
 
+    task_always_eager: bool = False
+    task_eager_propagates: bool = False
+
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(lower)] = "warning"
     log_format: Annotated[Literal["console", "json"], BeforeValidator(lower)] = "console"
 
@@ -166,7 +169,7 @@ class Settings(_LangflowSettings):
         reading.take(_from_yaml(expanded(Path(str(reading.value("config_dir") or "."))) / "config.yaml"))
         settings = cls(**reading.valid_values())
         settings._sources = {name: given.source for name, given in reading.given.items()}
-        if problems := [*reading.problems, *settings._problems_of_missing_parts()]:
+        if problems := [*reading.problems, *settings.missing()]:
             raise SettingsError("\n".join(problems))
         return settings
 
@@ -227,7 +230,13 @@ class Settings(_LangflowSettings):
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         return [(name, self.display(name)) for name in type(self).model_fields if name in self.model_fields_set]
 
-    def _problems_of_missing_parts(self) -> Iterator[str]:
+    def missing(self) -> Iterator[str]:
+        """Yield a line for each value that needs a part which this version does not have.
+
+        Example:
+            >>> next(Settings(celery_enabled=True).missing()).partition(";")[0]
+            'celery_enabled = true (argument): needs the Celery backend, which this version does not have yet'
+        """
         sources, plain = self.sources(), Settings()
         for name, part in missing_parts().items():
             default = getattr(plain, name)
