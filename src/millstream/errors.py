@@ -221,7 +221,7 @@ class Retry(Exception):  # noqa: N818  an outcome that a task chooses, not an er
         self.exc = exc
 
 
-class MaxRetriesExceededError(Exception):
+class MaxRetriesExceededError(MillstreamError):
     """Raised by `self.retry()` when a task has had all its attempts; the message names the task, its id and arguments.
 
     An exception that was given to `self.retry(exc=...)` is raised instead, and has this one as its cause.

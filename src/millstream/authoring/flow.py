@@ -146,6 +146,11 @@ class Flow:
         return "coroutine" if self.conducts else "drawing"
 
     @property
+    def is_bound(self) -> Literal[False]:
+        """That it gives no `Growth`: a flow that draws is a graph already."""
+        return False
+
+    @property
     def fn(self) -> Callable[..., Any]:
         """What the engine calls at its node."""
         return self._conduct if self.conducts else self._draw_as_node

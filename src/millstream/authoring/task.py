@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import update_wrapper
-from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
+from typing import Any, ClassVar, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 
 from msgspec.structs import replace
 
+from millstream.authoring.bound import Bound
 from millstream.authoring.draw import NO_OPTIONS, Drawing, Drawn, NodeOptions, Shapes
 from millstream.authoring.inputs import Inputs
 from millstream.authoring.mode import NOT_HERE, place
@@ -22,14 +23,17 @@ R = TypeVar("R")
 NODE_OPTIONS = frozenset(NodeOptions.__struct_fields__) - {"policy"}
 
 
-class Task(Generic[P, R]):
+class Task(Bound, Generic[P, R]):
     """A named function with its policy; made by `@task`.
 
     What a call does depends on where it is made: while a flow is drawn it adds a node and returns its handle; in an
     `async def` flow it returns the coroutine of a recorded call; anywhere else it simply calls the function.
 
     Attributes:
-        fn: The function itself.
+        fn: What the engine calls: the function itself, or for a bound task what runs it by `perform`.
+        function: The function itself; that of a task with `bind=True` takes the task first.
+        binds: Whether the function takes the task first.
+        is_bound: Whether the engine runs it by `perform`, and takes a `Growth` from it.
         name: The name under which it is known, by default `module.qualname`; in the program's own file the module is
             the file's name.
         policy: How it is run.
@@ -37,17 +41,24 @@ class Task(Generic[P, R]):
         version: Digest of its source.
     """
 
-    def __init__(self, fn: Callable[P, R], *, name: str | None = None, **policy: Any) -> None:
+    performs: ClassVar[bool] = False
+    """Whether the engine runs every task of the class by `perform`, bound or not: for subclasses that put more around
+    it."""
+
+    def __init__(self, fn: Callable[..., R], *, name: str | None = None, bind: bool = False, **policy: Any) -> None:
         """Define a task; see `task` for the arguments."""
         if not (inspect.isroutine(fn) or inspect.isfunction(fn)):
             raise DefinitionError(f"@task needs a function, not {fn!r}")
         if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
             raise DefinitionError(f"{fn.__qualname__} is a generator; a task returns its result as one value")
-        self.fn: Callable[P, R] = fn
         self.name = name or f"{public_module(fn.__module__)}.{fn.__qualname__}"
         self.policy = revise_policy(DEFAULT_POLICY, policy, where=f"task {self.name}")
         self.form: Literal["plain", "coroutine"] = "coroutine" if inspect.iscoroutinefunction(fn) else "plain"
-        self.inputs = Inputs(fn, self.name)
+        self.function = fn
+        self.binds = bind
+        self.is_bound = bind or self.performs
+        self.fn: Callable[..., R] = self._performing() if self.is_bound else fn
+        self.inputs = Inputs(self.fn, self.name)
         self._shapes = Shapes()
         update_wrapper(self, fn)
 
@@ -63,7 +74,9 @@ class Task(Generic[P, R]):
             A handle, a coroutine, or the function's result: three types in one, hence `Any`.
         """
         placed = place("task", self, args, kwargs, NO_OPTIONS)
-        return self.fn(*args, **kwargs) if placed is NOT_HERE else placed
+        if placed is not NOT_HERE:
+            return placed
+        return self.called(args, kwargs) if self.is_bound else self.fn(*args, **kwargs)
 
     def map(self, *args: Any, **kwargs: Any) -> Any:
         """Run the task once for each item of its arguments, pairing them; `fixed(...)` ones are the same for all.
@@ -151,13 +164,21 @@ class Configured:
 @overload
 def task(fn: Callable[P, R], /) -> Task[P, R]: ...
 @overload
-def task(*, name: str | None = None, **policy: Any) -> Callable[[Callable[P, R]], Task[P, R]]: ...
-def task(fn: Callable[..., Any] | None = None, /, *, name: str | None = None, **policy: Any) -> Any:
+def task(
+    *, bind: Literal[True], name: str | None = None, **policy: Any
+) -> Callable[[Callable[Concatenate[Any, P], R]], Task[P, R]]: ...
+@overload
+def task(
+    *, name: str | None = None, bind: Literal[False] = False, **policy: Any
+) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+def task(fn: Callable[..., Any] | None = None, /, *, name: str | None = None, bind: bool = False, **policy: Any) -> Any:
     """Make a task of a function, `def` or `async def`.
 
     Args:
         fn: The function, when the decorator is used without arguments.
         name: The name under which it is known; by default `module.qualname`.
+        bind: Let the function take the task as its first argument, `self`: see `Task.request`, `retry`, `replace`,
+            `add_to_chord` and `update_state`. That argument is none of the task's inputs.
         policy: How it is run; see `Policy` for the names: `retries, retry_backoff, retry_backoff_max, retry_jitter,
             retry_for, timeout, soft_timeout, expires, priority, queue, cache_ttl, idempotency_key, effect, run_in`.
 
@@ -171,4 +192,4 @@ def task(fn: Callable[..., Any] | None = None, /, *, name: str | None = None, **
     """
     if fn is not None:
         return Task(fn)
-    return lambda function: Task(function, name=name, **policy)
+    return lambda function: Task(function, name=name, bind=bind, **policy)

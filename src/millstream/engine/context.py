@@ -6,6 +6,7 @@ from contextvars import ContextVar
 from typing import Any, NoReturn, Protocol
 
 from millstream.clock import chance, new_id
+from millstream.engine.request import Request
 from millstream.errors import DefinitionError
 
 
@@ -32,6 +33,10 @@ class Running(Protocol):
     def is_cancelled(self) -> bool:
         """Whether the job was asked to stop."""
 
+    @property
+    def request(self) -> Request:
+        """The attempt as its task sees it; made when it is asked for."""
+
     def now(self) -> float:
         """Return seconds since the epoch, UTC."""
 
@@ -43,6 +48,13 @@ class Running(Protocol):
 
     def emit(self, kind: str, data: Any) -> None:
         """Put a volatile event into the job's event log."""
+
+    def record(self, kind: str, data: dict[str, Any]) -> None:
+        """Put a durable event into the job's event log.
+
+        Raises:
+            NotSerializableError: The data cannot be written down.
+        """
 
     def continue_as_new(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Begin a conducting flow's body anew."""
@@ -183,6 +195,8 @@ _OWN_TYPES = frozenset(
         "answered",
         "continued",
         "noted",
+        "state",
+        "called",
         "ended",
         "progress",
         "log",

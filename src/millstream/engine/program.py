@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from typing import Any, Literal, Protocol
+
+import msgspec
 
 from millstream.errors import DefinitionError, UnknownNameError
 from millstream.graph.shape import Shape
@@ -38,6 +41,10 @@ class Work(Protocol):
     def form(self) -> Literal["plain", "coroutine", "drawing"]:
         """Whether it is a plain function, a coroutine function, or a flow that draws."""
 
+    @property
+    def is_bound(self) -> bool:
+        """Whether its function may give a `Growth` instead of a value, as tasks with `bind=True` do."""
+
 
 class Drawn(Protocol):
     """A graph with its values and its code: what becomes a frame of the plan."""
@@ -53,6 +60,42 @@ class Drawn(Protocol):
     @property
     def works(self) -> Mapping[str, Work]:
         """The tasks and flows that its nodes name."""
+
+
+class Growth(ABC):
+    """What a bound task gives in place of a value: a graph that is to stand at its node.
+
+    The graph is recorded, so that a job which goes on from its record does not run the task again. The node's result is
+    the graph's. A growth can be pickled: it may come back from another process.
+    """
+
+    @abstractmethod
+    def draw(self, find: Callable[[str], Work]) -> Drawn:
+        """Return the graph with its values and its code.
+
+        Args:
+            find: Gives a task or flow by its name.
+
+        Raises:
+            DefinitionError: It cannot be drawn.
+            UnknownNameError: A task or flow is not known here.
+        """
+
+
+class Members(msgspec.Struct, frozen=True):
+    """The value of a node that added to its chord.
+
+    Attributes:
+        own: What its task returned: its result, for whoever waits for it.
+        extras: The results of what it added; the chord's body gets them after those of the header.
+    """
+
+    own: Any
+    extras: list[Any]
+
+
+GATHER = "millstream.authoring.members.gather"
+"""Name of the task that joins the header of a chord to which its members may add."""
 
 
 class Recalled:

@@ -100,6 +100,7 @@ class Services:
         code: The tasks and flows behind the names in recorded graphs.
         linger: Seconds that a conducting flow stays when all that it awaits are waits.
         max_crashes: Processes that a node may kill before it fails as poison.
+        is_eager: Whether jobs run in place of being handed in, as `request.is_eager` tells their tasks.
     """
 
     clock: Clock
@@ -110,3 +111,4 @@ class Services:
     code: Code
     linger: float = 30.0
     max_crashes: int = 3
+    is_eager: bool = False

@@ -53,8 +53,9 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     Durable types, numbered by `seq`: `planned` (`{"nodes": count}`), `started` (of the segment: `{"attempt",
     "process"}`), `expanded` (`{"nodes": count}`), `node_succeeded`, `node_failed`, `node_retried`, `node_skipped`,
     `node_upstream_failed`, `node_cancelled`, `routed`, `waiting` (`{"reason", ...}`), `answered`, `noted`, `continued`,
-    and as the last one `ended` (`{"state", "reason"}`). Volatile types: `node_started` (durable where the task must run
-    only once), `progress`, `log`, and whatever a task emits.
+    `state` (of a task's own: `{"state", "meta"}`), `called` (a task submitted a job: `{"id"}`), and as the last one
+    `ended` (`{"state", "reason"}`). Volatile types: `node_started` (durable where the task must run only once),
+    `progress`, `log`, and whatever a task emits.
 
     Attributes:
         seq: See `Cursor`.

@@ -1,8 +1,8 @@
 """Graphs: nodes and edges without values, addressed by the digest of their shape.
 
-A node's arguments are templates (`Arg`): slots, which the job's bindings fill, and results of other nodes. An edge is
-either such a result (data) or an `After` (order, or a router's choice). Cycles cannot be written: a `loop` node owns
-the graph of one turn as its `body`.
+A node's arguments are templates (`Arg`): slots, which the job's bindings fill, and results or failures of other nodes.
+An edge is either one of these (data) or an `After` (order, or a router's choice). Cycles cannot be written: a `loop`
+node owns the graph of one turn as its `body`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,21 @@ class Keyed(msgspec.Struct, frozen=True, tag="keyed", array_like=True):
     items: tuple[Arg, ...]
 
 
-Arg = Slot | Result | Packed | Keyed
+class Failed(msgspec.Struct, frozen=True, tag="failed", array_like=True):
+    """Something of the first of these nodes that failed itself, not for want of another: what an errback is given.
+
+    It is an edge from each of them. Where none of them failed itself, the node that takes it is skipped.
+
+    Attributes:
+        nodes: Indexes of the nodes, in order.
+        part: Its task id, its `Request`, its exception, or the text of its traceback.
+    """
+
+    nodes: tuple[int, ...]
+    part: Literal["id", "request", "error", "traceback"]
+
+
+Arg = Slot | Result | Packed | Keyed | Failed
 
 
 class After(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
@@ -110,6 +124,7 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
             pair of the next state (as a list) and whether that was the last turn.
         labels: For a router: what it can choose. `true` and `false` alone choose by truth.
         max_turns: For a loop: more turns than this fail it.
+        headers: What `self.request.headers` gives its task.
     """
 
     id: str
@@ -125,6 +140,7 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
     body: Graph | None = None
     labels: tuple[str, ...] = ()
     max_turns: int = 0
+    headers: Arg | None = None
 
 
 class Graph(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -154,12 +170,14 @@ def digest(graph: Graph) -> str:
 
 
 def results_in(arg: Arg | None) -> list[int]:
-    """Return the indexes of the nodes whose results an argument holds, in order, with repetitions."""
+    """Return the indexes of the nodes whose results or failures an argument holds, in order, with repetitions."""
     match arg:
         case Result(node):
             return [node]
         case Packed(_, items) | Keyed(_, items):
             return [node for item in items for node in results_in(item)]
+        case Failed(nodes):
+            return list(nodes)
         case _:
             return []
 
@@ -176,8 +194,9 @@ def slots_in(arg: Arg | None) -> list[int]:
 
 
 def arguments(node: Node) -> list[Arg]:
-    """Return all arguments of a node, those by name last."""
-    return [*node.args, *(arg for _, arg in node.kwargs)]
+    """Return all arguments of a node: those by position, those by name, and its headers."""
+    headers = () if node.headers is None else (node.headers,)
+    return [*node.args, *(arg for _, arg in node.kwargs), *headers]
 
 
 def predecessors(node: Node) -> dict[int, str | None]:

@@ -31,13 +31,24 @@ class JobState(StrEnum):
 FINAL_STATES = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
 
 Reason = Literal[
-    "error", "timeout", "expired", "poison", "cancel", "shutdown", "timer", "approval", "decision", "code", "internal"
+    "error",
+    "timeout",
+    "expired",
+    "poison",
+    "rejected",
+    "cancel",
+    "shutdown",
+    "timer",
+    "approval",
+    "decision",
+    "code",
+    "internal",
 ]
 """Why a job is in its state, where the state alone does not say it.
 
-`poison`: a node killed every process it ran in. `timer`, `approval`, `decision`: what a job that waits waits for; a
-decision is due where nobody knows whether a node that must run only once has run. `code`: who took it does not know all
-of its code.
+`poison`: a node killed every process it ran in. `rejected`: a task refused what it was given (`Reject`). `timer`,
+`approval`, `decision`: what a job that waits waits for; a decision is due where nobody knows whether a node that must
+run only once has run. `code`: who took it does not know all of its code.
 """
 
 Durability = Literal["full", "relaxed", "off"]
