@@ -47,5 +47,5 @@ def __getattr__(name: str) -> Any:
     if module not in sys.modules:
         import pytest  # noqa: PLC0415  only the suites need it
 
-        pytest.register_assert_rewrite(module, f"{module}_waits")
+        pytest.register_assert_rewrite(module, f"{module}_waits", f"{module}_aliases")
     return getattr(import_module(module), name)

@@ -27,6 +27,7 @@ from millstream.model.event import TERMINAL, Event
 from millstream.model.failure import record_failure
 from millstream.model.job import JobState, NodeState
 from millstream.testing.clock import VirtualClock
+from millstream.testing.contract_ledger_aliases import LedgerAliases
 from millstream.testing.contract_ledger_waits import LedgerWaits
 from millstream.testing.ledger_doings import (
     CANCEL,
@@ -47,7 +48,7 @@ from millstream.testing.ledger_doings import (
 )
 
 
-class LedgerContract(LedgerWaits):
+class LedgerContract(LedgerWaits, LedgerAliases):
     """Subclass it as `Test…` and override `open`; each test gets a ledger of its own."""
 
     def open(self, clock: Clock) -> AbstractAsyncContextManager[Ledger]:

@@ -45,9 +45,11 @@ def ended(node: str, value: Any) -> Draft:
     return True, "node_succeeded", 3.0, node, {"attempt": 1, "value": value}
 
 
-async def submit(ledger: Ledger, job: JobRecord, claim_for: str | None) -> tuple[JobRecord, Claim | None]:
+async def submit(
+    ledger: Ledger, job: JobRecord, claim_for: str | None, **aliases: str
+) -> tuple[JobRecord, Claim | None]:
     """Submit a job, as the submitter does."""
-    return await ledger.submit(job, JobGraph(GRAPH, [1, "two"]), [PLANNED], claim_for)
+    return await ledger.submit(job, JobGraph(GRAPH, [1, "two"], aliases), [PLANNED], claim_for)
 
 
 def nobody() -> None:

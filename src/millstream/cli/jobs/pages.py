@@ -102,6 +102,8 @@ def _facts(record: JobRecord, story: Story) -> Iterator[tuple[str, RenderableTyp
     yield "state", _state(record)
     if story.repeats is not None:
         yield "repeats", Text(story.repeats, "cyan")
+    if record.parent is not None:
+        yield "submitted by", Text(record.parent, "cyan")
     yield from _times(record)
     if story.attempts:
         yield "taken up", "\n".join(_taken_up(record, story))
