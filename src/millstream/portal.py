@@ -1,13 +1,13 @@
-"""The sync door: an event loop in a thread of its own, in which blocking callers run coroutines."""
+"""The sync doors: event loops in which blocking callers run coroutines, in a thread of its own or in the caller's."""
 
 from __future__ import annotations
 
 import asyncio
 import atexit
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future, wait
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from millstream.errors import ClosedError
@@ -82,6 +82,38 @@ async def run_on(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any,
     if loop is asyncio.get_running_loop():
         return await coroutine
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, loop))
+
+
+def run_here(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine to its end on a fresh loop in this thread, whether or not a loop runs here; blocks that one."""
+    # Its own factory: else the runner would make its loop the thread's, and leave none at the end.
+    with loop_set_aside(), asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        return runner.run(make())
+
+
+@contextmanager
+def loop_set_aside() -> Iterator[None]:
+    """Let code within the block see a thread without an event loop, though one runs that called it.
+
+    For code that must run in this very thread, yet asks whether a loop runs and would refuse: plain functions that
+    run a loop of their own, Django's ORM. What it takes to leave a loop and its task for a while, and to come back,
+    is in asyncio for those who write loops and tasks of their own (`_set_running_loop`, `_leave_task`, `_enter_task`).
+    AnyIO finds its state by the current task and loop, so a loop that runs within the block has its own.
+    """
+    loop = running_loop()
+    if loop is None:
+        yield
+        return
+    task = asyncio.current_task(loop)
+    if task is not None:
+        asyncio.tasks._leave_task(loop, task)  # noqa: SLF001  see above
+    asyncio._set_running_loop(None)  # noqa: SLF001  see above
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(loop)  # noqa: SLF001  see above
+        if task is not None:
+            asyncio.tasks._enter_task(loop, task)  # noqa: SLF001  see above
 
 
 async def end(task: asyncio.Task[None] | None) -> None:

@@ -1,4 +1,4 @@
-"""Runs the drawing of a flow in a thread that the program does not wait for at its end."""
+"""Runs the drawing of a flow in a thread that the program does not wait for at its end, or where all runs in one."""
 
 from __future__ import annotations
 
@@ -7,15 +7,21 @@ import contextvars
 import queue
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from functools import partial
 from threading import Thread
 from typing import Any, NamedTuple, TypeVar
 
 from anyio.lowlevel import RunVar
 
+from millstream.portal import loop_set_aside
+
 T = TypeVar("T")
 _IDLE_SECONDS = 5.0
 _AT_ONCE = 32
+
+in_this_thread: ContextVar[bool] = ContextVar("millstream_in_this_thread", default=False)
+"""Whether flows are drawn in the thread of the loop: where jobs run eagerly, all that is a user's runs there."""
 
 
 async def in_daemon_thread(work: Callable[[], T]) -> T:
@@ -29,6 +35,9 @@ async def in_daemon_thread(work: Callable[[], T]) -> T:
     Raises:
         BaseException: Whatever it raises.
     """
+    if in_this_thread.get():
+        with loop_set_aside():
+            return work()
     loop = asyncio.get_running_loop()
     idle = _idle.get(None)
     if idle is None:
