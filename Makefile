@@ -5,10 +5,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo quick test check chaos bench docs setup
+.PHONY: help demo quick test test-all check chaos bench docs setup
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
 
 demo: .venv/.product ## install millstream into .venv and run a first flow
 	@$(BIN)/millstream run examples/stdlib_report.py
@@ -18,6 +18,9 @@ quick: .venv/.dev ## run unit and contract tests (under a minute)
 
 test: .venv/.dev ## run all tests
 	@$(BIN)/python -m pytest tests
+
+test-all: test ## run all tests, and compare canvases with real Celery (CASES=500 SEED=1)
+	@$(BIN)/python -m tests.differential --cases $(or $(CASES),500) --seed $(or $(SEED),1)
 
 check: .venv/.dev ## check style, types, direction of imports, sizes and the lock file
 	$(BIN)/ruff check

