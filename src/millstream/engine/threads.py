@@ -96,10 +96,14 @@ class ThreadPool:
         limit: How many threads there may be, 1 or more. A thread whose call was abandoned does not count until it
             comes back.
         clock: Is held while calls are open.
+
+    Attributes:
+        left: Abandoned calls that a thread is still in.
     """
 
     def __init__(self, limit: int, clock: Clock) -> None:
         """Start no thread yet."""
+        self.left: set[ThreadCall] = set()
         self._limit = limit
         self._clock = clock
         self._hold: Timer | None = None
@@ -140,6 +144,7 @@ class ThreadPool:
         try:
             self._queue.remove(call)
         except ValueError:
+            self.left.add(call)
             with self._lock:
                 self._limit += 1
         self._open -= 1
@@ -249,6 +254,7 @@ class ThreadPool:
             if call is None:
                 value()
             elif call.is_abandoned:
+                self.left.discard(call)
                 with self._lock:
                     self._limit -= 1
             else:
