@@ -8,7 +8,7 @@ BIN := .venv/bin
 .PHONY: help demo quick test test-all check chaos bench docs setup
 
 help: ## show this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
 
 demo: .venv/.product ## install millstream into .venv and run a first flow
 	@$(BIN)/millstream run examples/stdlib_report.py

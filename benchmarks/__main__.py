@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks import latency, measure, million, recovery, report, starts
 from benchmarks.own import OWN
-from benchmarks.shapes import CROWDS, DURABLE_SHAPES, SHAPES, Shape
+from benchmarks.shapes import CANVASES, CROWDS, DURABLE_SHAPES, SHAPES, Shape
 
 IN_MEMORY = ("millstream", "floor", "in-place", "langgraph", "hamilton")
 DURABLE = ("millstream-sqlite", "millstream-sqlite-pure", "sqlite-commits", "dbos", "langgraph-sqlite")
@@ -26,9 +26,10 @@ CROWDED = (
     "millstream-postgres-pure",
     "sqlite-commits",
 )
+CALLED = ("millstream-canvas-sqlite", "millstream-canvas", "celery")
 STARTING = ("millstream", "millstream-sqlite", "langgraph", "hamilton")
 MEMORY_PARTS = (*(shape.name for shape in SHAPES), "own", "start")
-DURABLE_PARTS = ("durable", "crowds", "submit", "recovery", "million")
+DURABLE_PARTS = ("durable", "crowds", "canvas", "submit", "recovery", "million")
 PARTS = (*MEMORY_PARTS, *DURABLE_PARTS)
 
 
@@ -55,6 +56,8 @@ def main() -> None:
         raw["durable"] = table("Durable: every result on disk", DURABLE, DURABLE_SHAPES, options.rounds)
     if "crowds" in parts:
         raw["crowds"] = table("Durable: jobs share commits", CROWDED, CROWDS, options.rounds)
+    if "canvas" in parts:
+        raw["canvas"] = table("Canvases, called and awaited", CALLED, CANVASES, options.rounds)
     raw |= others(parts)
     if options.json:
         options.json.write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")

@@ -77,6 +77,14 @@ CROWDS = (
 )
 """What shows how durable jobs share commits."""
 
+CANVASES = (
+    Shape("canvas-chain", "chain of 100", chain(100)),
+    Shape("canvas-group", "group of 1,000", [[] for _ in range(1000)]),
+    Shape("canvas-chord", "chord of 1,000", [*([] for _ in range(1000)), list(range(1000))]),
+    Shape("canvas-chords", "100 chords of 10, all at once", [*([] for _ in range(10)), list(range(10))], jobs=100),
+)
+"""What is called as a canvas; each task takes what came before it as one argument."""
+
 ONE = Shape("one", "one node", [[]])
 
-BY_NAME = {shape.name: shape for shape in (*SHAPES, *CROWDS, ONE)}
+BY_NAME = {shape.name: shape for shape in (*SHAPES, *CROWDS, *CANVASES, ONE)}

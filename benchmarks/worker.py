@@ -31,6 +31,9 @@ SYSTEMS = {
     "langgraph-sqlite": "benchmarks.peers.langgraph_sqlite:LangGraphSqlite",
     "hamilton": "benchmarks.peers.hamilton:Hamilton",
     "dbos": "benchmarks.peers.dbos:Dbos",
+    "celery": "benchmarks.peers.celery:Celery",
+    "millstream-canvas": "benchmarks.called:Called",
+    "millstream-canvas-sqlite": "benchmarks.called:CalledOnSqlite",
 }
 
 

@@ -1,0 +1,16 @@
+"""The Celery app that is measured; both its worker and its client import it."""
+
+from __future__ import annotations
+
+import os
+
+import celery
+from celery.signals import worker_ready
+
+from benchmarks import canvases
+from tests.valkey import URL_VARIABLE, announce
+
+app = celery.Celery("bench", broker=os.environ[URL_VARIABLE], backend=os.environ[URL_VARIABLE])
+step = app.task(name="step")(canvases.step)
+total = app.task(name="total")(canvases.total)
+worker_ready.connect(announce, weak=False)
