@@ -9,6 +9,8 @@ from textwrap import dedent
 
 import pytest
 
+from millstream.ledger import migrations
+from millstream.ledger.database import database, transaction
 from tests.integration.cli_program import millstream
 
 FLOWS = """
@@ -52,6 +54,14 @@ def break_ledger(work: Path) -> str:
 def test_the_default_ledger_keeps_itself_out_of_version_control(work: Path) -> None:
     assert (work / ".millstream" / ".gitignore").read_text(encoding="utf-8") == "*\n"
     assert (work / PLACE).stat().st_mode & 0o777 == 0o600
+
+
+def make_first_revision(path: Path) -> None:
+    """Make a ledger as the first version did."""
+    connection = database(f"sqlite:///{path}").connect()
+    with transaction(connection):
+        migrations.upgrade(connection.raw, "0001")
+    connection.close()
 
 
 # -------------------------------------------------------------------------------------------------------------- check
@@ -116,10 +126,11 @@ def test_an_upgrade_says_from_where_to_where(work: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "nothing to do: the ledger has revision 0002\n")
     done = millstream("ledger", "upgrade", cwd=work, MILLSTREAM_DATABASE_URL="sqlite:///new.db")
     assert (done.returncode, done.stdout) == (0, "made the ledger, with revision 0002\n")
+    make_first_revision(work / "old.db")
     told = json.loads(
-        millstream("ledger", "upgrade", "--json", cwd=work, MILLSTREAM_DATABASE_URL="sqlite:///new.db").stdout
+        millstream("ledger", "upgrade", "--json", cwd=work, MILLSTREAM_DATABASE_URL="sqlite:///old.db").stdout
     )
-    assert (told["before"], told["after"]) == ("0002", "0002")
+    assert (told["before"], told["after"]) == ("0001", "0002")
 
 
 # ------------------------------------------------------------------------------------------------------------ refusals

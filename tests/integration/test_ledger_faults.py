@@ -9,10 +9,12 @@ import pytest
 
 from millstream import points
 from millstream.clock import SystemClock
+from millstream.errors import JobNotFoundError
 from millstream.ledger.base import (
     Claim,
     FencedError,
     Filter,
+    IdempotencyConflictError,
     LedgerUnavailableError,
     RefusedRecordError,
     Settlement,
@@ -62,6 +64,26 @@ async def test_of_many_submits_at_once_a_bad_one_fails_alone(url: str) -> None:
         told = await asyncio.gather(*(submit(ledger, job, ME) for job in jobs), return_exceptions=True)
         assert [isinstance(answer, Exception) for answer in told] == [False, True, False, False]
         assert [job.id for job in await ledger.find(Filter())] == [jobs[3].id, jobs[2].id, jobs[0].id]
+
+
+async def test_beside_a_bad_submit_an_alias_still_goes_to_one_job_alone(url: str) -> None:
+    async with opened(url) as ledger:
+        first, taken, bad, last = jobs = [make_job(flow="good" if i != 2 else "bad \udc80") for i in range(4)]
+        names = [{"mine": "a"}, {"mine": "b", "fresh": "a"}, {"last": "a"}, {"last": "b"}]
+        told = await asyncio.gather(
+            *(submit(ledger, job, ME, **aliases) for job, aliases in zip(jobs, names, strict=True)),
+            return_exceptions=True,
+        )
+        assert [isinstance(answer, Exception) for answer in told] == [False, True, True, False]
+        assert isinstance(told[1], IdempotencyConflictError)
+        assert not isinstance(told[2], IdempotencyConflictError)
+        assert [job.id for job in await ledger.find(Filter())] == [last.id, first.id]
+        assert await ledger.alias("mine") == (first.id, "a")
+        assert await ledger.alias("last") == (last.id, "b")
+        assert await ledger.alias("fresh") is None
+        for job in (taken, bad):
+            with pytest.raises(JobNotFoundError):
+                await ledger.events(job.id, 0, 10)
 
 
 async def test_a_failure_inside_a_transaction_is_made_good(url: str) -> None:

@@ -16,7 +16,7 @@ from millstream.ledger.maintenance import Keeper, StaleLedgerError
 from millstream.ledger.sql import SqlLedger
 from millstream.ledger.upgrade import NewerLedgerError
 from millstream.testing import VirtualClock
-from millstream.testing.ledger_doings import ME, SUCCEEDED, claimed, ended, record
+from millstream.testing.ledger_doings import ME, SUCCEEDED, claimed, ended, make_job, record, submit
 
 DAY = timedelta(days=1).total_seconds()
 LARGE = "x" * 20_000
@@ -34,7 +34,9 @@ class Shop:
     async def fill(self, *, leave: bool = True) -> None:
         ledger = SqlLedger(self.url, self.clock)
         await ledger.join(ME, lambda: None)
-        claim = await claimed(ledger)
+        job = make_job()
+        _, claim = await submit(ledger, job, ME, **{f"the {job.id}": "a"})
+        assert claim is not None
         self.done, self.open = claim.job.id, (await claimed(ledger)).job.id
         await self._finish(ledger, claim)
         if leave:
@@ -146,7 +148,7 @@ async def test_a_fault_is_found_with_its_job(fault: str, shop: Shop) -> None:
 async def test_what_belongs_to_no_job_is_found(shop: Shop) -> None:
     shop.change(sa.delete(schema.job).where(_J.id == shop.done))
     told = [what for job, what in shop.found() if job == shop.done]
-    for kind in ("events", "segments", "claims", "large values"):
+    for kind in ("events", "segments", "claims", "large values", "aliases"):
         assert f"there is no such job, but {kind} of it" in told
 
 

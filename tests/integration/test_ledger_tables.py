@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -13,9 +14,13 @@ from alembic.migration import MigrationContext
 
 from millstream.clock import SystemClock
 from millstream.ledger import migrations, schema
+from millstream.ledger.base import Settlement
 from millstream.ledger.database import Connection, database, transaction
+from millstream.ledger.maintenance import Keeper
 from millstream.ledger.sql import SqlLedger
 from millstream.ledger.upgrade import NewerLedgerError, prepare
+from millstream.model.job import NodeResult, NodeState
+from millstream.testing.ledger_doings import ME, OTHER, SUCCEEDED, claimed, ended, make_job, nobody, record, submit
 
 
 @pytest.fixture
@@ -25,9 +30,28 @@ def connection(url: str) -> Iterator[Connection]:
     connection.close()
 
 
-def migrate(connection: Connection) -> None:
+def migrate(connection: Connection, to: str = "head") -> None:
     with transaction(connection):
-        migrations.upgrade(connection.raw)
+        migrations.upgrade(connection.raw, to)
+
+
+def copy(made: str, connection: Connection) -> None:
+    """Copy a ledger into tables of an earlier revision, which have no more of it than they have columns for."""
+    source = database(made).connect(reads=True)
+    found = sa.inspect(connection.raw)
+    with transaction(connection):
+        for table in schema.metadata.sorted_tables:
+            if table is schema.revision or not found.has_table(table.name):
+                continue
+            known = [table.c[column["name"]] for column in found.get_columns(table.name)]
+            rows = [dict(row) for row in source.raw.execute(sa.select(*known)).mappings()]
+            if rows:
+                connection.raw.execute(sa.insert(sa.table(table.name, *map(_bare, known))), rows)
+    source.close()
+
+
+def _bare(column: sa.Column[Any]) -> sa.ColumnClause[Any]:
+    return sa.column(column.name, column.type)
 
 
 def test_the_revision_that_the_code_knows_is_that_of_the_newest_migration() -> None:
@@ -70,6 +94,35 @@ async def test_an_older_ledger_is_upgraded_when_it_is_opened(url: str, connectio
     await ledger.open()
     await ledger.close()
     assert connection.has_table(schema.job.name)
+
+
+async def test_a_ledger_of_the_first_revision_is_upgraded_with_its_jobs(
+    url: str, connection: Connection, tmp_path: Path
+) -> None:
+    made, clock = SqlLedger(f"sqlite:///{tmp_path}/made.db", SystemClock()), SystemClock()
+    await made.join(ME, nobody)
+    done, queued = await claimed(made), make_job(idempotency_key="k")
+    await submit(made, queued, None)
+    await record(made, done, ended("a", [1, 2]), end=Settlement(SUCCEEDED, result=3))
+    await made.leave(ME)
+    await made.close()
+    migrate(connection, "0001")
+    copy(f"sqlite:///{tmp_path}/made.db", connection)
+    assert not connection.has_table(schema.alias.name)
+
+    assert Keeper(url).upgrade() == ("0001", schema.REVISION)
+    assert Keeper(url).check().problems == []
+    ledger = SqlLedger(url, clock)
+    await ledger.join(OTHER, nobody)
+    assert await ledger.get(queued.id) == queued
+    assert (await ledger.get(done.job.id)).result == 3
+    assert await ledger.node_result(done.job.id, "a") == NodeResult("a", NodeState.SUCCEEDED, 1, [1, 2])
+    (claim,) = await ledger.claim(OTHER, 10)
+    assert (claim.job.id, claim.job.parent, (await ledger.graph(queued.id)).aliases) == (queued.id, None, {})
+    job = make_job(parent=f"{queued.id}.a")
+    assert await submit(ledger, job, None, mine="a") == (job, None)
+    assert await ledger.alias("mine") == (job.id, "a")
+    await ledger.close()
 
 
 def test_only_an_upgrade_loads_alembic(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from millstream.ledger.base import (
     Settlement,
 )
 from millstream.ledger.database import KeyHeldError
+from millstream.ledger.maintenance import Keeper
 from millstream.ledger.sql import SqlLedger
 from millstream.model.job import JobRecord, JobState
 from millstream.testing.ledger_doings import (
@@ -62,8 +63,8 @@ def engine(url: str) -> Iterator[sa.Engine]:
     engine.dispose()
 
 
-def submit_in(ledger: SqlLedger, connection: sa.Connection, job: JobRecord) -> JobRecord:
-    return ledger.submit_in(connection, job, JobGraph(GRAPH, ["x" * 20_000, 2]), [PLANNED])
+def submit_in(ledger: SqlLedger, connection: sa.Connection, job: JobRecord, **aliases: str) -> JobRecord:
+    return ledger.submit_in(connection, job, JobGraph(GRAPH, ["x" * 20_000, 2], aliases), [PLANNED])
 
 
 # ------------------------------------------------------------------------------------------------- a user's transaction
@@ -110,6 +111,78 @@ async def test_a_known_key_gives_its_job_in_a_users_transaction_too(ledger: SqlL
     assert [job.id for job in await ledger.find(Filter())] == [first.id]
 
 
+async def test_aliases_and_the_parent_are_there_when_the_users_transaction_is_committed(
+    ledger: SqlLedger, engine: sa.Engine
+) -> None:
+    job = make_job(parent="another.a")
+    with engine.begin() as connection:
+        submit_in(ledger, connection, job, mine="a", other="b")
+        assert await ledger.alias("mine") is None
+    assert await ledger.alias("mine") == (job.id, "a")
+    assert await ledger.alias("other") == (job.id, "b")
+    assert await ledger.get(job.id) == job
+    with engine.connect() as connection:
+        submit_in(ledger, connection, make_job(), third="a")
+        connection.rollback()
+    assert await ledger.alias("third") is None
+
+
+async def test_a_taken_alias_refuses_a_job_whole_and_leaves_the_users_transaction_as_it_was(
+    ledger: SqlLedger, engine: sa.Engine
+) -> None:
+    first, same, last = make_job(), make_job(), make_job(idempotency_key="k")
+    await submit(ledger, first, None, mine="a")
+    with engine.begin() as connection:
+        connection.execute(sa.text("INSERT INTO mine VALUES (1)"))
+        with pytest.raises(IdempotencyConflictError, match=rf"'mine'.*{first.id}"):
+            submit_in(ledger, connection, make_job(idempotency_key="k"), fresh="a", mine="b")
+        submit_in(ledger, connection, same, again="a")
+        with pytest.raises(IdempotencyConflictError, match=rf"'again'.*{same.id}"):
+            submit_in(ledger, connection, make_job(), again="a")
+        assert submit_in(ledger, connection, last, fresh="b") == last
+    assert [job.id for job in await ledger.find(Filter())] == [last.id, same.id, first.id]
+    assert await ledger.alias("mine") == (first.id, "a")
+    assert await ledger.alias("fresh") == (last.id, "b")
+    with engine.connect() as connection:
+        assert connection.execute(sa.text("SELECT count(*) FROM mine")).scalar_one() == 1
+    assert Keeper(str(engine.url.render_as_string(hide_password=False))).check().problems == []
+
+
+async def test_an_alias_that_a_users_transaction_commits_meanwhile_is_taken(postgres_url: str) -> None:
+    ledger = SqlLedger(postgres_url, SystemClock())
+    await ledger.open()
+    engine = sa.create_engine(postgres_url.replace("postgresql:", "postgresql+psycopg:"), poolclass=NullPool)
+    mine = make_job()
+    with engine.begin() as connection:
+        submit_in(ledger, connection, mine, mine="a")
+        submitting = asyncio.ensure_future(submit(ledger, make_job(), None, mine="b"))
+        await asyncio.wait_for(_somebody_waits_for_a_lock(engine), 20)
+    with pytest.raises(IdempotencyConflictError, match=mine.id):
+        await submitting
+    assert await ledger.alias("mine") == (mine.id, "a")
+    engine.dispose()
+    await ledger.close()
+
+
+async def _somebody_waits_for_a_lock(engine: sa.Engine) -> None:
+    asked = sa.text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%alias%'")
+    with engine.connect() as connection:
+        while not connection.execute(asked).scalar_one():
+            connection.rollback()  # what it sees is of the beginning of its transaction
+            await asyncio.sleep(0.005)
+
+
+async def test_a_job_without_aliases_does_not_touch_their_table(ledger: SqlLedger, engine: sa.Engine) -> None:
+    await ledger.open()
+    with engine.begin() as connection:
+        connection.execute(sa.text("ALTER TABLE millstream_alias RENAME TO elsewhere"))
+    job = make_job()
+    await submit(ledger, make_job(), ME)
+    with engine.begin() as connection:
+        submit_in(ledger, connection, job)
+    assert (await ledger.get(job.id)).id == job.id
+
+
 async def test_transactions_with_new_graphs_wait_neither_for_one_another_nor_keep_the_ledger_waiting(
     url: str, ledger: SqlLedger, engine: sa.Engine
 ) -> None:
@@ -132,22 +205,27 @@ async def test_transactions_with_new_graphs_wait_neither_for_one_another_nor_kee
         assert (await ledger.get(job.id)).graph == job.graph
 
 
-async def test_a_key_in_an_open_transaction_holds_up_its_own_submits_alone(postgres_url: str) -> None:
+@pytest.mark.parametrize(("key", "aliases"), [("k", {}), (None, {"mine": "a"})], ids=["key", "alias"])
+async def test_a_key_or_an_alias_in_an_open_transaction_holds_up_its_own_submits_alone(
+    postgres_url: str, key: str | None, aliases: dict[str, str]
+) -> None:
     ledger = SqlLedger(postgres_url, SystemClock())
     await ledger.join(ME, nobody)
     claim = await claimed(ledger)
     engine = sa.create_engine(postgres_url.replace("postgresql:", "postgresql+psycopg:"), poolclass=NullPool)
     with engine.begin() as connection:
-        submit_in(ledger, connection, make_job(idempotency_key="k"))
-        jobs = [make_job(idempotency_key="k"), make_job(idempotency_key="another")]
+        mine = submit_in(ledger, connection, make_job(idempotency_key=key), **aliases)
+        jobs = [make_job(idempotency_key=key), make_job(idempotency_key="another")]
         held, other, told = await asyncio.gather(
-            *(submit(ledger, job, None) for job in jobs), record(ledger, claim, fact("x")), return_exceptions=True
+            submit(ledger, jobs[0], None, **aliases),
+            submit(ledger, jobs[1], None, another="a"),
+            record(ledger, claim, fact("x")),
+            return_exceptions=True,
         )
     assert isinstance(held, KeyHeldError)
     assert other == (jobs[1], None)
     assert told == (2, [fact("x")])
-    known, _ = await submit(ledger, make_job(idempotency_key="k"), None)
-    assert known.idempotency_key == "k"
+    assert sorted(job.id for job in await ledger.find(Filter())) == sorted([mine.id, jobs[1].id, claim.job.id])
     engine.dispose()
     await ledger.close()
 

@@ -11,7 +11,16 @@ import anyio
 import pytest
 
 from millstream.clock import Clock, new_id
-from millstream.ledger.base import Claim, FencedError, Filter, Held, Pause, Settlement, SharedLedger
+from millstream.ledger.base import (
+    Claim,
+    FencedError,
+    Filter,
+    Held,
+    IdempotencyConflictError,
+    Pause,
+    Settlement,
+    SharedLedger,
+)
 from millstream.model.event import TERMINAL
 from millstream.model.job import JobState
 from millstream.testing.clock import VirtualClock
@@ -234,6 +243,27 @@ class SharedLedgerContract:
         answers = await asyncio.gather(*(submit(two[i // 3 % 2], job, None) for i, job in enumerate(jobs)))
         assert len({job.id for job, _ in answers}) == 3
         assert len(await two[0].find(Filter())) == 3
+
+    @pytest.mark.parametrize("seed", range(5))
+    async def test_of_two_processes_that_race_for_an_alias_one_gets_it_and_the_other_is_refused(
+        self, two: tuple[SharedLedger, SharedLedger], seed: int
+    ) -> None:
+        first, second = random.Random(seed).sample(two, 2)  # noqa: S311  no secrets are made of it
+        names = [f"task {seed}-{number}" for number in range(20)]
+        bystanders = [make_job() for _ in range(10)]
+        outcomes = await asyncio.gather(
+            *(submit(first, make_job(), "one" if first is two[0] else "two", **{name: "a"}) for name in names),
+            *(submit(second, make_job(), None, **{name: "b"}) for name in reversed(names)),
+            *(submit(two[i % 2], job, None) for i, job in enumerate(bystanders)),
+            return_exceptions=True,
+        )
+        refused = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        assert {type(error) for error in refused} == {IdempotencyConflictError}
+        assert len(refused) == len(names)
+        found = {job.id for job in await first.find(Filter())}
+        owners = {job_id for name in names for job_id, _ in [await first.alias(name) or ("", "")]}
+        assert len(owners) == len(names)
+        assert found == owners | {job.id for job in bystanders}
 
     @pytest.mark.parametrize("seed", range(5))
     async def test_a_cancel_and_a_finish_have_one_winner(
