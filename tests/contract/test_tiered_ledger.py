@@ -9,14 +9,14 @@ import pytest
 
 from millstream.clock import Clock, SystemClock
 from millstream.errors import JobNotFoundError
-from millstream.ledger.base import Filter, Ledger, Settlement
+from millstream.ledger.base import Filter, IdempotencyConflictError, Ledger, Settlement
 from millstream.ledger.bell import Topic
 from millstream.ledger.memory import MemoryLedger
 from millstream.ledger.sql import SqlLedger
 from millstream.ledger.tiered import TieredLedger
 from millstream.model.job import JobRecord, JobState
 from millstream.testing import LedgerContract
-from millstream.testing.ledger_doings import CLAIMERS, ME, claimed, make_job, nobody, submit
+from millstream.testing.ledger_doings import CLAIMERS, ME, claimed, ended, make_job, nobody, record, submit
 
 
 class Rung:
@@ -85,6 +85,28 @@ async def test_what_lives_in_memory_never_reaches_the_file(tmp_path: Path) -> No
     with pytest.raises(JobNotFoundError):
         await file.get(claim.job.id)
     await file.close()
+
+
+@pytest.mark.parametrize(("has", "wants"), [("full", "off"), ("off", "full"), ("off", "off"), ("full", "full")])
+async def test_an_alias_has_one_job_of_both(tmp_path: Path, has: str, wants: str) -> None:
+    async with tiered(tmp_path, SystemClock()) as ledger:
+        first = make_job(durability=has)
+        await submit(ledger, first, None, mine="a")
+        with pytest.raises(IdempotencyConflictError, match=rf"'mine'.*{first.id}"):
+            await submit(ledger, make_job(durability=wants), None, fresh="a", mine="b")
+        assert await ledger.find(Filter()) == [first]
+        assert await ledger.alias("mine") == (first.id, "a")
+        assert await ledger.alias("fresh") is None
+
+
+async def test_one_nodes_result_is_read_where_its_job_is(tmp_path: Path) -> None:
+    async with tiered(tmp_path, SystemClock()) as ledger:
+        for durability in ("off", "full"):
+            claim = await claimed(ledger, durability=durability)
+            await record(ledger, claim, ended("a", durability))
+            found = await ledger.node_result(claim.job.id, "a")
+            assert found is not None
+            assert found.value == durability
 
 
 async def test_others_are_woken_for_what_may_concern_them(tmp_path: Path) -> None:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from millstream.clock import SystemClock
+from millstream.ledger.sql import SqlLedger
+from millstream.testing.ledger_doings import make_job, submit
 from tests.integration.cli_program import millstream, started, wait_until
 from tests.integration.ledger_of_shop import Shop
 
@@ -101,6 +104,18 @@ def test_a_job_is_shown_with_its_nodes(shop: Shop, failed: str, succeeded: str, 
     assert re.search(r"^error +RuntimeError: the till is closed  total  shop\.py:\d+$", facts, re.MULTILINE)
     rows = [line.split()[:3] for line in nodes.splitlines()[1:]]
     assert sorted(rows) == [["price", "succeeded", "1"], ["price-2", "succeeded", "1"], ["total", "failed", "1"]]
+
+
+async def test_a_job_that_a_task_submitted_is_shown_with_that_task(tmp_path: Path) -> None:
+    shop, job = Shop(tmp_path), make_job(parent="01a1fc8a-2fcc-7389-a537-5c789c361e78.total")
+    orphan = shop.made("price", "-i", "item=apple")
+    ledger = SqlLedger(f"sqlite:///{tmp_path}/.millstream/ledger.db", SystemClock())
+    await submit(ledger, job, None)
+    await ledger.close()
+    assert re.search(rf"^submitted by +{job.parent}$", shop.run("jobs", "show", job.id).stdout, re.MULTILINE)
+    assert shop.told("jobs", "show", job.id)["parent"] == job.parent
+    assert {told["job_id"]: told["parent"] for told in shop.told("jobs", "list")} == {job.id: job.parent, orphan: None}
+    assert "submitted by" not in shop.run("jobs", "show", orphan).stdout
 
 
 def test_a_job_is_told_with_its_result_and_who_took_it_up(shop: Shop, succeeded: str) -> None:
