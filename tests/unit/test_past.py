@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from millstream.engine.past import Past
+from millstream.engine.past import Due, Past
 from millstream.errors import RecordMismatchError
 from millstream.model.event import Draft, Event
 from millstream.model.job import Decision, NodeState
@@ -46,7 +46,7 @@ def test_a_decision_counts_for_the_attempt_that_it_was_asked_for_and_no_other() 
 
 def test_a_retry_is_due_at_its_time() -> None:
     past = Past(events(("node_retried", "a", {"attempt": 2, "delay": 60.0})))
-    assert past.retried == {"a": (2, 61.0)}
+    assert past.retried == {"a": Due(3, 61.0, None, is_requeued=False)}
 
 
 def test_only_what_the_record_does_not_have_is_put() -> None:

@@ -12,6 +12,7 @@ from math import inf
 from types import TracebackType
 from typing import Any, Final, Literal, NoReturn, Self
 
+from millstream.authoring.canvas.signature import Signature
 from millstream.authoring.growth import Grown, Replaced
 from millstream.engine.context import Running, running
 from millstream.engine.control import seconds_until
@@ -25,7 +26,7 @@ UNSET: Final[Any] = object()
 _direct: ContextVar[Request | None] = ContextVar("millstream_direct_call", default=None)
 """The request of a bound task that was called like any function, while it runs."""
 
-_added: ContextVar[list[Any] | None] = ContextVar("millstream_added", default=None)
+_added: ContextVar[list[Signature] | None] = ContextVar("millstream_added", default=None)
 """What the task that runs here has added to its chord."""
 
 
@@ -117,7 +118,7 @@ class Bound:
             raise again
         return again
 
-    def replace(self, sig: Any) -> NoReturn:
+    def replace(self, sig: Signature) -> NoReturn:
         """End this task, and let a signature or a whole canvas run in its place: its result is this task's.
 
         Raises:
@@ -136,7 +137,7 @@ class Bound:
             raise DefinitionError(f"{self.name} was called directly; self.replace has a meaning only in a job")
         raise Replaced(sig)
 
-    def add_to_chord(self, sig: Any) -> None:
+    def add_to_chord(self, sig: Signature) -> None:
         """Add a signature to the chord whose header this task is in; it starts when this task has returned.
 
         The chord's body gets the results of what was added behind those of its header.
@@ -237,8 +238,8 @@ class _Growing:
 
     def __init__(self) -> None:
         self.value: Any = None
-        self._added: list[Any] = []
-        self._replaced: Any = None
+        self._added: list[Signature] = []
+        self._replaced: Signature | None = None
 
     def __enter__(self) -> Self:
         self._token = _added.set(self._added)

@@ -6,12 +6,13 @@ import inspect
 from collections.abc import Callable
 from functools import partial, update_wrapper
 from types import TracebackType
-from typing import Any, Literal, Self, get_args, overload
+from typing import Any, ClassVar, Literal, Self, get_args, overload
 
 import anyio
 
 from millstream.authoring import current
 from millstream.authoring.aside import in_daemon_thread, places
+from millstream.authoring.canvas.calls import Signable
 from millstream.authoring.conduct import Conductor
 from millstream.authoring.draw import DEFAULT_MAX_NODES, NO_OPTIONS, Drawing, Drawn, Shapes, drawing
 from millstream.authoring.inputs import Inputs
@@ -20,9 +21,10 @@ from millstream.authoring.task import NODE_OPTIONS, Configured, configure
 from millstream.engine.attempt import Attempt
 from millstream.engine.context import running
 from millstream.errors import DefinitionError, DrawingError, DrawingTimeoutError
+from millstream.model.graph import NodeKind
 from millstream.model.job import Durability
 from millstream.model.names import public_module
-from millstream.model.policy import DEFAULT_POLICY, revise_policy
+from millstream.model.policy import DEFAULT_POLICY, Policy, revise_policy
 
 DRAW_SECONDS = 5.0
 _DRAWING_POLICIES = frozenset({"expires", "priority", "queue"})
@@ -32,7 +34,7 @@ def _takes_nothing() -> None:
     """Stand in for the body of a `with Flow(...)`, which is drawn already."""
 
 
-class Flow:
+class Flow(Signable):
     """A named, versioned definition that gives a graph; made by `@flow`, or drawn in a `with` block.
 
     Example:
@@ -54,6 +56,8 @@ class Flow:
         inputs: What it takes.
         description: The first line of its docstring.
     """
+
+    node_kind: ClassVar[NodeKind] = "flow"
 
     def __init__(
         self,
@@ -100,6 +104,11 @@ class Flow:
     def version(self) -> str:
         """Digest of the definition: of the body's source, or of the graph drawn in a `with` block."""
         return self._drawn.shape.digest if self._drawn is not None else self.inputs.version
+
+    def revised(self, changes: dict[str, Any]) -> Policy:
+        """Return its policy with changes; see `Signable.revised`."""
+        self._refuse_policies(changes)
+        return super().revised(changes)
 
     def _refuse_policies(self, policy: dict[str, Any]) -> None:
         """Refuse what a flow cannot have: its body runs on the loop, and a drawing one ends when it is drawn."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from millstream.authoring.task import task
-from millstream.engine.program import GATHER, Members
+from millstream.authoring.canvas.errbacks import FAILED_TASK
+from millstream.authoring.task import Task, task
+from millstream.engine.program import GATHER, MEMBERS, Members
 
 
 @task(name=GATHER, run_in="loop", effect="pure")
@@ -19,7 +21,24 @@ def gather(results: list[Any]) -> list[Any]:
     return own + [extra for result in results if isinstance(result, Members) for extra in result.extras]
 
 
-@task(run_in="loop", effect="pure")
-def members(own: Any, extras: list[Any]) -> Members:
-    """Join what a task returned with the results of what it added to its chord."""
-    return Members(own, extras)
+@task(name=MEMBERS, run_in="loop", effect="pure")
+def members(results: list[Any], *own: Any) -> Members:
+    """Join what a task returned with the results of what it added to its chord.
+
+    A task that was replaced has returned nothing: its replacement's result is the first of the results.
+
+    >>> members([10, 20], 1) == members([1, 10, 20])
+    True
+    """
+    returned, *extras = (*own, *results)
+    return Members(returned, extras)
+
+
+@task(name=FAILED_TASK, run_in="loop", effect="pure")
+def failed_task(task_id: str) -> str:
+    """Return the id of a task that failed: what stands before an errback that is not given the failure itself."""
+    return task_id
+
+
+OWN: Mapping[str, Task[Any, Any]] = {own.name: own for own in (gather, members, failed_task)}
+"""Tasks of millstream itself, by name: recorded graphs speak of them in whatever process."""

@@ -35,6 +35,11 @@ def place(
     return NOT_HERE
 
 
+def is_in_flow() -> bool:
+    """Whether a flow is being drawn or conducts here."""
+    return drawing.get() is not None or isinstance(running.get(), Conductor)
+
+
 def _add(
     target: Drawing,
     kind: NodeKind,

@@ -10,6 +10,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from millstream.authoring.flow import Flow
+from millstream.authoring.members import OWN
 from millstream.authoring.task import Task
 from millstream.errors import DuplicateNameError, UnknownNameError
 from millstream.model.names import imported_module, public_module
@@ -87,7 +88,7 @@ class Registry:
         Raises:
             UnknownNameError: There is none.
         """
-        found = self._known.get(name) or self._made_of(name) or _in_imported_module(name)
+        found = self._known.get(name) or OWN.get(name) or self._made_of(name) or _in_imported_module(name)
         if found is None:
             raise UnknownNameError(f"no task or flow is named {name!r} here; is its module among the imports?")
         return found

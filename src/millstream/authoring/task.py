@@ -10,9 +10,10 @@ from typing import Any, ClassVar, Concatenate, Generic, Literal, ParamSpec, Type
 from msgspec.structs import replace
 
 from millstream.authoring.bound import Bound
+from millstream.authoring.canvas.calls import Signable
 from millstream.authoring.draw import NO_OPTIONS, Drawing, Drawn, NodeOptions, Shapes
 from millstream.authoring.inputs import Inputs
-from millstream.authoring.mode import NOT_HERE, place
+from millstream.authoring.mode import NOT_HERE, is_in_flow, place
 from millstream.errors import DefinitionError
 from millstream.model.names import public_module
 from millstream.model.policy import DEFAULT_POLICY, Policy, revise_policy
@@ -23,7 +24,7 @@ R = TypeVar("R")
 NODE_OPTIONS = frozenset(NodeOptions.__struct_fields__) - {"policy"}
 
 
-class Task(Bound, Generic[P, R]):
+class Task(Signable, Bound, Generic[P, R]):
     """A named function with its policy; made by `@task`.
 
     What a call does depends on where it is made: while a flow is drawn it adds a node and returns its handle; in an
@@ -81,14 +82,22 @@ class Task(Bound, Generic[P, R]):
     def map(self, *args: Any, **kwargs: Any) -> Any:
         """Run the task once for each item of its arguments, pairing them; `fixed(...)` ones are the same for all.
 
+        Outside of a flow's body it returns a signature, as `xmap`; it then takes one list of items.
+
         In a drawing flow it returns the handle of the list of results, in an `async def` flow a coroutine of it.
         `task.options(product=True, chunk=10, in_flight=4).map(...)` takes every combination, lets ten items share an
         attempt, and bounds the open attempts.
 
         Raises:
-            DefinitionError: It is called outside of a flow's body.
+            DefinitionError: It is called outside of a flow's body with other than one list.
         """
-        return Configured(self, NO_OPTIONS).map(*args, **kwargs)
+        if is_in_flow():
+            return Configured(self, NO_OPTIONS).map(*args, **kwargs)
+        if kwargs or len(args) != 1:
+            raise DefinitionError(
+                f"{self.name}.map takes one list of items outside of a flow's body; for more, draw one"
+            )
+        return self.xmap(*args)
 
     def options(self, **options: Any) -> Configured:
         """Return the task with options for one node.

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from millstream.engine.asked import request_of
 from millstream.engine.context import SystemChance
 from millstream.engine.program import Work
+from millstream.engine.request import Request
 from millstream.engine.scope import Call
 from millstream.errors import NotSerializableError
 from millstream.graph.frame import Frame
+from millstream.model.event import Draft
 from millstream.model.policy import Policy, class_name
 
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 class Attempt(SystemChance):
     """An attempt that runs on the loop of this process (see `elsewhere` for threads)."""
 
-    __slots__ = ("_deadline", "attempt", "frame", "index", "run")
+    __slots__ = ("_deadline", "_request", "attempt", "frame", "index", "run")
 
     def __init__(self, run: Run, frame: Frame, index: int, attempt: int, deadline: float | None = None) -> None:
         """Take the place in the plan, and which attempt it is."""
@@ -60,9 +63,26 @@ class Attempt(SystemChance):
         """Return seconds since the epoch, UTC."""
         return self.run.services.clock.now()
 
+    @property
+    def request(self) -> Request:
+        """The attempt as its task sees it."""
+        try:
+            return self._request
+        except AttributeError:
+            scope = self.frame.content
+            call = None if getattr(scope, "is_chunked", False) else scope.calls(self.index)[0]
+            self._request: Request = request_of(self.run, self.frame, self.index, self.attempt, call)
+            return self._request
+
     def emit(self, kind: str, data: Any) -> None:
         """Put a volatile event into the job's log; from any thread."""
-        draft = (False, kind, self.run.services.clock.now(), self.node, data)
+        self._put((False, kind, self.now(), self.node, data))
+
+    def record(self, kind: str, data: dict[str, Any]) -> None:
+        """Put a durable event into the job's log; from any thread."""
+        self._put((True, kind, self.now(), self.node, self.run.seal(data)))
+
+    def _put(self, draft: Draft) -> None:
         if threading.get_ident() == self.run.thread:
             self.run.put(draft)
         else:

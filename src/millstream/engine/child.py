@@ -25,10 +25,13 @@ from collections.abc import Callable
 from threading import Lock, Thread
 from typing import Any, NoReturn
 
+from msgspec.structs import replace
+
 from millstream.engine.context import SystemChance, loading_main, running
 from millstream.engine.wire import HEAD, Order, Raised, Returned, Said, Setup, pack, unpack
 from millstream.errors import SoftTimeLimitExceeded
 from millstream.model.failure import record_failure
+from millstream.model.value import encode
 
 _PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 
@@ -36,14 +39,15 @@ _PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 class _RunningHere(SystemChance):
     """The attempt that runs in this process."""
 
-    __slots__ = ("_say", "attempt", "deadline", "job_id", "node")
+    __slots__ = ("_say", "attempt", "deadline", "job_id", "node", "request")
 
     is_cancelled = False  # a cancelled job kills its processes
 
     def __init__(self, order: Order, say: Callable[[Any], None]) -> None:
-        self.job_id = order.job_id
-        self.node = order.node
-        self.attempt = order.attempt
+        self.request = order.request
+        self.job_id = order.request.job_id or ""
+        self.node = order.request.node or ""
+        self.attempt = order.request.retries + 1
         self.deadline = order.deadline
         self._say = say
 
@@ -54,6 +58,11 @@ class _RunningHere(SystemChance):
     def emit(self, kind: str, data: Any) -> None:
         """Send an event to the engine at once."""
         self._say(Said(kind, data))
+
+    def record(self, kind: str, data: dict[str, Any]) -> None:
+        """Send a durable event to the engine at once."""
+        encode(data, kind)  # so that what cannot be written down is refused here, where it is said
+        self._say(Said(kind, data, is_durable=True))
 
 
 def main(descriptor: int) -> None:
@@ -86,7 +95,7 @@ def main(descriptor: int) -> None:
             say(answer)
         except Exception as error:  # noqa: BLE001  whatever a value's pickling raises
             what = TypeError(f"its result ({type(getattr(answer, 'value', None)).__name__}) cannot be pickled: {error}")
-            say(Raised(record_failure(what, order.node)))
+            say(Raised(record_failure(what, order.request.node)))
 
 
 def _die_with_parent() -> None:
@@ -121,13 +130,17 @@ def _answer(order: Order, setup: Setup, say: Callable[[Any], None]) -> Returned 
     try:
         calls = _Arguments(order.calls, setup.main).load()
         function = _find(order.module, order.qualname, setup.main)
-        token = running.set(_RunningHere(order, say))
+        here = _RunningHere(order, say)
+        if not order.is_chunk:
+            ((args, kwargs),) = calls
+            here.request = replace(order.request, args=args, kwargs=kwargs)
+        token = running.set(here)
         try:
             values = _run(function, calls, order.soft_timeout)
         finally:
             running.reset(token)
     except BaseException as error:  # noqa: BLE001  whatever a task raises is its outcome, also SystemExit
-        return Raised(record_failure(error, order.node))
+        return Raised(record_failure(error, order.request.node))
     return Returned(values if order.is_chunk else values[0])
 
 

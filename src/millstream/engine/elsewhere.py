@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -10,17 +11,20 @@ import anyio
 import msgspec
 
 from millstream.clock import Timer
+from millstream.engine.asked import request_of
 from millstream.engine.attempt import Attempt, run_calls
 from millstream.engine.context import running
 from millstream.engine.deadline import Deadline
-from millstream.engine.program import Drawn, Mode, Recalled
+from millstream.engine.program import Drawn, Growth, Mode
 from millstream.engine.scope import Call, ItemScope
 from millstream.engine.threads import ThreadCall
 from millstream.engine.wire import Order, Raised, Said
-from millstream.errors import PoisonError, ProcessDiedError, TaskTimeoutError
+from millstream.errors import DefinitionError, PoisonError, ProcessDiedError, TaskTimeoutError
 from millstream.graph.frame import Frame
 from millstream.graph.plan import Place
+from millstream.model.event import Draft
 from millstream.model.failure import record_failure
+from millstream.model.job import NodeState
 from millstream.model.policy import Policy
 from millstream.points import reach
 
@@ -87,6 +91,11 @@ class NodeCall(ThreadCall):
         super().__init__(fn, args)
         self.frame = frame
 
+    @property
+    @abstractmethod
+    def job_id(self) -> str:
+        """Id of the job."""
+
     def disarm(self) -> None:
         """Take time-outs back, where there are any."""
 
@@ -107,10 +116,9 @@ class ThreadAttempt(Attempt):
         """Whether the job was asked to stop, or this attempt was given up."""
         return self.run.is_cancelled or self.call.is_abandoned
 
-    def emit(self, kind: str, data: Any) -> None:
-        """Put a volatile event into the job's log; one that was given up says nothing any more."""
+    def _put(self, draft: Draft) -> None:
+        """Put an event into the job's log; an attempt that was given up says nothing any more."""
         if not self.call.is_abandoned:
-            draft = (False, kind, self.run.now(), self.node, data)
             self.run.services.threads.say(partial(self.run.put, draft))
 
 
@@ -126,6 +134,11 @@ class _PlainCall(NodeCall):
         self.run = run
         self.index = index
         self.attempt = attempt
+
+    @property
+    def job_id(self) -> str:
+        """Id of the job."""
+        return self.run.job_id
 
     def done(self, error: BaseException | None, value: Any) -> None:
         """Take what the function raised or returned."""
@@ -146,6 +159,11 @@ class _GuardedCall(NodeCall):
         super().__init__(run_calls, (started.fn, started.calls, started.is_chunk), started.frame)
         self.started = started
         self.timers = timers
+
+    @property
+    def job_id(self) -> str:
+        """Id of the job."""
+        return self.started.run.job_id
 
     def begin(self) -> None:
         """Let the time-outs run from now on."""
@@ -219,24 +237,30 @@ class Started:
         return self._succeeded(await deadline.run(work, self.policy.timeout, self.policy.soft_timeout))
 
     async def _drawn(self) -> Sequence[Place]:
-        """Put what the flow draws, or once has drawn, in its node's place; its nodes wait until that is recorded."""
+        """Put what the flow draws in its node's place; its nodes wait until that is recorded."""
+        hold = self.run.services.clock.hold()
+        try:
+            drawn: Drawn = await self._await_one()  # in a thread
+        finally:
+            hold.cancel()
+        return self._expand(drawn)
+
+    def _expand(self, drawn: Drawn) -> Sequence[Place]:
         run = self.run
-        known = run.past.drawn(self.name) if run.past is not None else None
-        if known is not None:
-            return run.expand(self.frame, self.index, "", Recalled(*known, run.services.code.find))
-        drawn = await self._draw()
         run.services.code.learn(drawn.works)
         told = {"graph": msgspec.json.encode(drawn.shape.graph), "bindings": list(drawn.bindings)}
         return run.gate.after(run.expand(self.frame, self.index, "", drawn, told))
 
-    async def _draw(self) -> Drawn:
-        """Let the flow draw, which it does in a thread."""
-        hold = self.run.services.clock.hold()
+    def _grown(self, growth: Growth) -> Sequence[Place]:
+        """Put what a bound task gave in its node's place: the task itself has come to its end."""
+        run = self.run
+        reach("after-effect")
+        if run.has_revoked and (run.is_stopped or self.frame.state(self.index) >= NodeState.SUCCEEDED):
+            return ()
         try:
-            drawn: Drawn = await self._await_one()
-        finally:
-            hold.cancel()
-        return drawn
+            return self._expand(growth.draw(run.services.code.find))
+        except Exception as error:  # noqa: BLE001  whatever is wrong with it, to run the task again would not mend it
+            return run.ended_badly(self.frame, self.index, record_failure(error, self.name), self.attempt)
 
     async def _await_one(self) -> Any:
         ((args, kwargs),) = self.calls
@@ -290,9 +314,7 @@ class Started:
             self.fn.__qualname__,
             self.calls,
             self.is_chunk,
-            self.run.job_id,
-            self.name,
-            self.attempt,
+            request_of(self.run, self.frame, self.index, self.attempt, None),
             self._deadline(),
             self.policy.soft_timeout,
         )
@@ -333,13 +355,18 @@ class Started:
         return self.run.services.clock.call_later(self.policy.timeout, scope.cancel)
 
     def _heard(self, said: Said) -> None:
-        self.run.put((False, said.kind, self.run.now(), self.name, said.data))
+        data = self.run.seal(said.data) if said.is_durable else said.data
+        self.run.put((said.is_durable, said.kind, self.run.now(), self.name, data))
 
     # ---------------------------------------------------------------------------------------------- how it ends
     def _timeout(self) -> TaskTimeoutError:
         return TaskTimeoutError(f"it ran longer than its timeout of {self.policy.timeout:g} s")
 
     def _succeeded(self, value: Any) -> Sequence[Place]:
+        if isinstance(value, Growth):
+            return self._grown(value)
+        if self.is_chunk and any(isinstance(item, Growth) for item in value):
+            return self._failed(DefinitionError("self.replace and self.add_to_chord need a map without chunk"))
         if self.key is not None and self.policy.cache_ttl is not None:
             self.run.services.cache.put(self.key, value, self.run.now() + self.policy.cache_ttl)
         return self.run.succeeded(self.frame, self.index, value, self.attempt)

@@ -7,7 +7,7 @@ of a plan does not depend on the order of its facts, so the run arrives where th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -42,12 +42,35 @@ class End(msgspec.Struct, frozen=True, gc=False):
     label: str | None = None
 
 
+class Due(NamedTuple):
+    """A node's next attempt.
+
+    Attributes:
+        attempt: Its number, from 1.
+        at: When it is due; seconds since the epoch, UTC.
+        expires: When it must have started, where that is bounded.
+        is_requeued: Whether it was begun before, and rejected.
+    """
+
+    attempt: int
+    at: float
+    expires: float | None
+    is_requeued: bool
+
+    @classmethod
+    def of(cls, data: dict[str, Any], since: float) -> Due:
+        """Return what the record of a failed attempt says of the next one."""
+        is_requeued = data.get("requeued", False)
+        attempt = data["attempt"] + (0 if is_requeued else 1)
+        return cls(attempt, since + data["delay"], data.get("expires"), is_requeued)
+
+
 class Past:
     """The facts of a job's record, each by the path of its node.
 
     Attributes:
         ends: Nodes that ended.
-        retried: Nodes between two attempts: the attempt that failed, and when the next one is due.
+        retried: Nodes between two attempts: the next one.
         begun: Nodes that must run only once and have begun: the attempt. What became of it is not known.
         waits: What open waits said when they began.
         answers: What waits were answered.
@@ -59,7 +82,7 @@ class Past:
     def __init__(self, events: Iterable[Event]) -> None:
         """Take a job's durable events, in order."""
         self.ends: dict[str, End] = {}
-        self.retried: dict[str, tuple[int, float]] = {}
+        self.retried: dict[str, Due] = {}
         self.begun: dict[str, int] = {}
         self.waits: dict[str, dict[str, Any]] = {}
         self.answers: dict[str, Any] = {}
@@ -81,6 +104,7 @@ class Past:
                 labels[path] = data["label"]
             case "expanded" if "graph" in data:
                 self._drawn[path] = _graph.decode(data["graph"]), data["bindings"]
+                self.begun.pop(path, None)  # a task that gave a graph has come to its end
             case "expanded" if "call" in data:
                 self._calls[path] = data["call"], data.get("arguments")
             case "continued":
@@ -101,7 +125,7 @@ class Past:
                 self.answers.pop(path, None)
                 self.waits.pop(path, None)
             case "node_retried":
-                self.retried[path] = data["attempt"], event.at + data["delay"]
+                self.retried[path] = Due.of(data, event.at)
                 self.begun.pop(path, None)
                 self.answers.pop(path, None)
             case "waiting":

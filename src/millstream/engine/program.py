@@ -11,7 +11,7 @@ import msgspec
 
 from millstream.errors import DefinitionError, UnknownNameError
 from millstream.graph.shape import Shape
-from millstream.model.graph import Graph, Node, Result, Slot
+from millstream.model.graph import Graph, Node, Result, Slot, takes_failure
 from millstream.model.policy import Policy
 
 
@@ -98,6 +98,10 @@ GATHER = "millstream.authoring.members.gather"
 """Name of the task that joins the header of a chord to which its members may add."""
 
 
+MEMBERS = "millstream.authoring.members.members"
+"""Name of the task that joins what another returned with the results of what that added to its chord."""
+
+
 class Recalled:
     """A graph with its values from the record, and the code that its names have here.
 
@@ -150,12 +154,24 @@ class Program:
         modes: Per node, where it runs.
         fns: Per node, what to call; `None` where the engine itself acts.
         policies: Per node, its policy; `None` where the engine itself acts.
-        guards: Per node, its policy where that has a say before or during an attempt, else `None`.
+        guards: Per node, its policy where that or the task has a say before or during an attempt, else `None`.
         sources: Per node, indexes into the frame's values when its arguments are just these, else `None`.
         is_prioritised: Whether any node has a priority.
+        has_errbacks: Whether any node takes what failed.
     """
 
-    __slots__ = ("_bodies", "fns", "guards", "is_prioritised", "modes", "policies", "shape", "sources", "works")
+    __slots__ = (
+        "_bodies",
+        "fns",
+        "guards",
+        "has_errbacks",
+        "is_prioritised",
+        "modes",
+        "policies",
+        "shape",
+        "sources",
+        "works",
+    )
 
     def __init__(self, shape: Shape, works: Mapping[str, Work]) -> None:
         """Put code to a graph.
@@ -177,8 +193,14 @@ class Program:
             for node, work, policy in zip(nodes, found, self.policies, strict=True)
         ]
         self.fns: Sequence[Callable[..., Any] | None] = [work.fn if work else None for work in found]
+        handlers = [takes_failure(node) for node in nodes]
+        self.has_errbacks = any(handlers)
+        specials = [
+            is_handler or (work is not None and work.is_bound) for work, is_handler in zip(found, handlers, strict=True)
+        ]
         self.guards: Sequence[Policy | None] = [
-            None if node.map else guard(policy) for node, policy in zip(nodes, self.policies, strict=True)
+            None if node.map else guard(policy, is_special=is_special)
+            for policy, node, is_special in zip(self.policies, nodes, specials, strict=True)
         ]
         self.sources: Sequence[Sequence[int] | None] = [_source(node, len(nodes)) for node in nodes]
         self.is_prioritised = any(policy.priority for policy in self.policies if policy)
@@ -233,11 +255,18 @@ def base_mode(node: Node, work: Work | None, policy: Policy | None) -> Mode:
     return Mode.INLINE if policy.run_in == "loop" else Mode.THREAD
 
 
-def guard(policy: Policy | None) -> Policy | None:
-    """Return a policy that has a say before or during an attempt, not only after it; else `None`."""
+def guard(policy: Policy | None, *, is_special: bool) -> Policy | None:
+    """Return a policy that, or whose task, has a say before or during an attempt, not only after it; else `None`."""
     if policy is None:
         return None
-    matters = policy.timeout or policy.soft_timeout or policy.expires or policy.cache_ttl or policy.effect == "once"
+    matters = (
+        is_special
+        or policy.timeout
+        or policy.soft_timeout
+        or policy.expires
+        or policy.cache_ttl
+        or policy.effect == "once"
+    )
     return policy if matters else None
 
 

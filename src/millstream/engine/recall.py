@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from millstream.engine.again import go_on
 from millstream.engine.past import Past
 from millstream.graph.frame import Frame
 from millstream.graph.plan import Place
@@ -34,11 +35,10 @@ def recall(run: Run, past: Past, frame: Frame, index: int) -> Sequence[Place] | 
 def _go_on(run: Run, past: Past, frame: Frame, index: int) -> Sequence[Place] | None:
     """Go on with a node's attempts where the record stops."""
     path = frame.name(index)
-    failed = past.retried.pop(path, None)
-    if failed is not None:
-        attempt, due = failed
-        run.attempts[frame, index] = attempt + 1
-        if due > run.now():
-            return run.waits.for_retry(frame, index, due)
+    due = past.retried.pop(path, None)
+    if due is not None:
+        following = go_on(run, frame, index, due)
+        if following is not None:
+            return following
     begun = past.begun.pop(path, None)
     return None if begun is None else run.waits.for_decision(frame, index, begun, None)

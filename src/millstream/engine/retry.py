@@ -9,6 +9,7 @@ from millstream.model.failure import Failure
 from millstream.model.policy import Policy
 
 RETRY = "millstream.errors:Retry"
+REJECT = "millstream.errors:Reject"
 
 _UNKNOWN_OUTCOMES = ("millstream.errors:ProcessDiedError", "millstream.errors:TaskTimeoutError")
 """Failures after which nobody knows whether the attempt had its effect."""
@@ -23,7 +24,8 @@ def delay_before(policy: Policy, attempt: int, failure: Failure, draw: Callable[
     Args:
         policy: The node's policy.
         attempt: The attempt that failed, from 1.
-        failure: What it raised. `Retry` is repeated whatever `retry_for` says, after its own delay if it has one.
+        failure: What it raised. `Retry` is repeated whatever `retry_for` says, after its own delay and up to its own
+            limit if it has them; `Reject` only where it says so.
         draw: Gives a random number in [0, 1).
 
     >>> from millstream.model.failure import record_failure
@@ -31,8 +33,11 @@ def delay_before(policy: Policy, attempt: int, failure: Failure, draw: Callable[
     >>> delay_before(policy, 3, record_failure(OSError()))
     8.0
     """
+    if REJECT in failure.ancestors:
+        return failure.delay
     asked_for = RETRY in failure.ancestors
-    if attempt > policy.retries or not (asked_for or is_retried(policy, failure)):
+    limit = policy.retries if failure.limit is None else failure.limit
+    if attempt > limit or not (asked_for or is_retried(policy, failure)):
         return None
     if asked_for and failure.delay is not None:
         return failure.delay
@@ -46,6 +51,11 @@ _MOST_DOUBLINGS = 60
 def is_retried(policy: Policy, failure: Failure) -> bool:
     """Whether the policy's `retry_for` names the exception's class or one that it descends from."""
     return not set(policy.retry_for).isdisjoint(failure.ancestors)
+
+
+def is_requeued(failure: Failure) -> bool:
+    """Whether the attempt was rejected only to be made again, which does not count."""
+    return REJECT in failure.ancestors and failure.delay is not None
 
 
 def is_outcome_unknown(policy: Policy, failure: Failure) -> bool:

@@ -17,13 +17,15 @@ from typing import Any
 import anyio
 
 from millstream.engine import control, runner
+from millstream.engine.again import try_again
+from millstream.engine.asked import bring_failures
 from millstream.engine.calls import Calls
 from millstream.engine.culprit import culprit
 from millstream.engine.deadline import Deadline
 from millstream.engine.elsewhere import NodeCall
 from millstream.engine.gate import Gate
 from millstream.engine.isolation import DEATHS_BEFORE_ISOLATION, Isolation
-from millstream.engine.past import Past
+from millstream.engine.past import Due, Past
 from millstream.engine.priority import PriorityQueue
 from millstream.engine.program import Drawn
 from millstream.engine.retry import delay_before, is_outcome_unknown
@@ -73,7 +75,7 @@ class Run:
     ) -> None:
         """Prepare; nothing runs before `drive`."""
         self.job_id = job.id
-        self.created_at = job.created_at
+        self.job = job
         self.services = services
         self.put = sink.put if past is None else past.unknown(sink.put)
         self.flush = sink.flush
@@ -82,8 +84,7 @@ class Run:
         self.now = services.clock.now
         self.is_fresh = past is None and crashes < DEATHS_BEFORE_ISOLATION
         self.isolation = Isolation(crashes, services.max_crashes) if crashes >= DEATHS_BEFORE_ISOLATION else None
-        self.is_cancelled = False
-        self.is_stopped = False
+        self.is_cancelled = self.is_stopped = False
         self.paused: tuple[Kind, float | None] | None = None
         self.gate = Gate(self, sink, is_open=job.durability != "full")
         self.is_kept = job.durability != "off"
@@ -107,6 +108,7 @@ class Run:
         self.deadlines: set[Deadline] = set()
         self.has_revoked = False
         self.attempts: dict[Place, int] = {}
+        self.dues: dict[Place, Due] = {}
         self._failures: dict[str, Failure] = {}
         self._elsewhere = 0
         self._parked: asyncio.Future[None] | None = None
@@ -124,6 +126,7 @@ class Run:
             async with anyio.create_task_group() as self.group:
                 if self.is_cancelled or self.is_stopped:
                     self.group.cancel_scope.cancel()
+                bring_failures(self, self.plan.root)
                 self.ready.extend(self.plan.start().ready)
                 await runner.work(self, is_host=True)
         except asyncio.CancelledError:
@@ -200,12 +203,7 @@ class Run:
         delay = delay_before(policy, attempt, failure)
         if delay is None:
             return self.ended_badly(frame, index, failure, attempt)
-        self.attempts[frame, index] = attempt + 1
-        data = {"attempt": attempt, "error": failure, "delay": delay}
-        self.put((True, "node_retried", self.now(), frame.name(index), data))
-        # Recorded before the next one: else a process that dies takes attempts with it that nobody counts.
-        again = [(frame, index)]
-        return self.waits.for_retry(frame, index, self.now() + delay) if delay else self.gate.after(again)
+        return try_again(self, frame, index, failure, attempt, delay)
 
     def ended_badly(self, frame: Frame, index: int, failure: Failure, attempt: int) -> Sequence[Place]:
         """Take the failure that ends a node."""
@@ -240,6 +238,10 @@ class Run:
         program = self.services.programs.get(drawn.shape, drawn.works)
         return self.open(frame, index, key, program.shape, Scope(program, drawn.bindings), told)
 
+    def failure_of(self, path: str) -> Failure:
+        """Return the failure of a node that failed."""
+        return self._failures[path]
+
     def open(
         self,
         frame: Frame,
@@ -267,7 +269,8 @@ class Run:
             self.chains = False
         data = {"nodes": size} if told is None else self.seal({"nodes": size, **told})
         self.put((True, "expanded", self.now(), frame.name(index) + key, data))
-        _, steps = self.plan.expand(frame, index, key, inside, scope)
+        child, steps = self.plan.expand(frame, index, key, inside, scope)
+        bring_failures(self, child)
         return self.follow(steps)
 
     # ------------------------------------------------------------------------------------------ closed frames

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from millstream.engine import control, elsewhere
+from millstream.engine.again import check_expiry
 from millstream.engine.attempt import Attempt, cache_key
 from millstream.engine.context import running
 from millstream.engine.deadline import Deadline
-from millstream.engine.program import Mode
+from millstream.engine.program import Mode, Recalled
 from millstream.engine.recall import recall
-from millstream.errors import ExpiredError
 from millstream.graph.frame import Frame
 from millstream.graph.plan import Place
 from millstream.model.failure import record_failure
@@ -141,9 +141,10 @@ async def _special(run: Run, frame: Frame, index: int, deadline: Deadline) -> Se
 async def _start(run: Run, frame: Frame, index: int, attempt: int, mode: Mode, deadline: Deadline) -> Sequence[Place]:
     """Start an attempt under its policy: not when it came too late, nor when its result is known."""
     scope = frame.content
+    following = _instead(run, frame, index, attempt)
+    if following is not None:
+        return following
     policy, calls, key = scope.policy(index), scope.calls(index), None
-    if policy.expires is not None and attempt == 1:
-        _check_expiry(run, policy.expires)
     if policy.cache_ttl is not None:
         key = cache_key(scope.work(index), policy, calls)
         is_known, value = run.services.cache.get(key, run.now())
@@ -166,6 +167,15 @@ async def _start(run: Run, frame: Frame, index: int, attempt: int, mode: Mode, d
     return () if run.has_revoked and deadline.take_revoked() else following
 
 
+def _instead(run: Run, frame: Frame, index: int, attempt: int) -> Sequence[Place] | None:
+    """Return what follows where no attempt is made: the node gave a graph before, or it is too late."""
+    known = run.past.drawn(frame.name(index)) if run.past is not None else None
+    if known is not None:
+        return run.expand(frame, index, "", Recalled(*known, run.services.code.find))
+    late = check_expiry(run, frame, index, attempt)
+    return None if late is None else run.ended_badly(frame, index, late, attempt)
+
+
 def mode_of(run: Run, frame: Frame, index: int) -> Mode:
     """Return where a node runs in this run.
 
@@ -177,11 +187,6 @@ def mode_of(run: Run, frame: Frame, index: int) -> Mode:
     if run.isolation is None or mode in {Mode.CONTROL, Mode.MAP}:
         return mode
     return run.isolation.mode(mode, scope.work(index), frame.node(index).kind)
-
-
-def _check_expiry(run: Run, seconds: float) -> None:
-    if run.now() - run.created_at > seconds:
-        raise ExpiredError(f"it had not started {seconds:g} s after the job's submission")
 
 
 async def _call(scope: Any, fn: Any, index: int, deadline: Deadline) -> Any:

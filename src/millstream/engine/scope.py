@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from millstream.engine.program import Mode, Program, Work, base_mode, guard
-from millstream.model.graph import Arg, Keyed, Map, Node, Packed, Result, Slot, pick
+from millstream.model.graph import Arg, Failed, Keyed, Map, Node, Packed, Result, Slot, pick
 from millstream.model.policy import Policy
 from millstream.model.value import encode
 
@@ -20,9 +20,12 @@ class Scope:
     Attributes:
         program: The graph's code.
         values: The results of the nodes, then the bindings; `None` where there is no result.
+        failed: Gives what an argument says of failed nodes; whoever opens the frame brings it where there are such.
     """
 
-    __slots__ = ("program", "values")
+    __slots__ = ("failed", "program", "values")
+
+    failed: Callable[[Failed], Any]
 
     def __init__(self, program: Program, bindings: Sequence[Any]) -> None:
         """Bind the slots."""
@@ -49,6 +52,7 @@ class Scope:
 
         Raises:
             LookupError: A result has nothing at the path that was asked for.
+            Skip: It is of failed nodes, and none of them failed itself.
         """
         match arg:
             case Slot(index, path):
@@ -61,6 +65,8 @@ class Scope:
                 return parts if kind == "list" else tuple(parts)
             case Keyed(keys, items):
                 return {key: self.resolve(item) for key, item in zip(keys, items, strict=True)}
+            case Failed():
+                return self.failed(arg)
         return None
 
     def result(self) -> Any:
@@ -85,11 +91,11 @@ class ItemProgram:
 
     __slots__ = ("fns", "guards", "modes", "sources")
 
-    def __init__(self, mode: Mode, policy: Policy | None, fn: Any) -> None:
+    def __init__(self, mode: Mode, policy: Policy | None, work: Work) -> None:
         """Take what holds for every item."""
         self.modes = _Same(mode)
-        self.guards = _Same(guard(policy))
-        self.fns = _Same(fn)
+        self.guards = _Same(guard(policy, is_special=work.is_bound))
+        self.fns = _Same(work.fn)
         self.sources = _Same(None)
 
 
@@ -136,7 +142,7 @@ class ItemScope:
         self.values: list[Any] = [None] * self.count
         self._policy = outer.program.policies[index]
         self._work = outer.program.work(node.task)
-        self.program = ItemProgram(base_mode(node, self._work, self._policy), self._policy, self._work.fn)
+        self.program = ItemProgram(base_mode(node, self._work, self._policy), self._policy, self._work)
 
     def work(self, _index: int) -> Work:
         """Return the task or flow that is mapped."""

@@ -10,6 +10,7 @@ import pickle
 import struct
 from typing import Any, NamedTuple
 
+from millstream.engine.request import Request
 from millstream.model.failure import Failure
 
 HEAD = struct.Struct("!I")
@@ -36,9 +37,7 @@ class Order(NamedTuple):
         calls: Arguments by position and by name, once per call; several run one after the other. On the way they are
             a pickle of their own: where they cannot be read, the order still says whose they are.
         is_chunk: Whether the answer is the list of all values, or the one value.
-        job_id: See `Running`; so are the next three.
-        node: Path of the node.
-        attempt: Which attempt this is.
+        request: The attempt as its task sees it, but for the arguments.
         deadline: When its time-out is over.
         soft_timeout: Seconds until `SoftTimeLimitExceeded` is raised inside the function.
     """
@@ -47,9 +46,7 @@ class Order(NamedTuple):
     qualname: str
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]] | bytes
     is_chunk: bool
-    job_id: str
-    node: str
-    attempt: int
+    request: Request
     deadline: float | None
     soft_timeout: float | None
 
@@ -59,6 +56,7 @@ class Said(NamedTuple):
 
     kind: str
     data: Any
+    is_durable: bool = False
 
 
 class Returned(NamedTuple):

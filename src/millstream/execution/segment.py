@@ -9,11 +9,12 @@ from functools import partial
 import anyio
 import structlog
 
+from millstream.engine.elsewhere import NodeCall
 from millstream.engine.past import Past
 from millstream.engine.program import Drawn, Recalled
 from millstream.engine.run import Run, is_cancelled_here
 from millstream.engine.services import Services
-from millstream.errors import ExpiredError, MillstreamError, PoisonError, TaskTimeoutError, UnknownNameError
+from millstream.errors import ExpiredError, MillstreamError, PoisonError, Reject, TaskTimeoutError, UnknownNameError
 from millstream.events.base import EventLog
 from millstream.execution.library import Library
 from millstream.execution.recorder import Recorder
@@ -46,6 +47,7 @@ _REASONS: dict[str, Reason] = {
     class_name(TaskTimeoutError): "timeout",
     class_name(ExpiredError): "expired",
     class_name(PoisonError): "poison",
+    class_name(Reject): "rejected",
 }
 
 
@@ -110,6 +112,11 @@ class Segments:
     def is_running(self, job_id: str) -> bool:
         """Return whether a segment of a job is executed here."""
         return job_id in self._running
+
+    def is_left_running(self, job_id: str) -> bool:
+        """Return whether a plain function of a job that was stopped here is still in its thread."""
+        calls = self._services.threads.left
+        return any(isinstance(call, NodeCall) and call.job_id == job_id for call in calls)
 
     # ----------------------------------------------------------------------------------------- from the outside
     def cancel(self, job_id: str) -> None:

@@ -6,7 +6,7 @@ ones (rule `all_success`, edge without a label) only count down; all others (`sl
 
 from __future__ import annotations
 
-from millstream.model.graph import Graph, digest, predecessors, results_in
+from millstream.model.graph import Graph, digest, predecessors, results_in, takes_failure
 
 
 class Shape:
@@ -22,7 +22,8 @@ class Shape:
         slow: Per node, the other successors, each with the label of the edge.
         before: Per node, the predecessors that it takes votes from, each with the label of the edge.
         roots: Nodes that start at once.
-        deciding: Nodes whose failure fails the whole graph: those without successors, and those it returns.
+        deciding: Nodes whose failure fails the whole graph: those that no other follows, leaving aside errbacks (which
+            make nothing good), and those it returns.
     """
 
     __slots__ = ("before", "deciding", "digest", "fast", "graph", "indegree", "index_of", "roots", "size", "slow")
@@ -48,4 +49,9 @@ class Shape:
         self.slow = [tuple(targets) for targets in slow]
         self.roots = tuple(i for i, waits in enumerate(self.indegree) if not waits)
         returned = set(results_in(graph.result))
-        self.deciding = tuple(i for i in range(self.size) if i in returned or not (fast[i] or slow[i]))
+        errbacks = {i for i, node in enumerate(nodes) if takes_failure(node)}
+        self.deciding = tuple(
+            i
+            for i in range(self.size)
+            if i in returned or errbacks.issuperset((*fast[i], *(target for target, _ in slow[i])))
+        )

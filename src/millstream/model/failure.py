@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from millstream.errors import Retry, TaskError
+from millstream.errors import MaxRetriesExceededError, Reject, Retry, TaskError
 from millstream.model.names import imported_module
 from millstream.model.policy import class_name
 
@@ -23,6 +23,7 @@ _STEERING = (
 )
 _MOST_TEXT = 16_000
 _MOST_TRACE = 64_000
+_REQUEUE_SECONDS = 1.0
 _KEPT_ARGUMENTS = (str, int, float, bool, type(None))
 
 
@@ -36,7 +37,9 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
         traceback: Its formatted traceback.
         node: Path of the node that it failed, where there is one.
         ancestors: Its classes from its own upwards, as `retry_for` compares them.
-        delay: The seconds that it asks to wait before another attempt (`Retry`).
+        delay: The seconds that it asks to wait before another attempt (`Retry`, and `Reject` with `requeue`).
+        limit: The most attempts after the first one, where it has a say in that: 0 says that none is left.
+        expires: When the attempt that it asks for must have started; seconds since the epoch, UTC.
     """
 
     type: str
@@ -46,6 +49,8 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     node: str | None = None
     ancestors: tuple[str, ...] = ()
     delay: float | None = None
+    limit: float | None = None
+    expires: float | None = None
 
     @property
     def short_type(self) -> str:
@@ -105,8 +110,21 @@ def record_failure(error: BaseException, node: str | None = None) -> Failure:
         traceback=_cut(_writable("".join(traceback.format_exception(error))), _MOST_TRACE),
         node=node,
         ancestors=tuple(class_name(kind) for kind in type(error).__mro__[:-1]),
-        delay=error.delay if isinstance(error, Retry) else None,
+        **_wishes(error),
     )
+
+
+def _wishes(error: BaseException) -> dict[str, float | None]:
+    """Return what an exception says of further attempts."""
+    match error:
+        case Retry():
+            return {"delay": error.delay, "limit": error.limit, "expires": error.expires}
+        case Reject(requeue=True):
+            return {"delay": _REQUEUE_SECONDS}
+        case MaxRetriesExceededError() | BaseException(__cause__=MaxRetriesExceededError()):
+            return {"limit": 0}
+        case _:
+            return {}
 
 
 def _message(error: BaseException) -> str:

@@ -193,6 +193,21 @@ def slots_in(arg: Arg | None) -> list[int]:
             return []
 
 
+def takes_failure(node: Node) -> bool:
+    """Whether an argument of a node holds something of nodes that failed: whether it is an errback."""
+    return any(_holds_failure(arg) for arg in arguments(node))
+
+
+def _holds_failure(arg: Arg) -> bool:
+    match arg:
+        case Failed():
+            return True
+        case Packed(_, items) | Keyed(_, items):
+            return any(_holds_failure(item) for item in items)
+        case _:
+            return False
+
+
 def arguments(node: Node) -> list[Arg]:
     """Return all arguments of a node: those by position, those by name, and its headers."""
     headers = () if node.headers is None else (node.headers,)
