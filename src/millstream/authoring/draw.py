@@ -14,7 +14,7 @@ from millstream.engine.program import Work
 from millstream.errors import DrawingError, DuplicateNameError
 from millstream.graph.shape import Shape
 from millstream.graph.validate import validate
-from millstream.model.graph import After, Arg, Graph, JoinRule, Keyed, Map, Node, NodeKind, Packed, Result, Slot
+from millstream.model.graph import After, Arg, Failed, Graph, JoinRule, Keyed, Map, Node, NodeKind, Packed, Result, Slot
 from millstream.model.policy import Policy
 
 drawing: ContextVar[Drawing | None] = ContextVar("millstream_drawing", default=None)
@@ -253,6 +253,8 @@ class Drawing:
             return Packed(kind, tuple(self.template(item) for item in value))  # type: ignore[arg-type]
         if isinstance(value, Fixed):
             raise DrawingError("fixed(...) marks an argument of map; pass the value itself to a call")
+        if isinstance(value, Failed):
+            return value
         self.bindings.append(value)
         return Slot(len(self.bindings) - 1)
 

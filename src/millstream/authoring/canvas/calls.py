@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-from millstream.authoring.canvas.primitives import chunks, xmap, xstarmap
+from millstream.authoring.canvas.maps import chunks, xmap, xstarmap
 from millstream.authoring.canvas.signature import Signature
 from millstream.model.graph import NodeKind
 from millstream.model.policy import Policy, revise_policy

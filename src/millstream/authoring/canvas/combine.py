@@ -19,15 +19,16 @@ def join(left: Any, right: Any) -> Any:
         before, after = to_signature(left), to_signature(right)
     except DefinitionError:
         return NotImplemented
+    if isinstance(before, group):
+        return before if _is_nothing(after) else chord(before, after)
+    if isinstance(after, group) and len(after.tasks) <= 1:
+        return join(before, after.tasks[0]) if after.tasks else before
+    return _follow(before, after)
+
+
+def _follow(before: Signature, after: Signature) -> Signature:
+    """Let `after` follow what is no group; both are the new canvas's own."""
     match before, after:
-        case group(), group(tasks=[]):
-            return before
-        case group(), _:
-            return chord(before, after)
-        case _, group(tasks=[]):
-            return before
-        case _, group(tasks=[only]):
-            return join(before, only)
         case chain(tasks=[]), group():
             return after
         case chain(), _:
@@ -35,9 +36,7 @@ def join(left: Any, right: Any) -> Any:
             for step in _steps(after):
                 append(steps, step)
             return chain.of(steps)
-        case chord(), chain() | group():
-            return chain.of([before, *_steps(after)])
-        case chord(), _:
+        case chord(), Signature() if not isinstance(after, chain | group):
             _extend(before, after)
             return before
         case _:
@@ -49,7 +48,7 @@ def append(steps: list[Signature], step: Signature) -> None:
     match steps[-1] if steps else None, step:
         case _, group(tasks=[]):
             return
-        case _, group(tasks=[only]) if steps:
+        case _, group(tasks=[only]):
             append(steps, only)
         case _, chain():
             for inner in step.unchain_tasks():
@@ -60,6 +59,10 @@ def append(steps: list[Signature], step: Signature) -> None:
             _extend(last, step)
         case _:
             steps.append(step)
+
+
+def _is_nothing(canvas: Signature) -> bool:
+    return isinstance(canvas, group) and not canvas.tasks
 
 
 def _steps(canvas: Signature) -> list[Signature]:

@@ -2,50 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from millstream.clock import SystemClock
+from millstream.errors import DefinitionError
 from millstream.model.policy import Policy
 
-JOB_OPTIONS = frozenset({"countdown", "eta", "expires", "priority"})
+JOB_OPTIONS = frozenset({"countdown", "eta", "expires", "priority", "idempotency_key"})
 """Of the options of the whole canvas, those that go to its job; inside a canvas they hold for the node."""
 
 RENAMED = {"time_limit": "timeout", "soft_time_limit": "soft_timeout", "max_retries": "retries"}
 """Celery's names of policies."""
 
-NODE_OPTIONS = frozenset(
-    {*Policy.__struct_fields__, *RENAMED, "countdown", "eta", "headers", "link", "link_error", "task_id"}
-)
+POLICY_OPTIONS = frozenset({*Policy.__struct_fields__, *RENAMED})
+"""What changes the policy of a node."""
+
+NODE_OPTIONS = POLICY_OPTIONS | {"countdown", "eta", "headers", "link", "link_error", "task_id"}
 """What has a meaning for a node."""
 
 BROKER_OPTIONS = frozenset(
     {
-        "add_to_parent",
-        "chain",
-        "chord",
-        "compression",
-        "connection",
-        "content_encoding",
-        "content_type",
-        "delivery_mode",
-        "exchange",
-        "exchange_type",
-        "group_id",
-        "group_index",
-        "ignore_result",
-        "immediate",
-        "interval",
-        "mandatory",
-        "parent_id",
-        "producer",
-        "publisher",
-        "reply_to",
-        "result_cls",
-        "retry",
-        "retry_policy",
-        "root_id",
-        "route_name",
-        "router",
-        "routing_key",
-        "serializer",
-        "shadow",
+        *("add_to_parent", "chain", "chord", "compression", "connection", "content_encoding", "content_type"),
+        *("delivery_mode", "exchange", "exchange_type", "group_id", "group_index", "ignore_result", "immediate"),
+        *("interval", "mandatory", "parent_id", "producer", "publisher", "reply_to", "result_cls", "retry"),
+        *("retry_policy", "root_id", "route_name", "router", "routing_key", "serializer", "shadow"),
     }
 )
-"""What speaks of messages, brokers and result backends, of which there are none: refused, unless it is dropped."""
+"""What speaks of messages, brokers and result backends, of which there are none: refused, unless dropped before."""
+
+_LEAST_SECONDS = 0.001
+
+
+def check_options(options: Mapping[str, Any], where: str) -> None:
+    """Refuse options that mean nothing.
+
+    Raises:
+        DefinitionError: There is one; the message names all of them.
+    """
+    if options.keys() <= NODE_OPTIONS:
+        return
+    wrong = sorted(options.keys() - NODE_OPTIONS)
+    of_broker = [name for name in wrong if name in BROKER_OPTIONS]
+    if of_broker:
+        raise DefinitionError(f"{where}: {', '.join(of_broker)} has no meaning without a broker; leave it out")
+    raise DefinitionError(
+        f"{where}: there is no option {', '.join(wrong)}; known are {', '.join(sorted(NODE_OPTIONS))}"
+    )
+
+
+def policy_changes(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what options change of a policy, under the policy's names."""
+    changes = {RENAMED.get(name, name): options[name] for name in POLICY_OPTIONS & options.keys()}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    if isinstance(changes.get("expires"), str | datetime):
+        left = instant(changes["expires"]).timestamp() - SystemClock.now()
+        changes["expires"] = max(left, _LEAST_SECONDS)
+    return changes
+
+
+def instant(value: str | datetime) -> datetime:
+    """Return a point in time, also where it was written as text; without a time zone it is UTC."""
+    point = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return point if point.tzinfo else point.replace(tzinfo=UTC)
+
+
+def delay_of(options: Mapping[str, Any]) -> Any:
+    """Return how long, or until when, options put a task off; `None` where they do not."""
+    if options.get("countdown") is not None:
+        return options["countdown"]
+    eta = options.get("eta")
+    return None if eta is None else instant(eta)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from millstream.authoring.canvas.signature import Signature, listed, to_signature
 from millstream.errors import DefinitionError
+
+Kind = TypeVar("Kind", bound=Signature)
 
 
 @Signature.register_type("chain")
@@ -47,7 +49,7 @@ class chain(Signature):  # noqa: N801  Celery's name
     def read(cls, data: Mapping[str, Any]) -> Self:
         """Return a chain from its dict."""
         made = cls.of([to_signature(task) for task in data["kwargs"]["tasks"]])
-        return _finish(made, data)
+        return finish(made, data)
 
     @property
     def tasks(self) -> list[Signature]:
@@ -60,18 +62,23 @@ class chain(Signature):  # noqa: N801  Celery's name
 
     def unchain_tasks(self) -> list[Signature]:
         """Return copies of the steps, with the chain's own options handed down to them."""
-        steps = [step.clone() for step in self.tasks]
-        if not steps:
-            return steps
         options = dict(self.options)
-        for callback in listed(options.pop("link", None)):
-            steps[-1].link(callback)
-        for errback in listed(options.pop("link_error", None)):
-            for step in steps:
+        errbacks = listed(options.pop("link_error", None))
+        steps = self.unchained(options)
+        for step in steps:
+            for errback in errbacks:
                 step.link_error(errback)
-        if "task_id" in options:
-            steps[-1].set(task_id=options.pop("task_id"))
-        steps[0].set(**options)
+        return steps
+
+    def unchained(self, options: Mapping[str, Any]) -> list[Signature]:
+        """Return copies of the steps with options: links and the task id go to the last, all others to the first."""
+        steps = [step.clone() for step in self.tasks]
+        if steps:
+            for callback in listed(options.get("link")):
+                steps[-1].link(callback)
+            if options.get("task_id") is not None:
+                steps[-1].set(task_id=options["task_id"])
+            steps[0].set(**{key: value for key, value in options.items() if key not in ("link", "task_id")})
         return steps
 
     def set_immutable(self, immutable: bool) -> None:  # noqa: FBT001  Celery's signature
@@ -130,7 +137,7 @@ class group(Signature):  # noqa: N801  Celery's name
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> Self:
         """Return a group from its dict."""
-        return _finish(cls(list(data["kwargs"]["tasks"])), data)
+        return finish(cls(list(data["kwargs"]["tasks"])), data)
 
     @property
     def tasks(self) -> list[Signature]:
@@ -240,7 +247,11 @@ class chord(Signature):  # noqa: N801  Celery's name
         if isinstance(header, Mapping):
             header = to_signature(header)
         members = header.children() if isinstance(header, chain | group) else _members((header,))
-        ends = {"header": [to_signature(task) for task in members], "body": body and to_signature(body), "kwargs": {}}
+        ends: dict[str, Any] = {
+            "header": [to_signature(task) for task in members],
+            "body": body and to_signature(body),
+            "kwargs": {},
+        }
         super().__init__("celery.chord", (), ends, subtask_type="chord", **options)
         if isinstance(header, group):
             self["options"] = {**header.options, **self.options}
@@ -250,7 +261,7 @@ class chord(Signature):  # noqa: N801  Celery's name
     def read(cls, data: Mapping[str, Any]) -> Self:
         """Return a chord from its dict."""
         ends = data["kwargs"]
-        return _finish(cls(ends["header"], ends.get("body"), data.get("args"), ends.get("kwargs")), data)
+        return finish(cls(ends["header"], ends.get("body"), data.get("args"), ends.get("kwargs")), data)
 
     @property
     def tasks(self) -> list[Signature]:
@@ -264,7 +275,7 @@ class chord(Signature):  # noqa: N801  Celery's name
 
     @body.setter
     def body(self, body: Any) -> None:
-        self.kwargs["body"] = body and to_signature(body)
+        self.kwargs["body"] = None if body is None else to_signature(body)
 
     def children(self) -> Sequence[Signature]:
         """Return the members of the header, then the body."""
@@ -339,96 +350,13 @@ class chord(Signature):  # noqa: N801  Celery's name
         return _shortened(self.body, f"%{self.body.reprcall(self.tasks)}")
 
 
-class _Mapped(Signature):
-    """A task that runs once for each item; it takes no further arguments."""
-
-    _task_name = ""
-    _stars = ""
-
-    def __init__(self, task: Any, it: Iterable[Any], **options: Any) -> None:
-        """Take the task and the items."""
-        bound = {"task": to_signature(task), "it": _items(it)}
-        super().__init__(self._task_name, (), bound, immutable=True, **options)
-        self["subtask_type"] = type(self).__name__
-
-    @classmethod
-    def read(cls, data: Mapping[str, Any]) -> Self:
-        """Return it from its dict."""
-        return _finish(cls(data["kwargs"]["task"], data["kwargs"]["it"]), data)
-
-    @property
-    def each(self) -> Signature:
-        """The task that runs for each item."""
-        return self.kwargs["task"]  # type: ignore[no-any-return]
-
-    @property
-    def it(self) -> Sequence[Any]:
-        """The items."""
-        return self.kwargs["it"]  # type: ignore[no-any-return]
-
-    def children(self) -> Sequence[Signature]:
-        """Return the task that runs for each item."""
-        return (self.each,)
-
-    def __call__(self, *args: Any, **options: Any) -> Any:
-        """Submit it."""
-        return self.apply_async(args, **options)
-
-    def __repr__(self) -> str:
-        """Return it as a list comprehension would be written."""
-        shown = repr(self.it)
-        shown = f"{shown[:97]}..." if len(shown) > 100 else shown  # noqa: PLR2004  it stands in a line of text
-        return f"[{self.each.task}({self._stars}x) for x in {shown}]"
-
-
-@Signature.register_type("xmap")
-class xmap(_Mapped):  # noqa: N801  Celery's name
-    """A task that runs once for each item; its result is the list of results: `add.map([1, 2])`."""
-
-    _task_name = "celery.map"
-
-
-@Signature.register_type("xstarmap")
-class xstarmap(_Mapped):  # noqa: N801  Celery's name
-    """A task that runs once for each tuple of arguments: `add.starmap([(1, 1), (2, 2)])`."""
-
-    _task_name = "celery.starmap"
-    _stars = "*"
-
-
-@Signature.register_type("chunks")
-class chunks(_Mapped):  # noqa: N801  Celery's name
-    """A task that runs for each tuple of arguments, in parts of `n` tuples; its result is a list of lists.
-
-    Example:
-        >>> from millstream import task
-        >>> @task(name="add")
-        ... def add(x: int, y: int) -> int: return x + y
-        >>> add.chunks(zip(range(4), range(4)), 2).group()
-        group([[add(*x) for x in [(0, 0), (1, 1)]], [add(*x) for x in [(2, 2), (3, 3)]]])
-    """
-
-    _task_name = "celery.chunks"
-    _stars = "*"
-
-    def __init__(self, task: Any, it: Iterable[Any], n: int, **options: Any) -> None:
-        """Take the task, the tuples, and how many of them are a part."""
-        if n < 1:
-            raise DefinitionError(f"chunks need 1 or more items each, not {n}")
-        super().__init__(task, it, **options)
-        self.kwargs["n"] = n
-
-    @classmethod
-    def read(cls, data: Mapping[str, Any]) -> Self:
-        """Return it from its dict."""
-        bound = data["kwargs"]
-        return _finish(cls(bound["task"], bound["it"], bound["n"]), data)
-
-    def group(self) -> group:
-        """Return the parts as a group of `xstarmap`."""
-        size = self.kwargs["n"]
-        parts = [self.it[start : start + size] for start in range(0, len(self.it), size)]
-        return group([xstarmap(self.each, part) for part in parts], **self.options)
+def finish(made: Kind, data: Mapping[str, Any]) -> Kind:
+    """Put onto what was made from a dict what every signature has."""
+    made.set(**data.get("options") or {})
+    made["immutable"] = bool(data.get("immutable"))
+    if data.get("args") and not isinstance(made, chord):
+        made._take(tuple(data["args"]), {})  # noqa: SLF001  of its own class
+    return made
 
 
 # ------------------------------------------------------------------------------------------------------- inside
@@ -440,20 +368,7 @@ def _members(tasks: tuple[Any, ...]) -> Iterable[Any]:
     if isinstance(only, group):
         return only.tasks
     is_one = isinstance(only, Mapping | str) or callable(getattr(only, "s", None))
-    return tasks if is_one else only  # type: ignore[no-any-return]
-
-
-def _items(it: Iterable[Any]) -> Sequence[Any]:
-    return it if isinstance(it, list | tuple | range) else list(it)
-
-
-def _finish(made: Any, data: Mapping[str, Any]) -> Any:
-    """Put onto what was made from a dict what every signature has."""
-    made.set(**data.get("options") or {})
-    made["immutable"] = bool(data.get("immutable"))
-    if data.get("args") and not isinstance(made, chord):
-        made._take(tuple(data["args"]), {})  # noqa: SLF001  of its own class
-    return made
+    return tasks if is_one else only
 
 
 def _shortened(first: Signature, text: str) -> str:

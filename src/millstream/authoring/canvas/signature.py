@@ -330,7 +330,7 @@ class Signature(dict[str, Any]):
 
         return join(other, self)
 
-    def __ior__(self, other: Any) -> Any:  # type: ignore[override, misc]
+    def __ior__(self, other: Any) -> Any:
         """`a |= b`: the name `a` then means `a | b`."""
         return self | other
 
@@ -339,7 +339,7 @@ class Signature(dict[str, Any]):
         return self.clone()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Signature.from_dict, (_plain(self),)
+        return Signature.from_dict, (dict(self),)
 
     def reprcall(self, *args: Any, **kwargs: Any) -> str:
         """Return it as a call with further arguments would be written."""
@@ -388,14 +388,3 @@ def listed(value: Any) -> list[Any]:
     if value is None:
         return []
     return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _plain(value: Any) -> Any:
-    """Return a value with plain dicts in place of signatures."""
-    if isinstance(value, Signature):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_plain(inner) for inner in value)
-    return value
