@@ -15,7 +15,6 @@ from typing import Any
 
 from msgspec.structs import asdict, replace
 
-from millstream.authoring.aside import in_this_thread
 from millstream.clock import Clock, new_id
 from millstream.engine.cache import MemoryCache
 from millstream.engine.context import running
@@ -85,11 +84,9 @@ class EagerBackend:
             BlockingCallError: It waits for an approval or a decision, which nobody can give.
         """
         job = await self._submitter.submit(order)
-        token = in_this_thread.set(True)
         try:
             end = await self.segments.execute(self._claims.pop())
         finally:
-            in_this_thread.reset(token)
             self._raised.pop(job.id, None)
         if isinstance(end, Pause):
             await self.ledger.cancel(job.id, [(True, TERMINAL, self._clock.now(), None, {"state": "cancelled"})])
