@@ -1,29 +1,34 @@
-"""`Millstream`: the facade. It alone imports adapters, picks them by the settings, and puts the parts together."""
+"""`Millstream`: the facade: hands work in and acts on jobs; what only looks is in `records.py`."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
-from datetime import datetime
+from collections.abc import Callable, Collection, Coroutine, Sequence
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
+from weakref import WeakValueDictionary
 
 from millstream.assembly import Process
-from millstream.authoring.draw import Drawn, drawing
-from millstream.authoring.flow import Flow
+from millstream.authoring import current
+from millstream.authoring.canvas.signature import Signature
+from millstream.authoring.canvas.spine import TaskSpine
+from millstream.authoring.draw import drawing
 from millstream.authoring.registry import Definition, Registry
 from millstream.authoring.result import Job
-from millstream.authoring.task import Task
+from millstream.authoring.results.async_result import AsyncResult
+from millstream.authoring.results.group_result import GroupResult
+from millstream.authoring.results.making import of_submission
+from millstream.authoring.results.watch import Watch
 from millstream.clock import Clock, SystemClock
+from millstream.eager import EagerApp
 from millstream.engine.context import running
-from millstream.errors import BlockingCallError, ClosedError, DefinitionError
-from millstream.execution.submit import Order
+from millstream.errors import BlockingCallError, DefinitionError
+from millstream.execution.orders import Orders, Placed, Terms
 from millstream.home import Home
-from millstream.ledger.base import Filter, Ledger
-from millstream.model.event import START, TERMINAL, Cursor, Event
-from millstream.model.job import JobRecord, JobState, NodeResult, Reason
-from millstream.model.policy import revise_policy
-from millstream.portal import run_on
+from millstream.model.job import JobRecord
+from millstream.portal import run_here, run_on
+from millstream.records import Records
 from millstream.settings import Settings
 
 if TYPE_CHECKING:
@@ -33,7 +38,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Millstream:
+class Millstream(Records):
     """An app: tasks and flows, and the engine that runs them.
 
     It starts on first use, on the event loop that uses it first, and can then be used from any loop and thread. Close
@@ -69,6 +74,8 @@ class Millstream:
         [0, 1, 4, 9]
     """
 
+    result_type = AsyncResult
+
     def __init__(
         self,
         *,
@@ -80,14 +87,11 @@ class Millstream:
         self.settings = settings or Settings.load()
         self.registry = Registry()
         self._clock = clock or SystemClock()
-        self._home = Home(self.settings, self.registry, self._clock, executes=executes)
+        super().__init__(Home(self.settings, self.registry, self._clock, current.context_of(self), executes=executes))
+        self._watches: WeakValueDictionary[str, Watch] = WeakValueDictionary()
+        self._orders = Orders(self.registry, self._home.find, self.settings, self._clock)
         for module in (*self.settings.imports, *imports):
             self.registry.load(module)
-
-    @property
-    def ledger(self) -> Ledger:
-        """The record of this app's jobs, for use on the loop that the app lives on, once it started."""
-        return self._home.ledger
 
     # ------------------------------------------------------------------------------------------------ lifetime
     async def __aenter__(self) -> Self:
@@ -115,25 +119,26 @@ class Millstream:
     # ------------------------------------------------------------------------------------------- handing work in
     async def submit(
         self,
-        work: Definition | str,
+        work: Definition | Signature | str,
         /,
         *args: Any,
         idempotency_key: str | None = None,
         priority: int | None = None,
-        expires: float | None = None,
+        expires: float | timedelta | datetime | None = None,
         countdown: float | None = None,
         eta: datetime | None = None,
         connection: Connection | AsyncConnection | None = None,
         **inputs: Any,
     ) -> Job:
-        """Submit a flow or task, and return its job without waiting for it.
+        """Submit a flow, a task or a canvas, and return its job without waiting for it.
 
         Args:
-            work: A flow or task, or the name of one that the app knows.
-            args: Its inputs by position.
+            work: A flow or task, the name of one that the app knows, or a signature of any kind.
+            args: Its inputs by position; those of a signature come before its own.
             idempotency_key: A second submit with this key returns the first one's job.
             priority: 0 to 9; of queued jobs, the higher starts first.
-            expires: Seconds in which the job must have started, else it fails.
+            expires: When the job must have started, else it fails: seconds from now, a `timedelta`, or a `datetime`
+                with a time zone.
             countdown: Seconds until it may start.
             eta: When it may start, with a time zone; in place of `countdown`.
             connection: An SQLAlchemy connection to the ledger's database, in a transaction: the job is there if and
@@ -147,32 +152,83 @@ class Millstream:
             DefinitionError: An option is out of range, or does not go with another.
             DrawingError: The flow's body cannot be drawn.
             GraphError: What it drew is not valid.
-            IdempotencyConflictError: The key belongs to a job with another flow or other inputs.
+            IdempotencyConflictError: The key belongs to a job with another flow or other inputs, or a `task_id` to
+                another job.
             LedgerUnavailableError: The ledger does not answer.
             ClosedError: The app was closed.
         """
-        definition = self._definition(work)
-        given = {key: value for key, value in (("priority", priority), ("expires", expires)) if value is not None}
-        policy = revise_policy(definition.policy, given, where=f"submit of {definition.name}")
-        bound = definition.inputs.bind(args, inputs)
-        order = Order(
-            flow=definition.name,
-            version=definition.version,
-            inputs=bound,
-            drawn=await self._draw(definition, bound),
-            durability=(isinstance(definition, Flow) and definition.durability) or self.settings.durability,
-            priority=policy.priority,
-            starts_at=_start(self._clock.now(), countdown, eta),
-            expires=policy.expires,
-            idempotency_key=idempotency_key,
-        )
+        terms = Terms(idempotency_key=idempotency_key, priority=priority, expires=expires, countdown=countdown, eta=eta)
+        placed = await self._place(work, args, inputs, terms)
+        return Job(self, await self._record(placed, connection))
+
+    def hand_in(
+        self,
+        work: Definition | Signature | str,
+        /,
+        *args: Any,
+        connection: Connection | None = None,
+        idempotency_key: str | None = None,
+        priority: int | None = None,
+        expires: float | timedelta | datetime | None = None,
+        countdown: float | None = None,
+        eta: datetime | None = None,
+        **inputs: Any,
+    ) -> AsyncResult | GroupResult:
+        """Submit as `submit` does, and return the result in Celery's shape; blocks until the job is recorded.
+
+        This is what `delay` and `apply_async` do. Any thread may call it, also a task that runs in one: what that
+        submits is then its child.
+
+        Raises:
+            BlockingCallError: It is called on the event loop that runs the app.
+            DefinitionError: It is called while a flow is drawn.
+            Exception: What `submit` raises.
+        """
+        if drawing.get() is not None:
+            raise DefinitionError("a flow's body only draws, so it submits nothing; call the task itself, as a node")
+        if self.settings.task_always_eager:
+            return self.apply(work, *args, **inputs)
+        self._refuse_loop("delay() and apply_async()", "await app.submit(...)")
+        terms = Terms(idempotency_key=idempotency_key, priority=priority, expires=expires, countdown=countdown, eta=eta)
+        if isinstance(work, Signature):  # here, so that no loop is held up by it
+            placed = self._orders.of_canvas(work.clone(args, inputs), terms)
+        else:
+            placed = self.block_on(lambda: self._place(work, args, inputs, terms))
+        if connection is None:
+            record = self.block_on(lambda: self._record(placed, None))
+        else:  # a connection belongs to its thread
+            record = run_here(lambda: self._record(placed, connection))
+        return of_submission(self, record.id, placed.spine)
+
+    async def _place(
+        self, work: Definition | Signature | str, args: tuple[Any, ...], inputs: dict[str, Any], terms: Terms
+    ) -> Placed:
+        if isinstance(work, Signature):
+            return self._orders.of_canvas(work.clone(args, inputs), terms)
+        return await self._orders.of_work(work, args, inputs, terms)
+
+    async def _record(self, placed: Placed, connection: Connection | AsyncConnection | None) -> JobRecord:
         process = await self._home.started()
         if connection is None:
-            return Job(self, await run_on(process.loop, process.submit(order)))
-        return Job(self, await process.submit_in(connection, order))
+            record = await run_on(process.loop, process.submit(placed.order))
+        else:
+            record = await process.submit_in(connection, placed.order)
+        here = running.get()
+        if here is not None:
+            node = placed.spine.node if isinstance(placed.spine, TaskSpine) else None
+            here.record("called", {"id": f"{record.id}.{node}" if node else record.id})
+        return record
 
-    def run(self, work: Definition | str, /, *args: Any, **inputs: Any) -> Any:
-        """Submit a flow or task, wait for it, and return its result; blocks. Takes what `submit` takes.
+    def definition(self, name: str) -> Definition:
+        """Return a flow or task that the app knows, by its name.
+
+        Raises:
+            UnknownNameError: It knows none of this name.
+        """
+        return self.registry.get(name)
+
+    def run(self, work: Definition | Signature | str, /, *args: Any, **inputs: Any) -> Any:
+        """Submit a flow, a task or a canvas, wait for it, and return its result; blocks. Takes what `submit` takes.
 
         Raises:
             BlockingCallError: It is called inside a task or flow, or on the event loop that runs the app.
@@ -183,11 +239,10 @@ class Millstream:
             raise BlockingCallError(
                 "run() inside a task could wait for itself; make it a node, or await it in an async flow"
             )
-        if self._home.is_here():
-            raise BlockingCallError("run() would block the loop that runs the app; use `await app.submit(...)`")
-        return self._home.door().call(self._run(work, *args, **inputs))
+        self._refuse_loop("run()", "await app.submit(...)")
+        return self.block_on(lambda: self._run(work, *args, **inputs))
 
-    async def _run(self, work: Definition | str, /, *args: Any, **inputs: Any) -> Any:
+    async def _run(self, work: Definition | Signature | str, /, *args: Any, **inputs: Any) -> Any:
         job = await self.submit(work, *args, **inputs)
         try:
             return await job.result()
@@ -195,7 +250,48 @@ class Millstream:
             await asyncio.shield(job.cancel())
             raise
 
-    # ---------------------------------------------------------------------------------------------- looking
+    def apply(
+        self, work: Definition | Signature | str, /, *args: Any, throw: bool | None = None, **options: Any
+    ) -> AsyncResult | GroupResult:
+        """Run a flow, a task or a canvas here and now, in the calling thread, and return its result; for tests.
+
+        Plain functions are called in this thread, one after the other; sleeps and retries take no time; what a task
+        hands in runs at once, too; nothing is recorded. Time-outs hold for coroutines only. `delay` and `apply_async`
+        do the same where the setting `task_always_eager` is on.
+
+        Args:
+            work: As for `submit`.
+            args: As for `submit`.
+            throw: Whether what fails the job is raised, in place of being kept in the result; by default the setting
+                `task_eager_propagates` decides.
+            options: As for `submit`; those about when and how the job is to start have no effect.
+
+        Raises:
+            BlockingCallError: It waits for an approval or a decision, which nobody can give.
+            Exception: What `submit` raises; with `throw`, what failed the job.
+        """
+        propagates = self.settings.task_eager_propagates if throw is None else throw
+        eager = EagerApp(self.settings, self.registry, self._clock, propagates=propagates)
+        return eager.hand_in(work, *args, **options)
+
+    def block_on(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run a coroutine on a loop of the app's own, and wait for what it returns; blocks.
+
+        Args:
+            make: Makes the coroutine; it is called only if there is a loop to run it.
+
+        Raises:
+            BlockingCallError: It is called on the event loop that runs the app.
+            ClosedError: The app was closed.
+        """
+        self._refuse_loop("this call", "`Job`, as in `await (await app.job(job_id)).result()`")
+        return self._home.door().call(make())
+
+    def _refuse_loop(self, what: str, instead: str) -> None:
+        if self._home.is_here():
+            raise BlockingCallError(f"{what} would block the loop that runs the app; use {instead}")
+
+    # ------------------------------------------------------------------------------------------------ looking
     async def job(self, job_id: str) -> Job:
         """Return a job by its id.
 
@@ -204,95 +300,12 @@ class Millstream:
         """
         return Job(self, await self.record(job_id))
 
-    async def jobs(
-        self,
-        *,
-        states: Sequence[JobState] = (),
-        flow: str | None = None,
-        reason: Reason | None = None,
-        created_after: datetime | None = None,
-        created_before: datetime | None = None,
-        before: str | None = None,
-        limit: int = 100,
-    ) -> list[JobRecord]:
-        """Return what the ledger says of jobs, the newest first.
-
-        Args:
-            states: Only jobs in one of these.
-            flow: Only jobs of this flow.
-            reason: Only jobs with this reason, such as `poison`.
-            created_after: Only jobs submitted at this time or later; with a time zone.
-            created_before: Only jobs submitted before this time; with a time zone.
-            before: Only jobs older than the one with this id, which is where the last page ended.
-            limit: At most this many.
-        """
-        which = Filter(
-            states=tuple(states),
-            flow=flow,
-            reason=reason,
-            created_after=None if created_after is None else created_after.timestamp(),
-            created_before=None if created_before is None else created_before.timestamp(),
-            before=before,
-            limit=limit,
-        )
-        return await self._home.at(lambda _: self._home.ledger.find(which))
-
-    async def record(self, job_id: str) -> JobRecord:
-        """Return what the ledger says of a job.
-
-        Raises:
-            JobNotFoundError: There is none.
-        """
-        return await self._home.at(lambda _: self._home.ledger.get(job_id))
-
-    async def ended(self, job_id: str) -> JobRecord:
-        """Wait until a job has ended, and return what the ledger then says.
-
-        Raises:
-            JobNotFoundError: There is none.
-        """
-
-        async def wait(_: Process) -> JobRecord:
-            record = await self._home.ledger.get(job_id)
-            if record.state.is_final:
-                return record
-            await self._home.log.wait_end(job_id)
-            self._check_open(job_id)
-            return await self._home.ledger.get(job_id)
-
-        return await self._home.at(wait)
-
-    async def node_results(self, job_id: str) -> list[NodeResult]:
-        """Return how the nodes of a job ended so far.
-
-        Raises:
-            JobNotFoundError: There is none.
-        """
-        return await self._home.at(lambda _: self._home.ledger.node_results(job_id))
-
-    async def read_events(self, job_id: str, after: Cursor) -> AsyncIterator[Event]:
-        """Yield a job's events after a cursor; ends behind the last one.
-
-        Raises:
-            JobNotFoundError: There is no such job.
-        """
-        await self.record(job_id)
-        batches = self._home.log.read(job_id, after)
-        is_over = False
-        while batch := await self._home.at(lambda _: _next(batches)):
-            for event in batch:
-                yield event
-            is_over = batch[-1].type == TERMINAL
-        if not is_over:
-            self._check_open(job_id)
-
-    async def recorded(self, job_id: str, after: Cursor = START, limit: int = 1000) -> list[Event]:
-        """Return what the ledger has of a job's events after a cursor, at most so many; waits for none to come.
-
-        Raises:
-            JobNotFoundError: There is no such job.
-        """
-        return await self._home.at(lambda _: self._home.ledger.events(job_id, after.seq, limit))
+    def watch(self, job_id: str) -> Watch:
+        """Return what follows a job: the same for all that look at it at the same time."""
+        watch = self._watches.get(job_id)
+        if watch is None:
+            watch = self._watches[job_id] = Watch(self, job_id)
+        return watch
 
     # ------------------------------------------------------------------------------------------------ acting
     async def cancel(self, job_id: str) -> JobRecord:
@@ -334,51 +347,7 @@ class Millstream:
             forgotten = await self._home.ledger.forget(job_ids)
             for job_id in forgotten:
                 self._home.log.forget(job_id)
+                self._watches.pop(job_id, None)
             return forgotten
 
         return await self._home.at(forget)
-
-    # ------------------------------------------------------------------------------------------------ inside
-    def _check_open(self, job_id: str) -> None:
-        if self._home.is_closed and job_id not in self._home.ledger.memory:
-            raise ClosedError(f"the app was closed before job {job_id} ended; others on its ledger go on with the job")
-
-    def _definition(self, work: Definition | str) -> Definition:
-        if isinstance(work, str):
-            return self.registry.get(work)
-        if not isinstance(work, Task | Flow):
-            raise DefinitionError(f"only flows and tasks can be submitted, not {work!r}; put @task or @flow on it")
-        return work
-
-    async def _draw(self, definition: Definition, inputs: dict[str, Any]) -> Drawn:
-        if not isinstance(definition, Flow):
-            return definition.draw(inputs)
-        hold = self._clock.hold()
-        try:
-            return await definition.draw_in_time(inputs, self.settings.draw_timeout, self.settings.max_graph_nodes)
-        finally:
-            hold.cancel()
-
-
-async def _next(batches: AsyncIterator[Sequence[Event]]) -> Sequence[Event]:
-    """Return the next batch, or an empty one at the end (`anext` with a default cannot wait for a future)."""
-    async for batch in batches:
-        return batch
-    return ()
-
-
-def _start(now: float, countdown: float | None, eta: datetime | None) -> float | None:
-    """Return when a job may start, in seconds since the epoch.
-
-    Raises:
-        DefinitionError: Both are given, or one is out of range.
-    """
-    if countdown is not None:
-        if eta is not None:
-            raise DefinitionError("give countdown or eta, not both")
-        if not 0 <= countdown < float("inf"):
-            raise DefinitionError(f"countdown is {countdown!r}, but must be a number of seconds, 0 or more")
-        return now + countdown
-    if eta is not None and eta.tzinfo is None:
-        raise DefinitionError(f"eta is {eta!r}, but must have a time zone, as in datetime.now(UTC)")
-    return None if eta is None else eta.timestamp()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextvars import Context
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,6 +51,7 @@ class Process:
         clock: The time.
         ledger: The record of jobs; as the library.
         log: Their events; as the ledger.
+        context: What running tasks find in their context.
         executes: Whether segments are executed here.
 
     Attributes:
@@ -70,6 +72,7 @@ class Process:
         ledger: TieredLedger,
         log: MemoryEventLog,
         *,
+        context: Context,
         executes: bool,
     ) -> None:
         """Put the parts together, and start nothing yet."""
@@ -93,7 +96,7 @@ class Process:
         self.segments = segments = Segments(ledger, log, self._services, library)
         self._membership = Membership(self._stop_shared)
         me = self._membership.current
-        self._backend = AnyIOSegmentBackend(me, ledger, segments, clock, settings.max_segments)
+        self._backend = AnyIOSegmentBackend(me, ledger, segments, clock, settings.max_segments, context)
         self.submitter = Submitter(me, ledger, log, clock, segments, self._backend)
         self.cancels = Cancels(ledger, log, clock, self._backend, segments)
         self.answers = Answers(ledger, log, clock, segments, self._backend)
@@ -140,7 +143,8 @@ class Process:
 
         Raises:
             DefinitionError: It could never run: it is not durable, and nothing is executed here.
-            IdempotencyConflictError: The key belongs to a job with another flow or other inputs.
+            IdempotencyConflictError: The key belongs to a job with another flow or other inputs, or a `task_id` to
+                another job.
             LedgerUnavailableError: The ledger does not answer.
         """
         if order.durability == "off" and not self._executes:
@@ -156,7 +160,8 @@ class Process:
 
         Raises:
             DefinitionError: The job is not durable, or `connection` no connection to the ledger's database.
-            IdempotencyConflictError: The key belongs to a job with another flow or other inputs.
+            IdempotencyConflictError: The key belongs to a job with another flow or other inputs, or a `task_id` to
+                another job.
         """
         from millstream.ledger.database import check_connection  # noqa: PLC0415  SQLAlchemy: as below
 

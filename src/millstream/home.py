@@ -6,12 +6,14 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from typing import Any, TypeVar
 
 from millstream.assembly import Process
 from millstream.authoring.registry import Registry
 from millstream.clock import Clock
 from millstream.engine.context import loading_main
+from millstream.engine.program import Work
 from millstream.errors import BlockingCallError, ClosedError, DefinitionError
 from millstream.events.memory import MemoryEventLog
 from millstream.execution.library import Library
@@ -32,6 +34,7 @@ class Home:
         settings: The settings.
         registry: The tasks and flows of the app.
         clock: The time.
+        context: What running tasks find in their context.
         executes: Whether segments are executed here.
 
     Attributes:
@@ -41,9 +44,12 @@ class Home:
         is_closed: Whether the app was closed.
     """
 
-    def __init__(self, settings: Settings, registry: Registry, clock: Clock, *, executes: bool) -> None:
+    def __init__(
+        self, settings: Settings, registry: Registry, clock: Clock, context: Context, *, executes: bool
+    ) -> None:
         """Make nothing yet."""
         self._settings, self._registry, self._clock, self._executes = settings, registry, clock, executes
+        self._context = context
         self._lock = threading.Lock()
         self._inherited: Process | None = None
         self.is_closed = False
@@ -65,6 +71,14 @@ class Home:
     def is_here(self) -> bool:
         """Return whether the app lives on the loop that runs in this thread."""
         return self.process is not None and running_loop() is self.process.loop
+
+    def find(self, name: str) -> Work:
+        """Return a task or flow by its whole name.
+
+        Raises:
+            UnknownNameError: It is not known here.
+        """
+        return self._library.find(name)
 
     async def at(self, act: Callable[[Process], Coroutine[Any, Any, T]]) -> T:
         """Do something on the loop that the app lives on, wherever the caller is."""
@@ -104,7 +118,15 @@ class Home:
                 raise BlockingCallError(
                     "this app lives on an event loop that is paused; let that loop run, or use another Millstream here"
                 )
-        return Process(self._settings, self._library, self._clock, self.ledger, self.log, executes=self._executes)
+        return Process(
+            self._settings,
+            self._library,
+            self._clock,
+            self.ledger,
+            self.log,
+            context=self._context,
+            executes=self._executes,
+        )
 
     def door(self) -> Portal:
         """Return the door for blocking callers: a loop in a thread of its own.

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from millstream.model.event import Cursor, Event
@@ -22,12 +22,17 @@ if TYPE_CHECKING:  # both need this module
     from millstream.authoring.result import Job
     from millstream.authoring.results.async_result import AsyncResult
     from millstream.authoring.results.group_result import GroupResult
+    from millstream.authoring.results.watch import Watch
 
 T = TypeVar("T")
 
 
 class App(Protocol):
     """What definitions, signatures and results need of an app."""
+
+    @property
+    def result_type(self) -> type[AsyncResult]:
+        """The class of its tasks' results."""
 
     # ------------------------------------------------------------------------------------------- handing work in
     def run(self, work: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -49,6 +54,9 @@ class App(Protocol):
         It may be called from any thread, also by a task that runs in one; not on the event loop that runs the app.
         """
 
+    def apply(self, work: Any, /, *args: Any, **options: Any) -> AsyncResult | GroupResult:
+        """Run a flow, a task or a signature here and now, in the calling thread, and return its result."""
+
     def block_on(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine on a loop of the app's own, and wait for what it returns; blocks.
 
@@ -60,7 +68,17 @@ class App(Protocol):
             ClosedError: The app was closed.
         """
 
+    def definition(self, name: str) -> Any:
+        """Return a task or flow by its name.
+
+        Raises:
+            UnknownNameError: None is known under it.
+        """
+
     # -------------------------------------------------------------------------------------------------- looking
+    def watch(self, job_id: str) -> Watch:
+        """Return what follows a job: the same for all that look at it at the same time."""
+
     async def locate(self, task_id: str) -> tuple[str, str | None] | None:
         """Return the job and node that a task id names: `<job>.<node>`, `<job>` or an alias; `None` for no known one.
 
@@ -88,7 +106,7 @@ class App(Protocol):
             JobNotFoundError: There is none.
         """
 
-    def read_events(self, job_id: str, after: Cursor) -> AsyncIterator[Event]:
+    def read_events(self, job_id: str, after: Cursor) -> AsyncGenerator[Event, None]:
         """Yield a job's events after a cursor as they come; ends behind the last one.
 
         Raises:
@@ -152,3 +170,27 @@ def use(other: App) -> Iterator[App]:
         yield other
     finally:
         _override.reset(token)
+
+
+@contextmanager
+def use_everywhere(other: App) -> Iterator[App]:
+    """Put an app in the default one's place within a block, for all threads and event loops of this process."""
+    pid = os.getpid()
+    with _lock:
+        former = _apps.get(pid)
+        _apps[pid] = other
+    try:
+        yield other
+    finally:
+        with _lock:
+            if former is None:
+                del _apps[pid]
+            else:
+                _apps[pid] = former
+
+
+def context_of(app: App) -> Context:
+    """Return a context that holds nothing but an app, in force there."""
+    context = Context()
+    context.run(_override.set, app)
+    return context

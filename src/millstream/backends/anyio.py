@@ -36,14 +36,22 @@ class AnyIOSegmentBackend:
         segments: Executes them.
         clock: Tells when paused segments may be claimed again.
         slots: How many run at once, 1 or more.
+        context: What running tasks find in their context: the app that runs them.
     """
 
     name = "anyio"
 
     def __init__(
-        self, process: Callable[[], str], ledger: Ledger, segments: Segments, clock: Clock, slots: int
+        self,
+        process: Callable[[], str],
+        ledger: Ledger,
+        segments: Segments,
+        clock: Clock,
+        slots: int,
+        context: Context,
     ) -> None:
         """Start nothing yet."""
+        self._context = context
         self._process = process
         self._ledger = ledger
         self._segments = segments
@@ -89,8 +97,8 @@ class AnyIOSegmentBackend:
         if self._group is None:
             raise RuntimeError("the backend takes segments only between start and stop")
         self._segments.accept(claim)
-        # In an empty context: a job inherits nothing of its submitter, for it may as well run in another process.
-        Context().run(self._group.start_soon, self._execute, claim)
+        # In a context of its own: a job inherits nothing of its submitter, for it may as well run in another process.
+        self._context.copy().run(self._group.start_soon, self._execute, claim)
 
     def wake(self) -> None:
         """Pull queued segments, now if slots are free, else when one becomes free; see `Dispatcher.wake`."""

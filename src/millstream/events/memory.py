@@ -104,6 +104,11 @@ class MemoryEventLog:
         finally:
             self._leave(job_id, stream)
 
+    def peek(self, job_id: str, after: Cursor) -> Sequence[Event]:
+        """Return the events after a cursor that are here by now."""
+        stream = self._streams.get(job_id)
+        return () if stream is None else stream.events[bisect_right(stream.events, after, key=_cursor) :]
+
     async def wait_end(self, job_id: str) -> None:
         """Wait for the terminal event; see `EventLog.wait_end`."""
         stream = self._stream(job_id)

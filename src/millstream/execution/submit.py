@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from millstream.clock import Clock, new_id
@@ -32,6 +32,8 @@ class Order:
         starts_at: When it may start at the earliest; seconds since the epoch, UTC.
         expires: Seconds in which the job must have started, else it fails.
         idempotency_key: One key never makes two jobs.
+        parent: Task id of the running task that submits it.
+        aliases: Names of its nodes that no other job has, each with the node's path; "" stands for the whole job.
         repeats: Id of the ended job that it repeats.
         facts: What it need not do again of that one (see `again`).
     """
@@ -45,6 +47,8 @@ class Order:
     starts_at: float | None = None
     expires: float | None = None
     idempotency_key: str | None = None
+    parent: str | None = None
+    aliases: Mapping[str, str] = field(default_factory=dict)
     repeats: str | None = None
     facts: Sequence[Draft] = ()
 
@@ -73,7 +77,8 @@ class Submitter:
         """Record a job and see that it is executed; with a known idempotency key, return the job that has it.
 
         Raises:
-            IdempotencyConflictError: The key belongs to a job with another flow or other inputs.
+            IdempotencyConflictError: The key belongs to a job with another flow or other inputs, or an alias to
+                another job.
         """
         job, graph, drafts = self.prepare(order)
         holder = self.process() if job.state is JobState.QUEUED and self.dispatcher.can_take() else None
@@ -111,8 +116,9 @@ class Submitter:
             expires_at=None if order.expires is None else now + order.expires,
             idempotency_key=order.idempotency_key,
             durability=order.durability,
+            parent=order.parent,
         )
         repeats = {} if order.repeats is None else {"repeats": order.repeats}
         planned: Draft = (True, "planned", now, None, {"nodes": shape.size, **repeats})
         facts = [(*fact[:4], fact[4] and self.ledger.seal(job, fact[4])) for fact in order.facts]
-        return job, JobGraph(shape.graph, order.drawn.bindings), [planned, *facts]
+        return job, JobGraph(shape.graph, order.drawn.bindings, order.aliases), [planned, *facts]

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
+import anyio
+
 from millstream.authoring import current
-from millstream.authoring.results.watch import Watch
+from millstream.authoring.results import states
+from millstream.authoring.results.watch import Standing, Watch
+from millstream.engine.context import running
+from millstream.errors import (
+    BlockingCallError,
+    IncompleteResultsError,
+    JobNotFoundError,
+    ResultTimeoutError,
+    StateTransitionError,
+)
+from millstream.model.failure import Failure
+from millstream.model.graph import Result
+from millstream.model.job import JobState
+
+Callback = Callable[[str, Any], object]
 
 
 class AsyncResult:
@@ -39,6 +56,13 @@ class AsyncResult:
         self._watch: Watch | None = None
         self._node: str | None = None
 
+    @staticmethod
+    def of_node(app: current.App, job_id: str, node: str | None, parent: Any = None) -> AsyncResult:
+        """Return the result of a node, or of a whole job, that is known to be there."""
+        result = app.result_type(job_id if node is None else f"{job_id}.{node}", app=app, parent=parent)
+        result._watch, result._node = app.watch(job_id), node  # noqa: SLF001  of its own class
+        return result
+
     # --------------------------------------------------------------------------------------------------- looking
     @property
     def task_id(self) -> str:
@@ -47,76 +71,90 @@ class AsyncResult:
 
     @property
     def state(self) -> str | None:
-        """Where the task stands: PENDING, STARTED, RETRY, SUCCESS, FAILURE, REVOKED, REJECTED, IGNORED, or its own state.
+        """Where it stands: PENDING, STARTED, RETRY, SUCCESS, FAILURE, REVOKED, REJECTED, IGNORED, or its own state.
 
         `None` for an id that the ledger does not know (in Celery that is PENDING for ever).
         """
-        raise NotImplementedError
+        standing = self._look()
+        return None if standing is None else standing.state
 
-    status = state
+    @property
+    def status(self) -> str | None:
+        """As `state`."""
+        return self.state
 
     @property
     def result(self) -> Any:
         """What the task returned, or the exception that ended it; before that, what it said with its own state."""
-        raise NotImplementedError
+        return self._app.block_on(self._result)
 
-    info = result
+    @property
+    def info(self) -> Any:
+        """As `result`."""
+        return self.result
 
     @property
     def traceback(self) -> str | None:
         """The traceback of where the task failed, as text; `None` unless it did."""
-        raise NotImplementedError
+        standing = self._look()
+        failure = self._app.block_on(self._failure) if standing is not None and standing.is_bad else None
+        return None if failure is None else failure.traceback
 
     @property
     def date_done(self) -> datetime | None:
         """When the task ended, in UTC."""
-        raise NotImplementedError
+        standing = self._look()
+        at = None if standing is None else standing.ended_at
+        return None if at is None else datetime.fromtimestamp(at, UTC)
 
     @property
     def retries(self) -> int:
         """How often the task was tried again."""
-        raise NotImplementedError
+        standing = self._look()
+        return 0 if standing is None else standing.retries
 
     @property
     def root_id(self) -> str | None:
         """Id of the job; `None` for an id that is not known."""
-        raise NotImplementedError
+        return self._watch.job_id if self._look() is not None and self._watch is not None else None
 
     @property
     def name(self) -> str | None:
-        """Name of the task."""
-        raise NotImplementedError
+        """Name of the task, or of a whole job's first one; `None` for an id that is not known."""
+        return self._app.block_on(self._name) if self._look() is not None else None
 
     @property
     def args(self) -> tuple[Any, ...] | None:
         """What the task got by position; `None` while that is not known."""
-        raise NotImplementedError
+        call = self._app.block_on(self._call)
+        return None if call is None else call[0]
 
     @property
     def kwargs(self) -> dict[str, Any] | None:
         """What the task got by name; `None` while that is not known."""
-        raise NotImplementedError
+        call = self._app.block_on(self._call)
+        return None if call is None else call[1]
 
     @property
     def children(self) -> list[Any]:
         """The results of what came of the task: of the tasks behind it in its canvas, and of those it submitted."""
-        raise NotImplementedError
+        return self._app.block_on(self._children) if self._look() is not None else []
 
     def exists(self) -> bool:
         """Return whether the ledger knows the id."""
-        raise NotImplementedError
+        return self._look() is not None
 
     def ready(self) -> bool:
         """Return whether the task has ended, in whatever way."""
-        raise NotImplementedError
+        return self.state in states.READY_STATES
 
     def successful(self) -> bool:
         """Return whether the task succeeded."""
-        raise NotImplementedError
+        return self.state == states.SUCCESS
 
     def failed(self) -> bool:
         """Return whether the task failed, or could not run since what came before it failed."""
-        raise NotImplementedError
+        return self.state == states.FAILURE
 
     # --------------------------------------------------------------------------------------------------- waiting
     def get(
@@ -124,7 +162,7 @@ class AsyncResult:
         timeout: float | None = None,
         propagate: bool = True,  # noqa: FBT001, FBT002  Celery's order
         *,
-        callback: Callable[[str, Any], object] | None = None,
+        callback: Callback | None = None,
         disable_sync_subtasks: bool = True,
     ) -> Any:
         """Wait until the task has ended, and return its result; blocks.
@@ -144,13 +182,18 @@ class AsyncResult:
             BlockingCallError: It is called inside a task, or on the event loop that runs the app.
             Exception: What failed the task.
         """
-        raise NotImplementedError
+        if disable_sync_subtasks:
+            refuse_inside_tasks()
+        is_bad, value = self._app.block_on(lambda: self._awaited(timeout))
+        return _given(self.id, value, callback, raises=is_bad and propagate)
 
     wait = get
 
-    def maybe_throw(self, propagate: bool = True, callback: Callable[[str, Any], object] | None = None) -> Any:  # noqa: FBT001, FBT002  as `get`
+    def maybe_throw(self, propagate: bool = True, callback: Callback | None = None) -> Any:  # noqa: FBT001, FBT002
         """Raise what failed the task, if it has; else return `result`. Waits for nothing."""
-        raise NotImplementedError
+        standing = self._look()
+        is_bad = standing is not None and standing.is_bad
+        return _given(self.id, self.result, callback, raises=is_bad and propagate)
 
     def collect(self, *, intermediate: bool = False, timeout: float | None = None) -> Iterator[tuple[Any, Any]]:
         """Yield this result and all that came of it, each with its value, waiting for each.
@@ -159,23 +202,36 @@ class AsyncResult:
             intermediate: Go on behind results that are not there yet.
             timeout: Seconds to wait at most for each.
         """
-        raise NotImplementedError
+        for _, result in self.iterdeps(intermediate=intermediate):
+            yield result, result.get(timeout=timeout)
 
     def iterdeps(self, *, intermediate: bool = False) -> Iterator[tuple[Any, Any]]:
         """Yield (parent, result) for this result and all that came of it, the nearer first.
 
         Raises:
-            IncompleteResultsError: One is not there yet, and `intermediate` is not set.
+            IncompleteResultsError: One is not there yet when the next one is asked for, and `intermediate` is not set.
         """
-        raise NotImplementedError
+        trail: deque[tuple[Any, Any]] = deque([(None, self)])
+        while trail:
+            parent, result = trail.popleft()
+            yield parent, result
+            if result.ready():
+                trail.extend((result, child) for child in result.children)
+            elif not intermediate:
+                raise IncompleteResultsError(f"{result} is not there yet, so what came of it is not known")
 
     @property
     def graph(self) -> dict[Any, list[Any]]:
         """This result and all that came of it, each with what came of it directly."""
-        raise NotImplementedError
+        found: dict[Any, list[Any]] = {}
+        for parent, result in self.iterdeps(intermediate=True):
+            found.setdefault(result, [])
+            if parent is not None:
+                found[parent].append(result)
+        return found
 
     # ---------------------------------------------------------------------------------------------------- acting
-    def revoke(self, *, terminate: bool = False) -> bool:
+    def revoke(self, *, terminate: bool = False) -> bool:  # noqa: ARG002  Celery's; see below
         """Cancel the job that the task is part of, and return whether it is really cancelled.
 
         What has not started never starts, and what runs is stopped, with or without `terminate`; a task of a canvas
@@ -185,20 +241,167 @@ class AsyncResult:
         Raises:
             JobNotFoundError: The ledger does not know the id.
         """
-        raise NotImplementedError
+
+        async def cancel() -> bool:
+            record = await self._app.cancel((await self.located()).job_id)
+            return record.state is JobState.CANCELLED
+
+        return self._app.block_on(cancel)
 
     def forget(self) -> None:
-        """Drop the result: from the ledger too, where it stands for a whole job that has ended.
+        """Drop the result: from the ledger too, where it stands for a whole job.
 
         One of several results of a canvas is let go of here alone; the ledger keeps the canvas as a whole.
+
+        Raises:
+            StateTransitionError: The job has not ended, so that the ledger cannot forget it yet.
         """
-        raise NotImplementedError
+        self._app.block_on(self._forget)
+        self._watch = None
 
     # ----------------------------------------------------------------------------------------------- as a value
     def as_tuple(self) -> tuple[Any, Any]:
         """Return a form that can be sent elsewhere, and read by `result_from_tuple`: ((id, parent), None)."""
-        raise NotImplementedError
+        return (self.id, self.parent and self.parent.as_tuple()), None
 
     def as_list(self) -> list[str]:
         """Return the id, and those of the parents."""
-        raise NotImplementedError
+        return [self.id, *(self.parent.as_list() if self.parent is not None else ())]
+
+    def __eq__(self, other: object) -> bool:
+        return other == self.id if isinstance(other, str) else isinstance(other, AsyncResult) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __str__(self) -> str:
+        return self.id
+
+    def __repr__(self) -> str:
+        """Return a form that names the task."""
+        return f"<{type(self).__name__}: {self.id}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (self.id, self.parent)
+
+    # ---------------------------------------------------------------------------------------------------- inside
+    async def located(self) -> Watch:
+        """Return what follows the job; afterwards `node` says which of its nodes this is.
+
+        Raises:
+            JobNotFoundError: The ledger does not know the id.
+        """
+        if self._watch is None:
+            place = await self._app.locate(self.id)
+            if place is None:
+                raise JobNotFoundError(f"no task is known under the id {self.id!r}: was it submitted to this ledger?")
+            self._watch, self._node = self._app.watch(place[0]), place[1]
+        return self._watch
+
+    @property
+    def node(self) -> str | None:
+        """Path of the node, once it is located; `None` for a whole job."""
+        return self._node
+
+    def _look(self) -> Standing | None:
+        """Return where it stands by now; `None` where the ledger does not know the id."""
+        if self._watch is not None and self._watch.job.is_ready:
+            return self._known(self._watch)
+        return self._app.block_on(self._looked)
+
+    async def _looked(self) -> Standing | None:
+        try:
+            watch = await self.located()
+            known = self._known(watch)
+            if known is None or not known.is_ready:
+                await watch.refresh()
+        except JobNotFoundError:
+            return None
+        return self._known(watch)
+
+    def _known(self, watch: Watch) -> Standing | None:
+        try:
+            return watch.standing(self._node)
+        except JobNotFoundError:
+            return None
+
+    async def _result(self) -> Any:
+        standing = await self._looked()
+        if standing is None or not standing.is_ready:
+            return None if standing is None else standing.meta
+        return (await (await self.located()).outcomes([self._node]))[0]
+
+    async def _failure(self) -> Failure | None:
+        return await (await self.located()).failure(self._node)
+
+    async def _awaited(self, timeout: float | None) -> tuple[bool, Any]:  # noqa: ASYNC109  Celery's name for it
+        """Wait for the end; return whether that is to be raised, and what it came to."""
+        watch = await self.located()
+        with anyio.move_on_after(timeout) as waiting:
+            await watch.follow(lambda: watch.standing(self._node).is_ready)
+        standing = watch.standing(self._node)
+        if not standing.is_ready:
+            if waiting.cancelled_caught:
+                raise ResultTimeoutError(f"{self.id} has not ended within {timeout:g} s; it is {standing.state}")
+            raise JobNotFoundError(f"job {watch.job_id} was forgotten while {self.id} was waited for")
+        (value,) = await watch.outcomes([self._node])
+        return standing.is_bad, value
+
+    async def _name(self) -> str | None:
+        watch = await self.located()
+        node = await watch.only_node(self._node)
+        graph, _ = await watch.graph()
+        if node is None:
+            return (await self._app.record(watch.job_id)).flow
+        return next((known.task for known in graph.nodes if known.id == node), None)
+
+    async def _call(self) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        if await self._looked() is None:
+            return None
+        watch = await self.located()
+        node = await watch.only_node(self._node)
+        return None if node is None else await watch.call(node)
+
+    async def _children(self) -> list[Any]:
+        from millstream.authoring.results.making import of_id  # noqa: PLC0415  groups are made of these
+
+        watch = await self.located()
+        node = await watch.only_node(self._node)
+        if node is None:
+            return []
+        behind = [AsyncResult.of_node(self._app, watch.job_id, known) for known in await watch.after(node)]
+        return behind + [await of_id(self._app, known) for known in watch.standing(node).calls]
+
+    async def _forget(self) -> None:
+        watch = await self.located()
+        graph, _ = await watch.graph()
+        stands_for = graph.nodes[graph.result.node].id if isinstance(graph.result, Result) else None
+        if self._node in {None, stands_for} and not await self._app.purge([watch.job_id]):
+            raise StateTransitionError(f"job {watch.job_id} has not ended; cancel it first, or leave it to retention")
+
+
+def refuse_inside_tasks() -> None:
+    """Refuse to wait where that could wait for itself.
+
+    Raises:
+        BlockingCallError: A task runs here, and not eagerly: then all that it handed in has ended.
+    """
+    here = running.get()
+    if here is not None and not here.request.is_eager:
+        raise BlockingCallError(
+            "get() inside a task could wait for itself, and holds its place meanwhile; compose a chain or chord, "
+            "or say get(disable_sync_subtasks=False) where you know that it cannot"
+        )
+
+
+def _given(task_id: str, value: Any, callback: Callback | None, *, raises: bool) -> Any:
+    """Return what a result came to, or raise it, after a callback has had it."""
+    if raises:
+        raise value
+    if callback is not None:
+        callback(task_id, value)
+    return value
+
+
+def _unpickled(task_id: str, parent: Any) -> AsyncResult:
+    return AsyncResult(task_id, parent=parent)

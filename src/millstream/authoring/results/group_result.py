@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self
 
 from millstream.authoring import current
+from millstream.authoring.results import states
+from millstream.authoring.results.async_result import AsyncResult, Callback, refuse_inside_tasks
+from millstream.authoring.results.waiting import (
+    all_ended,
+    all_or_bad,
+    any_ended,
+    outcomes_of,
+    places_of,
+    wait_for,
+)
+from millstream.authoring.results.watch import Standing
+from millstream.errors import JobNotFoundError, ResultTimeoutError
 
 
 class ResultSet:
-    """Several results, in order, that are awaited together.
+    """Several results, in order, that are looked at and awaited together. Its methods block.
+
+    All of one submission cost one read, however many they are.
 
     Args:
         results: The results; `GroupResult`s may be among them.
         app: The app; by default the one in force where it is made.
+
+    Example:
+        >>> from millstream import ResultSet, task
+        >>> @task
+        ... def square(x: int) -> int: return x * x
+        >>> ResultSet([square.delay(2), square.delay(3)]).get(timeout=10)
+        [4, 9]
 
     Attributes:
         results: The results.
@@ -26,7 +48,8 @@ class ResultSet:
 
     def add(self, result: Any) -> None:
         """Add a result, unless it is in already."""
-        raise NotImplementedError
+        if result not in self.results:
+            self.results.append(result)
 
     def remove(self, result: Any) -> None:
         """Remove a result, given as itself or by its id.
@@ -34,76 +57,144 @@ class ResultSet:
         Raises:
             KeyError: It is not in.
         """
-        raise NotImplementedError
+        if result not in self.results:
+            raise KeyError(result)
+        self.results.remove(result)
 
     def discard(self, result: Any) -> None:
         """Remove a result if it is in."""
-        raise NotImplementedError
+        if result in self.results:
+            self.results.remove(result)
 
     def update(self, results: Iterable[Any]) -> None:
         """Add results, each unless it is in already."""
-        raise NotImplementedError
+        for result in results:
+            self.add(result)
 
     def clear(self) -> None:
         """Remove all results."""
-        raise NotImplementedError
+        self.results.clear()
 
+    # --------------------------------------------------------------------------------------------------- looking
     def ready(self) -> bool:
         """Return whether all have ended, in whatever way."""
-        raise NotImplementedError
+        return self._all(lambda standing: standing.is_ready)
 
     def successful(self) -> bool:
         """Return whether all have succeeded."""
-        raise NotImplementedError
+        return self._all(lambda standing: standing.state == states.SUCCESS)
 
     def failed(self) -> bool:
         """Return whether one has failed."""
-        raise NotImplementedError
+        return not self._all(lambda standing: standing.state != states.FAILURE)
 
     def waiting(self) -> bool:
         """Return whether one has not ended."""
-        raise NotImplementedError
+        return not self.ready()
 
     def completed_count(self) -> int:
-        """Return how many have succeeded."""
-        raise NotImplementedError
+        """Return how many have succeeded; a group among them counts as one, when all of it has."""
+        stands = self._app.block_on(self._looked)
+        return sum(all(stands[leaf].state == states.SUCCESS for leaf in _leaves([known])) for known in self.results)
 
+    def maybe_throw(self, propagate: bool = True, callback: Callback | None = None) -> None:  # noqa: FBT001, FBT002
+        """Raise the first failure, if there is one; give what has ended to the callback. Waits for nothing."""
+        stands = self._app.block_on(self._looked)
+        ended = [leaf for leaf in _leaves(self.results) if stands[leaf].is_ready]
+        outcomes = self._app.block_on(lambda: outcomes_of(ended))
+        for leaf, (standing, value) in outcomes.items():
+            if standing.is_bad and propagate:
+                raise value
+            if callback is not None:
+                callback(leaf.id, value)
+
+    # --------------------------------------------------------------------------------------------------- waiting
     def get(
         self,
         timeout: float | None = None,
         propagate: bool = True,  # noqa: FBT001, FBT002  Celery's order
         *,
-        callback: Callable[[str, Any], object] | None = None,
+        callback: Callback | None = None,
         disable_sync_subtasks: bool = True,
     ) -> list[Any]:
         """Wait until all have ended, and return their results in order; blocks. See `AsyncResult.get`.
 
         A failure is raised as soon as it is known. With a `callback`, results are given to that and not returned.
+
+        Raises:
+            ResultTimeoutError: They have not all ended in time.
+            Exception: What failed the first of those that failed, in order; see `AsyncResult.get`.
         """
-        raise NotImplementedError
+        if disable_sync_subtasks:
+            refuse_inside_tasks()
+        outcomes = self._app.block_on(lambda: self._awaited(timeout, stops_at_bad=propagate))
+        for standing, value in outcomes.values():
+            if standing.is_bad and propagate:
+                raise value
+        values = [_value(result, outcomes) for result in self.results]
+        if callback is None:
+            return values
+        for result, value in zip(self.results, values, strict=True):
+            callback(result.id, value)
+        return []
 
     join = get
 
     def iterate(self, timeout: float | None = None, propagate: bool = True) -> Iterator[Any]:  # noqa: FBT001, FBT002
-        """Yield the results in the order in which they come."""
-        raise NotImplementedError
+        """Yield the results in the order in which they come; those of groups among them one by one.
+
+        Raises:
+            ResultTimeoutError: They have not all come in time.
+            Exception: What failed one, when it is that one's turn.
+        """
+        for _, standing, value in self._coming(timeout):
+            if standing.is_bad and propagate:
+                raise value
+            yield value
 
     def iter_native(self, timeout: float | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield (task id, {"status", "result", "traceback", "task_id"}) in the order in which results come."""
-        raise NotImplementedError
+        """Yield (task id, {"task_id", "status", "result", "traceback"}) in the order in which results come.
 
-    def maybe_throw(self, propagate: bool = True, callback: Callable[[str, Any], object] | None = None) -> None:  # noqa: FBT001, FBT002
-        """Raise the first failure, if there is one. Waits for nothing."""
-        raise NotImplementedError
+        Raises:
+            ResultTimeoutError: They have not all come in time.
+        """
+        for leaf, standing, value in self._coming(timeout):
+            told = {"task_id": leaf.id, "status": standing.state, "result": value}
+            yield leaf.id, {**told, "traceback": leaf.traceback if standing.is_bad else None}
 
-    def revoke(self, *, terminate: bool = False) -> None:
-        """Cancel the jobs of all of them; see `AsyncResult.revoke`."""
-        raise NotImplementedError
+    def _coming(self, timeout: float | None) -> Iterator[tuple[AsyncResult, Standing, Any]]:
+        refuse_inside_tasks()
+        left = _leaves(self.results)
+        until = None if timeout is None else time.monotonic() + timeout
+        while left:
+            rest = None if until is None else max(0.0, until - time.monotonic())
+            for leaf, (standing, value) in self._app.block_on(lambda: _next(left, rest)).items():  # noqa: B023  at once
+                left.remove(leaf)
+                yield leaf, standing, value
+
+    # ---------------------------------------------------------------------------------------------------- acting
+    def revoke(self, *, terminate: bool = False) -> None:  # noqa: ARG002  Celery's; see `AsyncResult.revoke`
+        """Cancel the jobs of all of them; see `AsyncResult.revoke`.
+
+        Raises:
+            JobNotFoundError: The ledger does not know one.
+        """
+
+        async def cancel() -> None:
+            for watch in await places_of(_leaves(self.results)):
+                await self._app.cancel(watch.job_id)
+
+        self._app.block_on(cancel)
 
     def forget(self) -> None:
-        """Drop all results; jobs that have ended are forgotten by the ledger too."""
-        raise NotImplementedError
+        """Drop all results; the ledger forgets those of their jobs that have ended, as a whole."""
 
+        async def forget() -> None:
+            await self._app.purge([watch.job_id for watch in await places_of(_leaves(self.results))])
+
+        self._app.block_on(forget)
+
+    # ----------------------------------------------------------------------------------------------- as a value
     def __len__(self) -> int:
         return len(self.results)
 
@@ -113,15 +204,67 @@ class ResultSet:
     def __getitem__(self, index: int) -> Any:
         return self.results[index]
 
+    def __repr__(self) -> str:
+        """Return a form that names the results."""
+        return f"<{type(self).__name__}: [{', '.join(str(result) for result in self.results)}]>"
+
+    # ---------------------------------------------------------------------------------------------------- inside
+    def _all(self, holds: Callable[[Standing], bool]) -> bool:
+        return all(map(holds, self._app.block_on(self._looked).values()))
+
+    async def _looked(self) -> dict[AsyncResult, Standing]:
+        """Return where all of them stand by now; those that are not known do not."""
+        stands: dict[AsyncResult, Standing] = {}
+        fresh: set[str] = set()
+        for leaf in _leaves(self.results):
+            try:
+                watch = await leaf.located()
+                if watch.job_id not in fresh:
+                    await watch.refresh()
+                    fresh.add(watch.job_id)
+                stands[leaf] = watch.standing(leaf.node)
+            except JobNotFoundError:
+                stands[leaf] = Standing()
+        return stands
+
+    async def _awaited(
+        self,
+        timeout: float | None,  # noqa: ASYNC109  Celery's name for it
+        *,
+        stops_at_bad: bool,
+    ) -> dict[AsyncResult, tuple[Standing, Any]]:
+        leaves = _leaves(self.results)
+        await wait_for(leaves, timeout, all_or_bad if stops_at_bad else all_ended)
+        stands = {leaf: (await leaf.located()).standing(leaf.node) for leaf in leaves}
+        bad = [leaf for leaf in leaves if stands[leaf].is_bad]
+        if stops_at_bad and bad:
+            return await outcomes_of(bad[:1])
+        left = sum(not standing.is_ready for standing in stands.values())
+        if left:
+            raise ResultTimeoutError(f"{left} of {len(leaves)} results are not there within {timeout} s")
+        return await outcomes_of(leaves)
+
 
 class GroupResult(ResultSet):
-    """The results of a group.
+    """The results of a group; what calling a `group` returns.
 
     Args:
-        id: Its id: of the job where it is a whole job.
+        id: Its id; where it was submitted, that is the id of its job, unless it was given another.
         results: The results of its members.
         app: The app; by default the one in force where it is made.
         parent: The result of what came before the group.
+
+    Example:
+        >>> from millstream import group, task
+        >>> @task
+        ... def square(x: int) -> int: return x * x
+        >>> squares = group(square.s(n) for n in range(4)).apply_async()
+        >>> squares.get(timeout=10), squares.completed_count()
+        ([0, 1, 4, 9], 4)
+
+    Attributes:
+        id: See above.
+        parent: See above.
     """
 
     def __init__(
@@ -143,24 +286,87 @@ class GroupResult(ResultSet):
         return self.results
 
     def as_tuple(self) -> tuple[Any, Any]:
-        """Return a form that can be sent elsewhere, and read by `result_from_tuple`."""
-        raise NotImplementedError
+        """Return a form that can be sent elsewhere, and read by `result_from_tuple`: ((id, parent), members)."""
+        return (self.id, self.parent and self.parent.as_tuple()), [result.as_tuple() for result in self.results]
+
+    def as_list(self) -> list[str]:
+        """Return the id, and those of the parents."""
+        return [str(self.id), *(self.parent.as_list() if self.parent is not None else ())]
 
     def save(self) -> Self:
-        """Keep in the ledger which results these are, so that `restore` finds them by the id; not needed for a group
-        that is a whole job."""
-        raise NotImplementedError
+        """Keep in the ledger which results these are, so that `restore` finds them by the id, from any process.
+
+        A group that is a whole job needs no saving. What was saved goes with the ledger's retention, as any job.
+
+        Raises:
+            DefinitionError: It has no id.
+            IdempotencyConflictError: Other results were saved under the id.
+        """
+        from millstream.authoring.results.saving import save  # noqa: PLC0415  which makes groups
+
+        save(self._app, self)
+        return self
 
     def delete(self) -> None:
-        """Forget what `save` kept."""
-        raise NotImplementedError
+        """Forget what `save` kept, if it did."""
+        from millstream.authoring.results.saving import delete  # noqa: PLC0415  as in `save`
+
+        delete(self._app, self)
 
     @classmethod
-    def restore(cls, id: str, *, app: current.App | None = None) -> GroupResult | None:  # noqa: A002
+    def restore(cls, id: str, *, app: current.App | None = None) -> GroupResult | None:  # noqa: A002  Celery's
         """Return the group of an id: of a job that is a group, or one that was saved; `None` if there is none."""
-        raise NotImplementedError
+        from millstream.authoring.results.saving import restore  # noqa: PLC0415  as in `save`
+
+        return restore(app or current.app(), id)
+
+    def __bool__(self) -> bool:
+        return bool(self.id or self.results)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, GroupResult) and (other.id, other.results) == (self.id, self.results)
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (self.id, self.results, self.parent)
 
 
-def result_from_tuple(told: Any, *, app: current.App | None = None) -> Any:
-    """Return the result that `as_tuple` told of, with its parents and members."""
-    raise NotImplementedError
+def _unpickled(group_id: str | None, results: list[Any], parent: Any) -> GroupResult:
+    return GroupResult(group_id, results, parent=parent)
+
+
+def _leaves(results: Iterable[Any]) -> list[AsyncResult]:
+    """Return the results of single tasks, those of groups among them one by one; each once."""
+    found: dict[AsyncResult, None] = {}
+    for result in results:
+        found.update(dict.fromkeys(_leaves(result) if isinstance(result, ResultSet) else [result]))
+    return list(found)
+
+
+def _value(result: Any, outcomes: dict[AsyncResult, tuple[Standing, Any]]) -> Any:
+    """Return what a member came to: a list where it is a group itself."""
+    if isinstance(result, ResultSet):
+        return [_value(member, outcomes) for member in result]
+    return outcomes[result][1]
+
+
+async def _next(
+    left: list[AsyncResult],
+    timeout: float | None,  # noqa: ASYNC109  Celery's name for it
+) -> dict[AsyncResult, tuple[Standing, Any]]:
+    """Return what has ended of some results, the first to end first; waits for one if none has.
+
+    Raises:
+        ResultTimeoutError: None has in time.
+    """
+    await wait_for(left, timeout, any_ended)
+    ended = [leaf for leaf in left if (await leaf.located()).standing(leaf.node).is_ready]
+    if not ended:
+        raise ResultTimeoutError(f"{len(left)} results are still not there, and the time is over")
+    outcomes = await outcomes_of(ended)
+    return dict(sorted(outcomes.items(), key=lambda item: item[1][0].ended_at or 0.0))

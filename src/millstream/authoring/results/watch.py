@@ -9,9 +9,24 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from millstream.authoring.results import states
+from millstream.engine.program import GATHER, Members
+from millstream.errors import JobFailedError, JobNotFoundError, TaskRevokedError
 from millstream.model.event import START, TERMINAL, Event
-from millstream.model.graph import Graph
-from millstream.model.job import JobRecord, NodeResult
+from millstream.model.failure import Failure
+from millstream.model.graph import (
+    Arg,
+    Failed,
+    Graph,
+    Keyed,
+    Packed,
+    Result,
+    Slot,
+    arguments,
+    pick,
+    predecessors,
+    results_in,
+)
+from millstream.model.job import NodeResult, NodeState
 
 if TYPE_CHECKING:
     from millstream.authoring.current import App
@@ -39,6 +54,11 @@ class Standing(msgspec.Struct):
         """Whether it stays as it is."""
         return self.state in states.READY_STATES
 
+    @property
+    def is_bad(self) -> bool:
+        """Whether `get` raises."""
+        return self.state in states.RAISING_STATES
+
 
 class Watch:
     """Follows one job. Its coroutines run on one loop of the app, so that no two change it at once.
@@ -50,22 +70,38 @@ class Watch:
     Attributes:
         job_id: The job.
         job: Where it stands as a whole.
+        ended: Paths of the nodes that have ended, in the order in which they did.
     """
 
     def __init__(self, app: App, job_id: str) -> None:
         """Know nothing yet."""
         self._app = app
         self._cursor = START
-        self._nodes: dict[str, Standing] = {}
         self._size = 0
+        self._nodes: dict[str, Standing] = {}
         self._results: dict[str, NodeResult] = {}
         self._graph: tuple[Graph, Sequence[Any]] | None = None
         self.job_id = job_id
         self.job = Standing()
+        self.ended: list[str] = []
 
+    # --------------------------------------------------------------------------------------------------- looking
     def standing(self, node: str | None) -> Standing:
-        """Return where a node stands, by its path; without one, the job as a whole."""
-        raise NotImplementedError
+        """Return where a node stands, by its path; without one, the job as a whole.
+
+        A node without an end of its own has come to the same as its job once that is over.
+
+        Raises:
+            JobNotFoundError: The job succeeded, and never had such a node.
+        """
+        if node is None:
+            return self.job
+        known = self._nodes.get(node)
+        if not self.job.is_ready or (known is not None and known.is_ready):
+            return known or (self.job if self._size == 1 else Standing())  # which starts with its only node
+        if self.job.state == states.SUCCESS:
+            raise JobNotFoundError(f"job {self.job_id} has no node {node!r}")
+        return self.job
 
     async def refresh(self) -> None:
         """Take in what has happened by now; waits for nothing.
@@ -73,7 +109,9 @@ class Watch:
         Raises:
             JobNotFoundError: There is no such job (any more).
         """
-        raise NotImplementedError
+        if not self.job.is_ready:
+            for event in await self._app.known(self.job_id, self._cursor):
+                self._take(event)
 
     async def follow(self, until: Callable[[], bool]) -> None:
         """Take in what happens until a condition holds, or the job has ended.
@@ -81,22 +119,180 @@ class Watch:
         Raises:
             JobNotFoundError: There is no such job (any more).
         """
-        raise NotImplementedError
+        if until():
+            return
+        await self.refresh()
+        if until() or self.job.is_ready:
+            return
+        async with aclosing(self._app.read_events(self.job_id, self._cursor)) as events:
+            async for event in events:
+                self._take(event)
+                if until():
+                    return
 
+    async def graph(self) -> tuple[Graph, Sequence[Any]]:
+        """Return the job's graph, and the values of its slots."""
+        if self._graph is None:
+            self._graph = await self._app.graph(self.job_id)
+        return self._graph
+
+    async def call(self, node: str) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """Return what a node of the graph itself is called with; `None` while, or where, that is not known."""
+        graph, bindings = await self.graph()
+        found = next((known for known in graph.nodes if known.id == node), None)
+        if found is None:
+            return None
+        sources = [graph.nodes[index].id for arg in arguments(found) for index in results_in(arg)]
+        if any(self.standing(source).state != states.SUCCESS for source in sources):
+            return None
+        values = dict(zip(sources, await self.outcomes(sources), strict=True))
+
+        def given(arg: Arg) -> Any:
+            match arg:
+                case Slot(index, path):
+                    return pick(bindings[index], path)
+                case Result(index, path):
+                    return pick(values[graph.nodes[index].id], path)
+                case Packed(kind, items):
+                    return (list if kind == "list" else tuple)(given(item) for item in items)
+                case Keyed(keys, items):
+                    return {key: given(item) for key, item in zip(keys, items, strict=True)}
+                case Failed():  # what failed before an errback is no result
+                    return None
+
+        return tuple(given(arg) for arg in found.args), {name: given(arg) for name, arg in found.kwargs}
+
+    async def after(self, node: str) -> list[str]:
+        """Return the tasks of the graph itself that come directly behind a node; what waits or joins is no task."""
+        graph, _ = await self.graph()
+        index_of = {known.id: index for index, known in enumerate(graph.nodes)}
+        trail, found = [index for index in (index_of.get(node),) if index is not None], []
+        for source in trail:
+            behind = [i for i, known in enumerate(graph.nodes) if source in predecessors(known) and i not in trail]
+            for index in behind:
+                if graph.nodes[index].kind == "sleep" or graph.nodes[index].task == GATHER:
+                    trail.append(index)
+                elif graph.nodes[index].id not in found:
+                    found.append(graph.nodes[index].id)
+        return found
+
+    async def only_node(self, node: str | None) -> str | None:
+        """Return a node, or in place of the whole job its only one, if it has no more."""
+        if node is None:
+            nodes = (await self.graph())[0].nodes
+            return nodes[0].id if len(nodes) == 1 else None
+        return node
+
+    # -------------------------------------------------------------------------------------------- what it came to
     async def outcomes(self, nodes: Collection[str | None]) -> list[Any]:
         """Return what nodes that have ended came to: their values, or the exceptions that `get` raises.
 
         It costs one read, however many they are.
         """
-        raise NotImplementedError
+        missing = {node for node in nodes if node is not None} - self._results.keys()
+        if len(missing) > 1:
+            found = await self._app.outcomes(self.job_id)
+            self._results |= {node: found[node] for node in missing if node in found}
+        elif missing:
+            (node,) = missing
+            result = await self._app.node_result(self.job_id, node)
+            if result is not None:
+                self._results[node] = result
+        return [await self._outcome(node) for node in nodes]
 
-    async def graph(self) -> tuple[Graph, Sequence[Any]]:
-        """Return the job's graph, and the values of its slots."""
-        raise NotImplementedError
+    async def failure(self, node: str | None) -> Failure | None:
+        """Return what failed a node that has ended, or what came before it; or what failed the job."""
+        known = self._results.get(node or "")
+        if known is not None and known.error is not None:
+            return known.error
+        if node is not None and await self._is_upstream(node):
+            for culprit in await self._culprits(node):
+                result = await self._app.node_result(self.job_id, culprit)
+                if result is not None and result.error is not None:
+                    self._results[node] = NodeResult(node, NodeState.UPSTREAM_FAILED, 0, error=result.error)
+                    return result.error
+        return (await self._app.record(self.job_id)).error
 
-    async def record(self) -> JobRecord:
-        """Return what the ledger says of the job."""
-        return await self._app.record(self.job_id)
+    async def _outcome(self, node: str | None) -> Any:
+        standing = self.standing(node)
+        if standing.state == states.REVOKED:
+            return TaskRevokedError(f"{self._name(node)} was cancelled, or had not started before it expired")
+        if standing.is_bad:
+            failure = await self.failure(node)
+            return JobFailedError(f"{self._name(node)} failed") if failure is None else failure.to_error()
+        if standing.state == states.IGNORED:
+            return None
+        value = (await self._app.record(self.job_id)).result if node is None else self._results[node].value
+        return value.own if isinstance(value, Members) else value
 
+    async def _is_upstream(self, node: str) -> bool:
+        result = self._results.get(node) or await self._app.node_result(self.job_id, node)
+        return result is not None and result.state is NodeState.UPSTREAM_FAILED
+
+    async def _culprits(self, node: str) -> list[str]:
+        """Return the nodes before this one that failed, the nearest first."""
+        graph, _ = await self.graph()
+        index_of = {known.id: index for index, known in enumerate(graph.nodes)}
+        trail, found = [node] if node in index_of else [], []
+        for path in trail:
+            before = [graph.nodes[index].id for index in predecessors(graph.nodes[index_of[path]])]
+            failed = [known for known in before if self.standing(known).state == states.FAILURE]
+            trail += [known for known in failed if known not in trail]
+            found += failed
+        return found
+
+    def _name(self, node: str | None) -> str:
+        return self.job_id if node is None else f"{self.job_id}.{node}"
+
+    # -------------------------------------------------------------------------------------------------- taking in
     def _take(self, event: Event) -> None:
-        raise NotImplementedError
+        """Take an event, unless another coroutine has taken it meanwhile."""
+        if event.cursor <= self._cursor:
+            return
+        self._cursor = event.cursor
+        if event.node is None:
+            self._take_of_job(event)
+            return
+        known = self._nodes.setdefault(event.node, Standing())
+        if known.is_ready:
+            return
+        if event.type in states.OF_ENDS:
+            _end(known, event)
+            self.ended.append(event.node)
+            return
+        _take_in(known, event)
+        if self._size == 1:
+            _take_in(self.job, event)
+
+    def _take_of_job(self, event: Event) -> None:
+        match event.type:
+            case "planned":
+                self._size = event.data["nodes"]
+            case "started":
+                self.job.state = states.STARTED
+            case _ if event.type == TERMINAL:
+                told = event.data
+                self.job.state = states.OF_REASONS.get(told["reason"], states.OF_JOBS[told["state"]])
+                self.job.ended_at = event.at
+
+
+def _take_in(known: Standing, event: Event) -> None:
+    """Let what is known of a node follow from an event."""
+    match event.type:
+        case "node_started":
+            known.state, known.meta = states.STARTED, None
+        case "node_retried":
+            known.state, known.meta = states.RETRY, None
+            known.retries += 1
+        case "state":
+            known.state, known.meta = event.data["state"], event.data["meta"]
+        case "called":
+            known.calls.append(event.data["id"])
+
+
+def _end(known: Standing, event: Event) -> None:
+    """Let what is known of a node follow from its end."""
+    error = (event.data or {}).get("error")
+    kinds = error.ancestors if isinstance(error, Failure) else ()
+    said = (states.OF_FAILURES[kind] for kind in kinds if kind in states.OF_FAILURES)
+    known.state, known.meta, known.ended_at = next(said, states.OF_ENDS[event.type]), None, event.at

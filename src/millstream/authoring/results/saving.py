@@ -1,0 +1,54 @@
+"""Keeps in the ledger which results belong together, and finds them again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from millstream.authoring import current
+from millstream.authoring.canvas.signature import Signature
+from millstream.authoring.results.group_result import GroupResult
+from millstream.authoring.results.making import group_of, result_from_tuple
+from millstream.authoring.task import task
+from millstream.errors import DefinitionError
+
+_PREFIX = "group:"
+"""Before a group's id, the task id of the job that keeps it."""
+
+
+@task(run_in="loop", effect="pure")
+def kept_group(members: Any) -> Any:
+    """Return which results belong together; that they are the job's input is all that matters."""
+    return members
+
+
+def save(app: current.App, group: GroupResult) -> None:
+    """Keep a group; see `GroupResult.save`."""
+    if group.id is None:
+        raise DefinitionError("a group without an id cannot be saved; give it one: GroupResult(id, results)")
+    app.hand_in(
+        Signature(kept_group, (group.as_tuple(),), task_id=f"{_PREFIX}{group.id}"),
+        idempotency_key=f"{_PREFIX}{group.id}",
+    )
+
+
+def delete(app: current.App, group: GroupResult) -> None:
+    """Forget what was kept of a group; see `GroupResult.delete`."""
+
+    async def forget() -> None:
+        place = await app.locate(f"{_PREFIX}{group.id}")
+        if place is not None:
+            await app.purge([place[0]])
+
+    app.block_on(forget)
+
+
+def restore(app: current.App, group_id: str) -> GroupResult | None:
+    """Return a group by its id; see `GroupResult.restore`."""
+
+    async def find() -> Any:
+        place = await app.locate(f"{_PREFIX}{group_id}")
+        return None if place is None else (await app.graph(place[0]))[1][0]
+
+    told = app.block_on(find)
+    found = app.block_on(lambda: group_of(app, group_id)) if told is None else result_from_tuple(told, app=app)
+    return found if isinstance(found, GroupResult) else None

@@ -1,0 +1,223 @@
+"""What an app can tell of its jobs: the half of the facade that only looks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from millstream.assembly import Process
+from millstream.errors import ClosedError, JobNotFoundError
+from millstream.home import Home
+from millstream.ledger.base import ENDS, Filter, Ledger, node_result
+from millstream.model.event import START, TERMINAL, Cursor, Event
+from millstream.model.graph import Graph
+from millstream.model.job import JobRecord, JobState, NodeResult, Reason
+
+_PAGE = 1000
+_NODE_ID = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.(.+)")
+
+
+class Records:
+    """Looks up jobs, their events and results; each method works from any event loop.
+
+    Args:
+        home: Where the app lives.
+    """
+
+    def __init__(self, home: Home) -> None:
+        """Look at nothing yet."""
+        self._home = home
+
+    @property
+    def ledger(self) -> Ledger:
+        """The record of this app's jobs, for use on the loop that the app lives on, once it started."""
+        return self._home.ledger
+
+    # ---------------------------------------------------------------------------------------------------- jobs
+    async def jobs(
+        self,
+        *,
+        states: Sequence[JobState] = (),
+        flow: str | None = None,
+        reason: Reason | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        before: str | None = None,
+        limit: int = 100,
+    ) -> list[JobRecord]:
+        """Return what the ledger says of jobs, the newest first.
+
+        Args:
+            states: Only jobs in one of these.
+            flow: Only jobs of this flow.
+            reason: Only jobs with this reason, such as `poison`.
+            created_after: Only jobs submitted at this time or later; with a time zone.
+            created_before: Only jobs submitted before this time; with a time zone.
+            before: Only jobs older than the one with this id, which is where the last page ended.
+            limit: At most this many.
+        """
+        which = Filter(
+            states=tuple(states),
+            flow=flow,
+            reason=reason,
+            created_after=None if created_after is None else created_after.timestamp(),
+            created_before=None if created_before is None else created_before.timestamp(),
+            before=before,
+            limit=limit,
+        )
+        return await self._home.at(lambda _: self._home.ledger.find(which))
+
+    async def record(self, job_id: str) -> JobRecord:
+        """Return what the ledger says of a job.
+
+        Raises:
+            JobNotFoundError: There is none.
+        """
+        return await self._home.at(lambda _: self._home.ledger.get(job_id))
+
+    async def ended(self, job_id: str) -> JobRecord:
+        """Wait until a job has ended, and return what the ledger then says.
+
+        Raises:
+            JobNotFoundError: There is none.
+        """
+
+        async def wait(_: Process) -> JobRecord:
+            record = await self._home.ledger.get(job_id)
+            if record.state.is_final:
+                return record
+            await self._home.log.wait_end(job_id)
+            self._check_open(job_id)
+            return await self._home.ledger.get(job_id)
+
+        return await self._home.at(wait)
+
+    async def graph(self, job_id: str) -> tuple[Graph, Sequence[Any]]:
+        """Return a job's graph, and the values of its slots.
+
+        Raises:
+            JobNotFoundError: There is none.
+        """
+        stored = await self._home.at(lambda _: self._home.ledger.graph(job_id))
+        return stored.graph, stored.bindings
+
+    async def is_left_running(self, job_id: str) -> bool:
+        """Return whether a plain function of a job that was cancelled is still in its thread, in this process."""
+
+        async def look(process: Process) -> bool:
+            return process.segments.is_left_running(job_id)
+
+        return await self._home.at(look)
+
+    # ---------------------------------------------------------------------------------------------------- nodes
+    async def locate(self, task_id: str) -> tuple[str, str | None] | None:
+        """Return the job and node that a task id names, as (job id, path); `None` where no job is known under it.
+
+        Args:
+            task_id: `<job id>.<node>`; an alias (`task_id=...` of a submission); or a job's id, which stands for what
+                the job returns, and has no node.
+        """
+
+        async def find(_: Process) -> tuple[str, str | None] | None:
+            ledger = self._home.ledger
+            parts = _NODE_ID.fullmatch(task_id)
+            if parts is None:
+                alias = await ledger.alias(task_id)
+                if alias is not None:
+                    return alias[0], alias[1] or None
+            job_id, node = parts.groups() if parts is not None else (task_id, None)
+            try:
+                await ledger.get(job_id)
+            except JobNotFoundError:
+                return None
+            return job_id, node
+
+        return await self._home.at(find)
+
+    async def node_result(self, job_id: str, node: str) -> NodeResult | None:
+        """Return how one node of a job ended, with its whole value; `None` where it has not.
+
+        Raises:
+            JobNotFoundError: There is no such job.
+        """
+        return await self._home.at(lambda _: self._home.ledger.node_result(job_id, node))
+
+    async def node_results(self, job_id: str) -> list[NodeResult]:
+        """Return how the nodes of a job ended so far, with their values as they are shown.
+
+        Raises:
+            JobNotFoundError: There is none.
+        """
+        return await self._home.at(lambda _: self._home.ledger.node_results(job_id))
+
+    async def outcomes(self, job_id: str) -> dict[str, NodeResult]:
+        """Return how the nodes of a job ended so far, by their paths, each with its whole value; one read for all.
+
+        Raises:
+            JobNotFoundError: There is none.
+        """
+        events = await self._home.at(lambda _: self._home.ledger.history(job_id))
+        return {
+            event.node: node_result(ENDS[event.type], event.node, event.data)
+            for event in events
+            if event.type in ENDS and event.node is not None
+        }
+
+    # --------------------------------------------------------------------------------------------------- events
+    async def read_events(self, job_id: str, after: Cursor) -> AsyncGenerator[Event, None]:
+        """Yield a job's events after a cursor; ends behind the last one.
+
+        Raises:
+            JobNotFoundError: There is no such job.
+        """
+        await self.record(job_id)
+        batches = self._home.log.read(job_id, after)
+        is_over = False
+        while batch := await self._home.at(lambda _: _next(batches)):
+            for event in batch:
+                yield event
+            is_over = batch[-1].type == TERMINAL
+        if not is_over:
+            self._check_open(job_id)
+
+    async def recorded(self, job_id: str, after: Cursor = START, limit: int = _PAGE) -> list[Event]:
+        """Return what the ledger has of a job's events after a cursor, at most so many; waits for none to come.
+
+        Raises:
+            JobNotFoundError: There is no such job.
+        """
+        return await self._home.at(lambda _: self._home.ledger.events(job_id, after.seq, limit))
+
+    async def known(self, job_id: str, after: Cursor) -> list[Event]:
+        """Return what is known by now of a job's events after a cursor; waits for none to come.
+
+        Volatile ones are among them where the job runs here.
+
+        Raises:
+            JobNotFoundError: There is no such job.
+        """
+        return await self._home.at(lambda process: self._known(process, job_id, after))
+
+    async def _known(self, process: Process, job_id: str, after: Cursor) -> list[Event]:
+        if process.segments.is_running(job_id):
+            return list(self._home.log.peek(job_id, after))
+        found: list[Event] = []
+        while page := await self._home.ledger.events(job_id, after.seq, _PAGE):
+            found += page
+            if len(page) < _PAGE:
+                break
+            after = page[-1].cursor
+        return found
+
+    def _check_open(self, job_id: str) -> None:
+        if self._home.is_closed and job_id not in self._home.ledger.memory:
+            raise ClosedError(f"the app was closed before job {job_id} ended; others on its ledger go on with the job")
+
+
+async def _next(batches: AsyncIterator[Sequence[Event]]) -> Sequence[Event]:
+    """Return the next batch, or an empty one at the end (`anext` with a default cannot wait for a future)."""
+    async for batch in batches:
+        return batch
+    return ()
