@@ -5,11 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from millstream.authoring import current
+from millstream.authoring.canvas.maps import chunks, xmap, xstarmap
+from millstream.authoring.canvas.primitives import chain, chord, group
+from millstream.authoring.canvas.signature import Signature, signature
 from millstream.authoring.compose import approval, branch, loop, short_circuit, sleep
 from millstream.authoring.draw import fixed
 from millstream.authoring.flow import Flow, flow
 from millstream.authoring.handle import Handle
 from millstream.authoring.result import Job
+from millstream.authoring.results.async_result import AsyncResult
+from millstream.authoring.results.group_result import GroupResult, ResultSet
+from millstream.authoring.results.making import result_from_tuple
 from millstream.authoring.task import Task, task
 from millstream.engine.context import ctx
 from millstream.errors import (
@@ -17,16 +23,22 @@ from millstream.errors import (
     DefinitionError,
     DrawingError,
     GraphError,
+    Ignore,
+    IncompleteResultsError,
     InvalidInputError,
     JobCancelledError,
     JobFailedError,
     JobNotFoundError,
+    MaxRetriesExceededError,
     MillstreamError,
+    Reject,
+    ResultTimeoutError,
     Retry,
     SettingsError,
     Skip,
     SoftTimeLimitExceeded,
     TaskError,
+    TaskRevokedError,
     TaskTimeoutError,
 )
 from millstream.model.event import Cursor, Event
@@ -40,6 +52,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "AsyncResult",
     "BlockingCallError",
     "Cursor",
     "Decision",
@@ -48,34 +61,51 @@ __all__ = [
     "Event",
     "Flow",
     "GraphError",
+    "GroupResult",
     "Handle",
+    "Ignore",
+    "IncompleteResultsError",
     "InvalidInputError",
     "Job",
     "JobCancelledError",
     "JobFailedError",
     "JobNotFoundError",
     "JobState",
+    "MaxRetriesExceededError",
     "Millstream",
     "MillstreamError",
     "NodeState",
     "Policy",
+    "Reject",
+    "ResultSet",
+    "ResultTimeoutError",
     "Retry",
     "Settings",
     "SettingsError",
+    "Signature",
     "Skip",
     "SoftTimeLimitExceeded",
     "Task",
     "TaskError",
+    "TaskRevokedError",
     "TaskTimeoutError",
     "approval",
     "branch",
+    "chain",
+    "chord",
+    "chunks",
     "ctx",
     "fixed",
     "flow",
+    "group",
     "loop",
+    "result_from_tuple",
     "short_circuit",
+    "signature",
     "sleep",
     "task",
+    "xmap",
+    "xstarmap",
 ]
 
 

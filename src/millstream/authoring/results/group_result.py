@@ -296,11 +296,12 @@ class GroupResult(ResultSet):
     def save(self) -> Self:
         """Keep in the ledger which results these are, so that `restore` finds them by the id, from any process.
 
-        A group that is a whole job needs no saving. What was saved goes with the ledger's retention, as any job.
+        It replaces what was saved under the id before. A group that is a whole job needs no saving. What was saved
+        goes with the ledger's retention, as any job.
 
         Raises:
             DefinitionError: It has no id.
-            IdempotencyConflictError: Other results were saved under the id.
+            IdempotencyConflictError: Another process saves a group of this id just now.
         """
         from millstream.authoring.results.saving import save  # noqa: PLC0415  which makes groups
 

@@ -22,13 +22,15 @@ def kept_group(members: Any) -> Any:
 
 
 def save(app: current.App, group: GroupResult) -> None:
-    """Keep a group; see `GroupResult.save`."""
+    """Keep a group, in place of what was kept under its id; see `GroupResult.save`."""
     if group.id is None:
         raise DefinitionError("a group without an id cannot be saved; give it one: GroupResult(id, results)")
-    app.hand_in(
-        Signature(kept_group, (group.as_tuple(),), task_id=f"{_PREFIX}{group.id}"),
-        idempotency_key=f"{_PREFIX}{group.id}",
-    )
+    kept = _kept(app, group.id)
+    if kept == group:
+        return
+    if kept is not None:
+        delete(app, group)
+    app.hand_in(Signature(kept_group, (group.as_tuple(),), task_id=f"{_PREFIX}{group.id}"))
 
 
 def delete(app: current.App, group: GroupResult) -> None:
@@ -44,11 +46,15 @@ def delete(app: current.App, group: GroupResult) -> None:
 
 def restore(app: current.App, group_id: str) -> GroupResult | None:
     """Return a group by its id; see `GroupResult.restore`."""
+    kept = _kept(app, group_id)
+    return kept if kept is not None else app.block_on(lambda: group_of(app, group_id))
 
+
+def _kept(app: current.App, group_id: str) -> GroupResult | None:
     async def find() -> Any:
         place = await app.locate(f"{_PREFIX}{group_id}")
         return None if place is None else (await app.graph(place[0]))[1][0]
 
     told = app.block_on(find)
-    found = app.block_on(lambda: group_of(app, group_id)) if told is None else result_from_tuple(told, app=app)
+    found = None if told is None else result_from_tuple(told, app=app)
     return found if isinstance(found, GroupResult) else None
