@@ -5,9 +5,12 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-from collections.abc import Collection
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable
+from enum import StrEnum
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, Final
 
 from millstream.authoring.flow import Flow
 from millstream.authoring.members import OWN
@@ -18,14 +21,54 @@ from millstream.model.names import imported_module, public_module
 Definition = Task[Any, Any] | Flow
 
 
+class Moment(StrEnum):
+    """What a worker goes through."""
+
+    STARTS = "starts"
+    READY = "ready"
+    STOPS = "stops"
+    ENDED = "ended"
+
+
+class Source(ABC):
+    """Something at the top level of a module that has tasks of its own, such as an app of `millstream.compat`.
+
+    Its tasks are found by name in this process, wherever they were defined and whatever they are called.
+    """
+
+    def __init__(self) -> None:
+        """Let its tasks be found."""
+        _sources.add(self)
+
+    @abstractmethod
+    def definitions(self) -> Iterable[Definition]:
+        """Return all its tasks, importing what it has yet to import."""
+
+    @abstractmethod
+    def definition(self, name: str) -> Definition | None:
+        """Return the task of a name, if there is one."""
+
+    @abstractmethod
+    def working(self, moment: Moment) -> None:
+        """Take note of what the worker goes through that runs its tasks."""
+
+
+_sources: Final[weakref.WeakSet[Source]] = weakref.WeakSet()
+
+
 class Registry:
-    """Definitions by name. One name means one definition."""
+    """Definitions by name. One name means one definition.
+
+    Attributes:
+        sources: What else has tasks of its own, and was taken.
+    """
 
     def __init__(self) -> None:
         """Start empty."""
         self._known: dict[str, Definition] = {}
         self._functions: dict[str, FunctionType] = {}
         self._made: dict[str, Task[Any, Any]] = {}
+        self.sources: list[Source] = []
 
     def add(self, definition: Definition) -> None:
         """Take a definition; the same one again changes nothing, and a reloaded one replaces its former self.
@@ -49,8 +92,21 @@ class Registry:
         for value in vars(module).values():
             if isinstance(value, Task | Flow):
                 self.add(value)
+            elif isinstance(value, Source):
+                self.take(value)
             elif _is_function_of(module, value):
                 self._functions[_name(value)] = value
+
+    def take(self, source: Source) -> None:
+        """Take the definitions of a source.
+
+        Raises:
+            DuplicateNameError: Two different ones have one name.
+        """
+        if source not in self.sources:
+            self.sources.append(source)
+            for definition in source.definitions():
+                self.add(definition)
 
     def load(self, name: str) -> None:
         """Import a module and take its definitions.
@@ -73,6 +129,8 @@ class Registry:
         """
         if name in self._known:
             return self._known[name]
+        if (found := _in_source(name)) is not None:
+            return found
         matches = [known for known in self._known if known.rpartition(".")[2] == name]
         if len(matches) == 1:
             return self._known[matches[0]]
@@ -149,6 +207,11 @@ def _in_imported_module(name: str) -> Definition | None:
     for part in name[len(prefix) + 1 :].split("."):
         found = getattr(found, part, None)
     return found if isinstance(found, Task | Flow) and found.name == name else None
+
+
+def _in_source(name: str) -> Definition | None:
+    """Return the task that a source of this process has."""
+    return next((found for source in list(_sources) if (found := source.definition(name)) is not None), None)
 
 
 def where(definition: Definition) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import os
 import sys
 from collections.abc import Iterable
@@ -12,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from millstream.authoring.flow import Flow
-from millstream.authoring.registry import Definition, Registry
+from millstream.authoring.registry import Definition, Registry, Source
 from millstream.authoring.task import Task
 from millstream.cli.exits import LoadError
 from millstream.cli.places import place_of, shown
@@ -136,11 +137,24 @@ def known_definitions(app: str | None, imports: Iterable[str]) -> Registry:
         except NoModuleError as error:
             raise SettingsError(f"{error} (setting imports)") from None
     if app is not None:
-        target = Target.parse(app)
+        target = _split(Target.parse(app))
         module = load_module(target)
         _take_app(registry, module, target)
         registry.scan(module)
     return registry
+
+
+def _split(target: Target) -> Target:
+    """Return `pkg.mod.app`, which Celery's users write where `pkg.mod` is the module, as `pkg.mod:app`."""
+    source, _, name = target.source.rpartition(".")
+    if not source or target.name or target.is_file or not all(part.isidentifier() for part in source.split(".")):
+        return target
+    _put_first(Path.cwd())
+    try:
+        is_module = importlib.util.find_spec(target.source) is not None
+    except (ImportError, ValueError):
+        is_module = False
+    return target if is_module else Target(source, name)
 
 
 def _take_app(registry: Registry, module: ModuleType, target: Target) -> None:
@@ -151,6 +165,8 @@ def _take_app(registry: Registry, module: ModuleType, target: Target) -> None:
         known: list[Definition] = [*app.registry.flows(), *app.registry.tasks()]
         for definition in known:
             registry.add(definition)
+    elif isinstance(app, Source):
+        registry.take(app)
     elif target.name is not None:
         raise LoadError(
             f"{target.source} has no app named {target.name!r}; one is made by `{target.name} = Millstream()`"

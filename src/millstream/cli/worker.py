@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from millstream.authoring.registry import Definition, Registry
+from millstream.authoring.registry import Definition, Moment, Registry
 from millstream.cli.exits import Exit, WrongUseError
 from millstream.cli.interrupts import Interrupts
 from millstream.cli.load import known_definitions
@@ -44,13 +45,21 @@ def worker(
     if max_segments is not None:
         settings = settings.model_copy(update={"max_segments": max_segments})
     program = session.app(settings)
-    _teach(program, known_definitions(app, settings.imports))
+    known = known_definitions(app, settings.imports)
+    _teach(program, known)
+
+    def tell(moment: Moment) -> None:
+        for source in known.sources[:1]:  # one process is one worker, whatever it runs
+            source.working(moment)
 
     def say_stopping() -> None:
+        tell(Moment.STOPS)
         session.err.print(f"stopping: what does not end within {settings.drain_grace:g} s is handed on", soft_wrap=True)
 
     with Interrupts(say_stopping, lambda: None) as interrupts:
-        asyncio.run(_serve(session, program, settings, interrupts))
+        tell(Moment.STARTS)
+        asyncio.run(_serve(session, program, settings, interrupts, lambda: tell(Moment.READY)))
+        tell(Moment.ENDED)
     return Exit.OK
 
 
@@ -72,7 +81,9 @@ def _collect_seldom() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
-async def _serve(session: Session, program: Millstream, settings: Settings, interrupts: Interrupts) -> None:
+async def _serve(
+    session: Session, program: Millstream, settings: Settings, interrupts: Interrupts, tell_ready: Callable[[], None]
+) -> None:
     stopped = asyncio.Event()
     async with program:
         _collect_seldom()
@@ -82,5 +93,6 @@ async def _serve(session: Session, program: Millstream, settings: Settings, inte
             f"{settings.max_segments} jobs at once, ledger {settings.display('effective_database_url')}",
             soft_wrap=True,
         )
+        tell_ready()
         await stopped.wait()
         await program.aclose(settings.drain_grace)

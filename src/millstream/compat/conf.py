@@ -88,6 +88,10 @@ class Conf(MutableMapping[str, Any]):
         self._sources.append((source, silent))
         self._put("revision", self.revision + 1)
 
+    def set_namespace(self, namespace: str | None) -> None:
+        """Say what stands before the names in objects that are read from now on."""
+        self._put("namespace", namespace)
+
     def add_defaults(self, defaults: Mapping[str, Any] | Callable[[], Mapping[str, Any]]) -> None:
         """Take settings that count less than all others."""
         self._sources.append((lambda: self._take(defaults, self._defaults), None))

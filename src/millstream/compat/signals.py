@@ -5,13 +5,13 @@
 | `before_task_publish`, `after_task_publish` | where a task is called, before and after its job is submitted |
 | `task_received` | where the task runs, before its first attempt |
 | `task_prerun`, `task_postrun`, `task_success`, `task_retry`, `task_failure` | where the task runs, in its thread or process |
-| `task_revoked` | where the job was revoked by `control.revoke` or `result.revoke` |
-| `task_rejected`, `task_internal_error` | where the task runs: it raised `Reject`; a handler of the task raised an error |
-| `task_unknown` | where a task is sent by a name that nothing here has |
+| `task_revoked` | where the task runs, when it ends after its job was cancelled; for one that had not started, where `control.revoke` was called |
+| `task_internal_error` | where the task runs: one of its handlers raised an error |
 | `celeryd_init`, `celeryd_after_setup`, `worker_init`, `worker_process_init`, `worker_ready`, `worker_shutting_down`, `worker_process_shutdown`, `worker_shutdown` | in `millstream worker` |
 | `import_modules` | where the modules of `include` and `imports` are imported |
 
-The others exist so that they can be imported, and are never sent: `worker_before_create_process` and
+The others exist so that they can be imported, and are never sent: `task_rejected`, `task_unknown` and `task_sent` (there
+are no messages, and a job whose task is not known here is left to others), `worker_before_create_process` and
 `heartbeat_sent` (a worker here has neither child processes of Celery's kind nor heartbeats), the logging ones
 (millstream leaves logging to the program), those of beat (schedules are not there yet) and of Eventlet.
 """  # noqa: E501  a table's rows are lines
@@ -34,7 +34,9 @@ NEVER_SENT: Final = frozenset(
         "eventlet_pool_started",
         "heartbeat_sent",
         "setup_logging",
+        "task_rejected",
         "task_sent",
+        "task_unknown",
         "user_preload_options",
         "worker_before_create_process",
     }

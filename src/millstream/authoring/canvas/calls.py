@@ -16,9 +16,11 @@ class Signable:
 
     Attributes:
         node_kind: The kind of node that it stands at.
+        runs_on: What its signatures are submitted to; `None` is the app in force.
     """
 
     node_kind: ClassVar[NodeKind] = "task"
+    runs_on: Any = None
     name: str
     policy: Policy
 

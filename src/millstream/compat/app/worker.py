@@ -1,0 +1,44 @@
+"""The signals of a worker's life, sent in `millstream worker`."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+from millstream.authoring.registry import Moment
+from millstream.compat import signals
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What receivers of a worker's signals get as `sender` and `instance`.
+
+    Attributes:
+        app: The app whose tasks it runs.
+        hostname: Its name.
+        pid: Its process.
+    """
+
+    app: Any
+    hostname: str
+    pid: int
+
+
+def working(app: Any, moment: Moment) -> None:
+    """Send the signals of a moment in the life of the worker that this process is."""
+    worker = Worker(app, f"millstream@{socket.gethostname()}", os.getpid())
+    match moment:
+        case Moment.STARTS:
+            signals.celeryd_init.send(worker.hostname, instance=worker, conf=app.conf, options={})
+            signals.worker_init.send(worker)
+            signals.celeryd_after_setup.send(worker.hostname, instance=worker, conf=app.conf)
+            signals.worker_process_init.send(worker)
+        case Moment.READY:
+            signals.worker_ready.send(worker)
+        case Moment.STOPS:
+            signals.worker_shutting_down.send(worker.hostname, sig="SIGTERM", how="Warm", exitcode=0)
+        case Moment.ENDED:
+            signals.worker_process_shutdown.send(worker, pid=worker.pid, exitcode=0)
+            signals.worker_shutdown.send(worker)
