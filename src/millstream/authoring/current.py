@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from millstream.engine.context import running
+from millstream.errors import BlockingCallError
 from millstream.model.event import Cursor, Event
 from millstream.model.graph import Graph
 from millstream.model.job import JobRecord, NodeResult
@@ -151,10 +153,19 @@ def set_factory(make: Callable[[], App]) -> None:
 
 
 def app() -> App:
-    """Return the app in force here: the override of this context, else the process's default app."""
+    """Return the app in force here: the override of this context, else the process's default app.
+
+    Raises:
+        BlockingCallError: A task runs here in a process of the pool, where there is no app.
+    """
     here = _override.get()
     if here is not None:
         return here
+    if running.get() is not None:  # without the app that runs it, which it would find on a loop and in a thread
+        raise BlockingCallError(
+            "a task with run_in='process' has no app at hand: it can submit nothing and read no results; "
+            "give it run_in='thread', or let it return self.replace(...)"
+        )
     with _lock:
         known = _apps.get(os.getpid())
         if known is None:

@@ -1,0 +1,214 @@
+"""The result of one task, of an app with durability off and of one with a ledger on disk."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from millstream import (
+    AsyncResult,
+    JobNotFoundError,
+    ResultTimeoutError,
+    TaskRevokedError,
+    group,
+    result_from_tuple,
+)
+from millstream.clock import new_id
+from millstream.errors import Reject
+from tests.integration.results_tasks import (
+    SECONDS,
+    add,
+    block,
+    expire,
+    fail,
+    fail_and_wait,
+    gate,
+    ignore,
+    loop_until_cancelled,
+    pair,
+    pass_third,
+    reject,
+    sleep_long,
+    tell,
+    until,
+    wait_at,
+)
+
+pytestmark = pytest.mark.usefixtures("app")
+
+
+def test_a_tasks_result_is_to_be_had_by_its_id() -> None:
+    submitted = add.delay(2, 3)
+
+    result = AsyncResult(submitted.id)
+
+    assert result.get(timeout=SECONDS) == 5
+    assert (result.state, result.result, result.traceback) == ("SUCCESS", 5, None)
+    assert result.ready()
+    assert result.successful()
+    assert not result.failed()
+    assert (result.name, result.args, result.kwargs) == (add.name, (2, 3), {})
+    assert submitted.id == f"{result.root_id}.add"
+    assert result.date_done is not None
+
+
+def test_a_jobs_id_stands_for_what_it_returns() -> None:
+    submitted = (add.s(1, 2) | add.s(10)).apply_async()
+
+    assert AsyncResult(submitted.root_id).get(timeout=SECONDS) == 13
+    assert AsyncResult(submitted.root_id).state == "SUCCESS"
+
+
+def test_a_value_comes_back_exactly() -> None:
+    large = {"x": (1, "y" * 20_000)}
+
+    assert pair.delay(large).get(timeout=SECONDS) == (large, {1, 2})
+
+
+def test_an_id_that_was_never_submitted_is_told_apart() -> None:
+    for unknown in ("nothing", new_id(), f"{new_id()}.add"):
+        result = AsyncResult(unknown)
+
+        assert result.state is None
+        assert not result.ready()
+        assert not result.exists()
+        with pytest.raises(JobNotFoundError):
+            result.get(timeout=SECONDS)
+
+
+def test_a_node_that_a_job_does_not_have_is_not_waited_for() -> None:
+    root = add.delay(1, 2).root_id
+
+    with pytest.raises(JobNotFoundError):
+        AsyncResult(f"{root}.other").get(timeout=SECONDS)
+
+
+def test_a_failure_is_raised_or_returned() -> None:
+    result = fail.delay("bread")
+
+    with pytest.raises(ValueError, match="no bread"):
+        result.get(timeout=SECONDS)
+    error = result.get(propagate=False)
+    assert isinstance(error, ValueError)
+    assert isinstance(result.result, ValueError)
+    assert (result.state, result.failed()) == ("FAILURE", True)
+    assert 'raise ValueError(f"no {x}")' in (result.traceback or "")
+    with pytest.raises(ValueError, match="no bread"):
+        result.maybe_throw()
+
+
+def test_a_task_that_waits_is_pending_then_started_then_done(name: str) -> None:
+    later = add.apply_async((1, 2), countdown=3600)
+    result = wait_at.delay(name, 7)
+
+    until(lambda: result.state == "STARTED")
+    assert later.state == "PENDING"
+    with pytest.raises(ResultTimeoutError):
+        result.get(timeout=0.01)
+    with pytest.raises(TimeoutError):
+        later.get(timeout=0)
+    gate(name).set()
+
+    assert result.get(timeout=SECONDS) == 7
+    assert later.revoke()
+
+
+def test_a_state_of_its_own_shows_until_a_task_ends(name: str) -> None:
+    result = tell.delay(name)
+
+    until(lambda: result.state == "PROGRESS")
+    assert result.info == {"done": 1, "of": 2}
+    assert AsyncResult(result.root_id).state == "PROGRESS"
+    gate(name).set()
+
+    assert result.get(timeout=SECONDS) == "told"
+    assert (result.state, result.info) == ("SUCCESS", "told")
+
+
+def test_retries_show() -> None:
+    passed, waits = pass_third.delay(4), fail_and_wait.delay()
+
+    assert passed.get(timeout=SECONDS) == 4
+    assert passed.retries == 2
+    until(lambda: waits.state == "RETRY")
+    assert waits.revoke()
+
+
+def test_what_is_ignored_rejected_or_expired_is_told_apart() -> None:
+    ignored, rejected = ignore.delay(), reject.delay()
+
+    assert ignored.get(timeout=SECONDS) is None
+    assert ignored.state == "IGNORED"
+    with pytest.raises(Reject):
+        rejected.get(timeout=SECONDS)
+    assert rejected.state == "REJECTED"
+    late = (add.si(1, 2).set(countdown=0.05) | expire.si()).apply_async()
+    with pytest.raises(TaskRevokedError):
+        late.get(timeout=SECONDS)
+    assert late.state == "REVOKED"
+
+
+@pytest.mark.parametrize("work", [sleep_long, loop_until_cancelled, block], ids=["coroutine", "thread", "process"])
+def test_what_runs_is_revoked_and_says_so(work: Any, tmp_path: Path) -> None:
+    mark = tmp_path / "began"
+    result = work.delay(str(mark)) if work is block else work.delay()
+    until(lambda: mark.exists() if work is block else result.state == "STARTED")
+
+    assert result.revoke(terminate=True)
+
+    assert result.state == "REVOKED"
+    with pytest.raises(TaskRevokedError):
+        result.get(timeout=SECONDS)
+    assert not add_and_revoke_late()
+
+
+def add_and_revoke_late() -> bool:
+    """Return whether a task that has succeeded says that it was cancelled."""
+    done = add.delay(1, 2)
+    assert done.get(timeout=SECONDS) == 3
+    revoked: bool = done.revoke()
+    assert done.state == "SUCCESS"
+    return revoked
+
+
+def test_a_result_is_forgotten_with_its_job(name: str) -> None:
+    result, other = add.delay(1, 2), wait_at.delay(name)
+    result.get(timeout=SECONDS)
+
+    result.forget()
+
+    assert result.state is None
+    with pytest.raises(JobNotFoundError):
+        result.get(timeout=SECONDS)
+    with pytest.raises(Exception, match="has not ended"):
+        other.forget()
+
+
+def test_a_result_is_a_value() -> None:
+    result = (add.s(1, 2) | add.s(10)).apply_async()
+    result.get(timeout=SECONDS)
+
+    assert result.as_tuple() == ((result.id, ((result.parent.id, None), None)), None)
+    assert result.as_list() == [result.id, result.parent.id]
+    for copy in (result_from_tuple(result.as_tuple()), pickle.loads(pickle.dumps(result))):  # noqa: S301  our own
+        assert copy == result
+        assert copy.parent == result.parent
+        assert copy.get(timeout=SECONDS) == 13
+    assert {result: 1}[AsyncResult(result.id)] == 1
+    assert str(result) == result.task_id == result.id
+    with pytest.raises(ValueError, match="told as"):
+        result_from_tuple("nothing")
+
+
+def test_a_callback_gets_the_id_and_the_value() -> None:
+    got: list[tuple[str, Any]] = []
+    one = add.delay(1, 2)
+    both = group(add.s(1, 1), add.s(2, 2)).apply_async()
+
+    one.get(timeout=SECONDS, callback=lambda task_id, value: got.append((task_id, value)))
+    both.join(timeout=SECONDS, callback=lambda task_id, value: got.append((task_id, value)))
+
+    assert got == [(one.id, 3), (both[0].id, 2), (both[1].id, 4)]
