@@ -2,10 +2,12 @@
 
     millstream run examples/matrix.py:matrix -i size=300
     millstream run examples/matrix.py:bulk -i sizes='[100, 200, 300]'
+    python examples/matrix.py
 
 `matrix` is a chain: the product's result goes to the summary. `bulk` is a fan-out and a join: the products run side by
-side, and the summary starts when all are done. With numpy installed the products take milliseconds; without it they
-are computed in plain Python, and sizes above some hundreds take their time.
+side, and the summary starts when all are done. As a script, it calls the same two as Celery's canvas, by `chain` and
+`chord`, with no broker and no worker to start. With numpy installed the products take milliseconds; without it they are
+computed in plain Python, and sizes above some hundreds take their time.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import random
 import time
 from typing import Any, TypedDict
 
-from millstream import ctx, flow, task
+from millstream import chain, chord, ctx, flow, task
 
 try:
     import numpy as np
@@ -39,7 +41,7 @@ class Summary(TypedDict):
 
 
 @task(run_in="process")
-def multiply(size: int) -> Product:
+def matrix_multiply(size: int) -> Product:
     """Multiply two random square matrices."""
     if size < 1:
         raise ValueError(f"a matrix has at least one row, not {size}")
@@ -63,24 +65,27 @@ def _shape_without(size: int) -> list[int]:
 
 
 @task
-def summarise(products: Product | list[Product]) -> Summary:
+def log_matrix_summary(products: Product | list[Product]) -> Summary:
     """Sum up one product, or many."""
     many = products if isinstance(products, list) else [products]
+    ctx.log(f"{len(many)} matrix products")
     return {"count": len(many), "total_duration": sum(product["duration"] for product in many), "summary": many}
 
 
 @flow
 def matrix(size: int = 100) -> Any:
     """Multiply two matrices, then sum up: a chain."""
-    return summarise(multiply(size))
+    return log_matrix_summary(matrix_multiply(size))
 
 
 @flow
 def bulk(sizes: tuple[int, ...] = (50, 100, 150)) -> Any:
     """Multiply many pairs of matrices side by side, then sum up."""
-    return summarise(multiply.map(sizes))
+    return log_matrix_summary(matrix_multiply.map(sizes))
 
 
 if __name__ == "__main__":
-    print(matrix.run(size=100))
-    print(bulk.run(sizes=[50, 100]))
+    one = chain(matrix_multiply.s(100), log_matrix_summary.s())()
+    many = chord([matrix_multiply.s(size) for size in (50, 100)])(log_matrix_summary.s())
+    print(one.get(timeout=60))
+    print(many.get(timeout=60))

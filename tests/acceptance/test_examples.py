@@ -1,5 +1,6 @@
 """The examples, run as a user runs them, say what is true: each is checked against a count made in another way."""
 
+import ast
 import csv
 import json
 import os
@@ -156,8 +157,17 @@ def test_a_product_of_nothing_fails_with_its_reason() -> None:
     assert (told["state"], told["error"]["type"], told["error"]["node"]) == (
         "failed",
         "builtins:ValueError",
-        "multiply",
+        "matrix_multiply",
     )
+
+
+def test_the_products_are_called_as_celery_s_canvas_too() -> None:
+    command = [sys.executable, str(ROOT / "examples" / "matrix.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=True)
+    one, many = map(ast.literal_eval, done.stdout.splitlines())
+    assert [product["size"] for product in one["summary"]] == [100]
+    assert [product["size"] for product in many["summary"]] == [50, 100]
+    assert many["count"] == 2
 
 
 # ---------------------------------------------------------------------------------------------------------- agent
