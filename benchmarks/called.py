@@ -26,7 +26,6 @@ class Called:
     async def open(self, shape: Shape) -> Once:
         self._stack = ExitStack()
         self._app = millstream.Millstream(settings=self._stack.enter_context(self.where.settings()))
-        self._stack.callback(self._app.block_on, self._app.aclose)
 
         async def once() -> None:
             with current.use(self._app):
@@ -35,6 +34,7 @@ class Called:
         return once
 
     async def close(self) -> None:
+        await self._app.aclose()
         self._stack.close()
 
 
