@@ -54,6 +54,8 @@ def check_options(options: Mapping[str, Any], where: str) -> None:
 
 def policy_changes(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return what options change of a policy, under the policy's names."""
+    if not options:
+        return {}
     changes = {RENAMED.get(name, name): options[name] for name in POLICY_OPTIONS & options.keys()}
     changes = {name: value for name, value in changes.items() if value is not None}
     if isinstance(changes.get("expires"), str | datetime):

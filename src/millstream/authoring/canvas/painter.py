@@ -124,17 +124,19 @@ class Painter:
         done: Done | None = None
         for step in steps:
             done = self._step(step, done, given)
-        watched = self._tasks[start:]
-        if isinstance(last, group | chunks):  # each of its members may fail, and answers for itself
+        if isinstance(last, group | chunks):  # each of its members answers for itself
             for errback in errbacks:
                 last.link_error(errback)
-            done = self._step(last, done, given)
-        else:
-            done = self._step(last, done, given)
-            watched = self._tasks[start:]
-        if watched:
-            self._later += [(errback, (*given.suspects, *watched)) for errback in errbacks]
+            self._watch(errbacks, given.suspects, start)
+            return self._step(last, done, given)
+        done = self._step(last, done, given)
+        self._watch(errbacks, given.suspects, start)
         return done
+
+    def _watch(self, errbacks: Sequence[Signature], suspects: tuple[int, ...], start: int) -> None:
+        """Let errbacks answer for the tasks from `start` on, each once for all of them."""
+        if watched := self._tasks[start:]:
+            self._later += [(errback, (*suspects, *watched)) for errback in errbacks]
 
     def _step(self, step: Signature, before: Done | None, given: Given) -> Done:
         """Add a step of a chain: the first one gets what the chain gets."""

@@ -131,6 +131,8 @@ class group(Signature):  # noqa: N801  Celery's name
 
     def __init__(self, *tasks: Any, **options: Any) -> None:
         """Put the signatures side by side."""
+        if len(tasks) == 1 and isinstance(tasks[0], group):
+            options = {**tasks[0].options, **options}
         members = [to_signature(task) for task in _members(tasks)]
         super().__init__("celery.group", (), {"tasks": members}, subtask_type="group", **options)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self, TypeVar
-from uuid import uuid4
 
 from millstream.authoring import current
 from millstream.authoring.canvas.options import JOB_OPTIONS
+from millstream.clock import new_id
 from millstream.errors import DefinitionError
 
 Kind = TypeVar("Kind", bound="type[Signature]")
@@ -307,11 +307,19 @@ class Signature(dict[str, Any]):
         return handed, for_job
 
     def _home(self) -> Any:
-        return self._app if self._app is not None else current.app()
+        """Return what it is submitted to: its own app, else that of its first task with one, else the one in force."""
+        own = self._bound_to()
+        return own if own is not None else current.app()
 
-    def freeze(self, _id: str | None = None) -> str:
-        """Give it a task id of its own, unless it has one, and return the id."""
-        return self.options.setdefault("task_id", _id or str(uuid4()))  # type: ignore[no-any-return]
+    def _bound_to(self) -> Any:
+        own = self._app if self._app is not None else getattr(self._work, "runs_on", None)
+        bound = (child._bound_to() for child in self.children())  # noqa: SLF001  of its own class
+        return own if own is not None else next((app for app in bound if app is not None), None)
+
+    def freeze(self, _id: str | None = None) -> Any:
+        """Give it a task id of its own, unless it has one; return the `AsyncResult` that it will have."""
+        home = self._home()
+        return home.result_type(self.options.setdefault("task_id", _id or new_id()), app=home)
 
     def __invert__(self) -> Any:
         """`~signature`: submit it, and wait for its result."""
