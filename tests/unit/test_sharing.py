@@ -101,8 +101,8 @@ async def test_a_duty_is_done_again_and_at_once_when_it_is_asked_for() -> None:
     duty = Duty("act", act, 1000.0)
     doing = Reconciler([duty])
     await doing.stop()
-    doing.start()
-    doing.start()
+    await doing.start()
+    await doing.start()
     await soon(lambda: len(done) == 1)
     duty.now.set()
     await soon(lambda: len(done) == 2)
@@ -125,7 +125,7 @@ async def test_one_that_waits_is_not_done_at_the_start() -> None:
         other.set()
 
     doing = Reconciler([Duty("late", act, 1000.0, waits=True), Duty("early", see, 1000.0)])
-    doing.start()
+    await doing.start()
     await other.wait()
     await doing.stop()
     assert not done
@@ -142,7 +142,7 @@ async def test_a_ledger_that_is_away_is_waited_for_with_one_word(monkeypatch: py
 
     doing = Reconciler([Duty("act", act, 1000.0)])
     with structlog.testing.capture_logs() as logs:
-        doing.start()
+        await doing.start()
         await soon(lambda: len(tries) == 5)
         await asyncio.sleep(0)
         await doing.stop()
@@ -168,7 +168,7 @@ async def test_a_ledger_that_can_be_read_but_is_full_is_waited_for_with_one_word
 
     doing = Reconciler([Duty("read", read, 0.0), Duty("write", write, 1000.0)])
     with structlog.testing.capture_logs() as logs:
-        doing.start()
+        await doing.start()
         await soon(lambda: "the ledger is available again" in [line["event"] for line in logs])
         await doing.stop()
     assert [line["event"] for line in logs] == [
@@ -190,7 +190,7 @@ async def test_a_duty_that_fails_is_tried_again_and_holds_up_no_other(monkeypatc
 
     doing = Reconciler([Duty("fail", fail, 0.0), Duty("act", act, 0.0)])
     with structlog.testing.capture_logs() as logs:
-        doing.start()
+        await doing.start()
         await soon(lambda: len(tries) > 2 and len(others) > 2)
         await doing.stop()
     assert {line["duty"] for line in logs} == {"fail"}

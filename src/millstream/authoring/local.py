@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
@@ -70,7 +71,8 @@ async def _await(call: LocalCall) -> Any:
 
 
 def _call(call: LocalCall) -> Any:
-    return call.fn(*call.args, **call.kwargs)
+    value = call.fn(*call.args, **call.kwargs)
+    return asyncio.run(value) if inspect.iscoroutine(value) else value  # of a lambda: it runs in this thread
 
 
 @lru_cache(maxsize=1000)

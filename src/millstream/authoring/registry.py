@@ -83,6 +83,16 @@ class Registry:
             )
         self._known[definition.name] = definition
 
+    def adopt(self, other: Registry) -> None:
+        """Take all that another registry has.
+
+        Raises:
+            DuplicateNameError: Two different definitions have one name.
+        """
+        for definition in other._known.values():
+            self.add(definition)
+        self._functions.update(other._functions)
+
     def scan(self, module: ModuleType) -> None:
         """Take the definitions that stand at the top level of a module, and its plain functions.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from millstream.authoring.registry import Definition, Moment, Registry
+from millstream.authoring.registry import Moment, Registry
 from millstream.cli.exits import Exit, WrongUseError
 from millstream.cli.interrupts import Interrupts
 from millstream.cli.load import known_definitions
@@ -64,11 +64,9 @@ def worker(
 
 
 def _teach(program: Millstream, known: Registry) -> None:
-    definitions: list[Definition] = [*known.flows(), *known.tasks()]
-    if not definitions:
+    if not known.runnable():
         raise WrongUseError("this worker knows no flow and no task; name their module with -A or the setting imports")
-    for definition in definitions:
-        program.registry.add(definition)
+    program.registry.adopt(known)
 
 
 def _collect_seldom() -> None:

@@ -78,20 +78,24 @@ class Reconciler:
         self._host: asyncio.Task[None] | None = None
         self._hindered: set[str] = set()
 
-    def start(self) -> None:
-        """Begin."""
+    async def start(self) -> None:
+        """Begin, and return when all duties have begun: a loop that ends at once must not find coroutines unawaited."""
         if self._host is None:
-            self._host = asyncio.create_task(self._serve(), name="millstream reconcile")
+            begun = asyncio.Event()
+            self._host = asyncio.create_task(self._serve(begun), name="millstream reconcile")
+            await begun.wait()
 
     async def stop(self) -> None:
         """Stop, and return when nothing is being done any more."""
         host, self._host = self._host, None
         await end(host)
 
-    async def _serve(self) -> None:
+    async def _serve(self, begun: asyncio.Event) -> None:
         async with anyio.create_task_group() as group:
             for duty in self._duties:
                 group.start_soon(self._keep_doing, duty)
+            await asyncio.sleep(0)
+            begun.set()
 
     async def _keep_doing(self, duty: Duty) -> None:
         wait = _FIRST_WAIT

@@ -77,7 +77,7 @@ class Sharing:
         self._ledger.heard = self._heard
         self._ledger.share(self._shared, self._bell)
         self._reconciler = Reconciler(self._duties if executes else (self._follow,))
-        self._reconciler.start()
+        await self._reconciler.start()
 
     async def stop(self) -> None:
         """Do no duties any more, and have nothing wait long for a ledger that takes nothing."""

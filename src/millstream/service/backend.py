@@ -141,7 +141,10 @@ class AnyIOBackend:
     async def _submit(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job:
         if isinstance(fn, Signature):
             return await self._app.submit(fn.clone(args, kwargs))
-        if isinstance(fn, Task | Flow):
+        if isinstance(fn, Flow):
+            args, kwargs = fn.inputs.split(fn.inputs.bind(args, kwargs))  # by position: `priority` is an input here
+            return await self._app.submit(fn, *args, **kwargs)
+        if isinstance(fn, Task):
             return await self._app.submit(Signature(fn, args, kwargs))
         task = self._app.registry.task_of(fn)
         if task is None:

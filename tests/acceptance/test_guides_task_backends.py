@@ -1,0 +1,88 @@
+"""What a guide to task backends tells its readers to type works here, with other import lines."""
+
+import asyncio
+import uuid
+from pathlib import Path
+
+import pytest
+
+from millstream import SettingsError
+from millstream.service import TaskService, get_settings_service
+
+EXAMPLE = """
+from millstream.service import TaskService
+from millstream.service import get_settings_service
+
+settings = get_settings_service()
+task_service = TaskService(settings)
+
+async def process_data(x: int) -> int:
+    return x * 2
+
+async def main():
+    task_id = await task_service.fire_and_forget_task(process_data, 5)
+    print(f"Launched task {task_id} using backend: {task_service.backend_name}")
+    return task_id
+
+import asyncio
+task_id = asyncio.run(main())
+"""
+
+
+def test_the_first_example_prints_a_uuid_and_the_backend_in_process(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, str] = {"__name__": "guide"}
+    exec(EXAMPLE, names)  # noqa: S102  the reader's script
+    told = capsys.readouterr().out
+    assert str(uuid.UUID(names["task_id"])) == names["task_id"]
+    assert told == f"Launched task {names['task_id']} using backend: anyio\n"
+
+
+async def test_the_default_backend_is_the_one_in_process() -> None:
+    settings_service = get_settings_service()
+    assert settings_service.settings.celery_enabled is False
+    task_service = TaskService(settings_service)
+    assert task_service.use_celery is settings_service.settings.celery_enabled
+    assert type(task_service.get_backend()).__name__ == "AnyIOBackend"
+
+
+async def test_a_task_runs_in_the_main_process_and_can_be_cancelled_by_its_id(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    began, stopped = asyncio.Event(), asyncio.Event()
+
+    async def run() -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    async with TaskService(get_settings_service()) as task_service:
+        task_id = await task_service.fire_and_forget_task(run)
+        await began.wait()
+        if await task_service.revoke_task(task_id):
+            print("Task cancelled successfully")  # noqa: T201  the guide's example
+        assert stopped.is_set()
+    assert capsys.readouterr().out == "Task cancelled successfully\n"
+
+
+def in_config_file(monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ARG001  one of two ways
+    Path("config.yaml").write_text('celery_enabled: true\nredis_url: "redis://localhost:6379/0"\n', encoding="utf-8")
+
+
+def in_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANGFLOW_CELERY_ENABLED", "true")
+    monkeypatch.setenv("LANGFLOW_REDIS_URL", "redis://localhost:6379/0")
+
+
+@pytest.mark.parametrize("configure", [in_config_file, in_environment])
+def test_the_two_lines_that_turn_celery_on_are_read_and_refused_while_it_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, configure: object
+) -> None:
+    assert callable(configure)
+    configure(monkeypatch)
+    with pytest.raises(SettingsError) as refused:
+        TaskService(get_settings_service())
+    lines = str(refused.value).splitlines()
+    assert [line.partition(" = ")[0] for line in lines] == ["celery_enabled", "redis_url"]
+    assert all("this version does not have yet" in line for line in lines)
