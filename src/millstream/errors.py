@@ -196,7 +196,7 @@ class Retry(Exception):  # noqa: N818  an outcome that a task chooses, not an er
         delay: Seconds until the next attempt; without it the task's back-off decides.
         limit: The most attempts after the first one; `math.inf` sets no bound, and without it the task's `retries`
             decides.
-        expires: When the next attempt must have started, else the node fails as expired; seconds since the epoch, UTC.
+        expires: Seconds in which the next attempt must have started, else the node fails as expired.
         exc: What went wrong, where something did.
     """
 

@@ -1,6 +1,7 @@
 """Flows that `crash_sweep` is tried on."""
 
 import os
+from typing import Any
 
 from millstream import flow, task
 
@@ -45,3 +46,14 @@ def fail() -> None:
 @flow
 def broken() -> object:
     return fail()
+
+
+@task(bind=True, effect="once")
+def order_more(self: Any, count: int) -> None:
+    self.update_state(state="ORDERING", meta=count)
+    raise self.replace(double.s(count) | double.s())
+
+
+@flow
+def replaced(count: int = 1) -> object:
+    return pay(order_more(count))

@@ -7,7 +7,10 @@ from millstream.testing.sweep import Sweep, SweepError, crash_sweep
 from tests.integration import swept_flows
 
 
-@pytest.mark.parametrize(("swept", "inputs"), [(swept_flows.order, {"count": 21}), (swept_flows.haggle, {"offer": 4})])
+@pytest.mark.parametrize(
+    ("swept", "inputs"),
+    [(swept_flows.order, {"count": 21}), (swept_flows.haggle, {"offer": 4}), (swept_flows.replaced, {"count": 3})],
+)
 def test_a_flow_survives_a_kill_anywhere(swept: object, inputs: dict[str, int]) -> None:
     sweep = crash_sweep(swept, **inputs)  # type: ignore[arg-type]  # flows and tasks
     assert {"after-claim", "before-effect", "after-effect", "in-commit", "after-commit"} <= set(sweep.reached)

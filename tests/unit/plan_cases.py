@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from millstream.graph.frame import Frame
 from millstream.graph.plan import Place, Plan, Steps
 from millstream.graph.shape import Shape
-from millstream.model.graph import After, Arg, Graph, JoinRule, Map, Node, Result, Slot
+from millstream.model.graph import After, Arg, Failed, Graph, JoinRule, Map, Node, Result, Slot
 from millstream.model.job import NodeState
 
 RULES: tuple[JoinRule, ...] = get_args(JoinRule)
+RULES_OF_ERRBACKS = ("one_failed", "all_failed", "all_done", "one_done")
 LABELS = ("left", "right")
 
 _FATES = (*[NodeState.SUCCEEDED] * 4, NodeState.FAILED, NodeState.SKIPPED, NodeState.CANCELLED)
@@ -66,6 +67,8 @@ def _node(draw: st.DrawFn, index: int, ways: dict[int, str | None]) -> Node:
     takes_data = not is_router and rule != "always"
     data = {i for i in ways if takes_data and draw(st.booleans())}
     args: tuple[Arg, ...] = (Slot(0),) if is_router else tuple(Result(i) for i in sorted(data))
+    if data and rule in RULES_OF_ERRBACKS and draw(st.booleans()):
+        args = (Failed(tuple(sorted(data)), "error"),)
     return Node(
         id=f"n{index}",
         kind="router" if is_router else "task",

@@ -12,12 +12,13 @@ from millstream.errors import UnknownNameError
 from millstream.graph.frame import DEFAULT_WINDOW, Frame, GraphFrame, ItemsFrame
 from millstream.graph.plan import Plan, Steps, describe
 from millstream.graph.shape import Shape
-from millstream.model.graph import After, Graph, Map, Node, Packed, Result, Slot
+from millstream.model.graph import After, Failed, Graph, Map, Node, Packed, Result, Slot
 from millstream.model.job import JobState, NodeState
 from tests.unit.plan_cases import Case, Play, Story, cases, chain, nested_story, stories, take
 
 OK, FAILED, SKIPPED = NodeState.SUCCEEDED, NodeState.FAILED, NodeState.SKIPPED
 MILLION = 1_000_000
+ERRBACK = Node(id="e", task="t", args=(Failed((0,), "error"),), join="one_failed")
 
 
 def started(graph: Graph) -> Plan:
@@ -71,6 +72,31 @@ def test_a_job_fails_only_where_a_node_that_decides_failed() -> None:
         plan.end("a", FAILED)
         plan.end("b", OK)
         assert plan.outcome() is outcome
+
+
+@pytest.mark.parametrize(
+    ("of_a", "of_errback", "outcome"),
+    [(FAILED, OK, JobState.FAILED), (FAILED, FAILED, JobState.FAILED), (OK, None, JobState.SUCCEEDED)],
+)
+def test_an_errback_makes_nothing_good(of_a: NodeState, of_errback: NodeState | None, outcome: JobState) -> None:
+    plan = started(Graph((Node(id="a", task="t"), ERRBACK, Node(id="c", task="t", args=(Result(1),)))))
+    plan.end("a", of_a)
+    if of_errback is not None:
+        plan.end("e", of_errback)
+        plan.end("c", OK)
+    assert plan.is_done
+    assert plan.outcome() is outcome
+
+
+@given(case=cases())
+def test_a_node_decides_where_nothing_but_errbacks_follows_it(case: Case) -> None:
+    nodes = case.graph.nodes
+    errbacks = {i for i, node in enumerate(nodes) if any(isinstance(arg, Failed) for arg in node.args)}
+    followers = [
+        {j for j, before in enumerate(case.edges) if i in before and nodes[j].join != "always"}
+        for i in range(len(nodes))
+    ]
+    assert Shape(case.graph).deciding == tuple(i for i, after in enumerate(followers) if after <= errbacks)
 
 
 def test_a_node_whose_result_the_graph_returns_decides_even_where_others_follow_it() -> None:

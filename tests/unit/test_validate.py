@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from millstream.errors import GraphError
 from millstream.graph.validate import validate
-from millstream.model.graph import After, Arg, Graph, Keyed, Map, Node, Packed, Result, Slot
+from millstream.model.graph import After, Arg, Failed, Graph, Keyed, Map, Node, Packed, Result, Slot
 from tests.unit.plan_cases import Case, cases, chain
 
 A = Node(id="a", task="t")
@@ -270,3 +270,38 @@ def test_a_chain_of_many_nodes_is_validated_in_the_time_that_a_submit_may_take()
     began = time.process_time()
     assert problems(chain(*(f"n{i}" for i in range(10_000)))) == []
     assert time.process_time() - began < 2
+
+
+# -------------------------------------------------------------------------------------------------- what failed
+ERRBACK = Node(id="e", task="t", args=(Failed((0,), "error"),), join="one_failed")
+
+
+def test_a_node_that_takes_what_failed_passes() -> None:
+    assert of(A, ERRBACK) == []
+
+
+@pytest.mark.parametrize("join", ["all_success", "none_failed", "none_failed_min_one_success", "all_skipped"])
+def test_a_node_that_takes_what_failed_must_be_able_to_run_then(join: str) -> None:
+    (problem,) = of(A, msgspec.structs.replace(ERRBACK, join=join))
+    assert (
+        problem == f"node e: it takes what failed, but never runs behind a failure (join rule {join}); try one_failed"
+    )
+
+
+def test_a_node_that_takes_what_failed_says_of_which_nodes() -> None:
+    assert of(A, Node(id="e", task="t", args=(Failed((), "id"),), after=(After(0),), join="one_failed")) == [
+        "node e: it takes what failed, but names no node"
+    ]
+    assert of(A, Node(id="e", task="t", args=(Failed((7,), "id"),), join="one_failed")) == [
+        "node e: it waits for node 7, but there are 2"
+    ]
+
+
+def test_what_failed_is_no_result_of_a_graph() -> None:
+    assert of(A, result=Packed("list", (Failed((0,), "id"),))) == [
+        "graph: the result is what failed, which only a node can take"
+    ]
+
+
+def test_headers_name_a_slot_that_there_is() -> None:
+    assert of(Node(id="a", task="t", headers=Slot(3))) == ["node a: an argument names slot 3, but there are 1"]

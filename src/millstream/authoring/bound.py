@@ -111,7 +111,7 @@ class Bound:
             "asked for a retry" if exc is None else f"{type(exc).__name__}: {exc}",
             delay=None if wait is None else seconds_until(wait, now),
             limit=limit,
-            expires=None if expires is None else now + seconds_until(expires, now),
+            expires=None if expires is None else seconds_until(expires, now),
             exc=exc,
         )
         if throw:

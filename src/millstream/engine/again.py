@@ -26,9 +26,10 @@ def try_again(run: Run, frame: Frame, index: int, failure: Failure, attempt: int
         data["expires"] = failure.expires
     if is_requeued(failure):
         data["requeued"] = True
-    run.put((True, "node_retried", run.now(), frame.name(index), data))
+    now = run.now()
+    run.put((True, "node_retried", now, frame.name(index), data))
     run.begun.discard((frame, index, attempt))
-    due = Due.of(data, run.now())
+    due = Due.of(data, now)
     _expect(run, frame, index, due)
     # Recorded before the next one: else a process that dies takes attempts with it that nobody counts.
     return run.waits.for_retry(frame, index, due.at) if delay else run.gate.after([(frame, index)])

@@ -23,7 +23,7 @@ import time
 import types
 from collections.abc import Callable
 from threading import Lock, Thread
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from msgspec.structs import replace
 
@@ -129,7 +129,7 @@ def _read_exactly(connection: socket.socket, size: int) -> bytes:
 def _answer(order: Order, setup: Setup, say: Callable[[Any], None]) -> Returned | Raised:
     try:
         calls = _Arguments(order.calls, setup.main).load()
-        function = _find(order.module, order.qualname, setup.main)
+        function = _find(order, setup.main)
         here = _RunningHere(order, say)
         if not order.is_chunk:
             ((args, kwargs),) = calls
@@ -166,13 +166,25 @@ def _interrupt(_signal: int, _frame: types.FrameType | None) -> NoReturn:
     raise SoftTimeLimitExceeded("the soft time limit is over")
 
 
-def _find(module: str, qualname: str, main_file: str | None) -> Callable[..., Any]:
-    """Return the function behind a name; where a task was put in its place, the task's own function."""
-    found: Any = _main_module(main_file) if module == "__main__" else importlib.import_module(module)
-    for part in qualname.split("."):
+def _find(order: Order, main_file: str | None) -> Callable[..., Any]:
+    """Return the function that is ordered; where a task was put in its place, the task's own.
+
+    A bound task runs more than the function itself, so the task must be found: under the function's name, or beside it.
+
+    Raises:
+        ImportError: A bound task is not to be found.
+    """
+    module = _main_module(main_file) if order.module == "__main__" else importlib.import_module(order.module)
+    found: Any = module
+    for part in order.qualname.split("."):
         found = getattr(found, part)
     function: Callable[..., Any] = getattr(found, "fn", found)
-    return function
+    if function is not found or not order.is_bound:
+        return function
+    for value in vars(module).values():
+        if getattr(value, "is_bound", False) and value.name == order.request.task:
+            return cast("Callable[..., Any]", value.fn)
+    raise ImportError(f"{order.request.task} is bound, so a process has to find it at the top level of {order.module}")
 
 
 class _Arguments(pickle.Unpickler):

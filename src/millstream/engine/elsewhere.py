@@ -313,6 +313,7 @@ class Started:
             self.fn.__module__,
             self.fn.__qualname__,
             self.calls,
+            self.frame.content.work(self.index).is_bound,
             self.is_chunk,
             request_of(self.run, self.frame, self.index, self.attempt, None),
             self._deadline(),

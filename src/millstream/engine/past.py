@@ -62,7 +62,8 @@ class Due(NamedTuple):
         """Return what the record of a failed attempt says of the next one."""
         is_requeued = data.get("requeued", False)
         attempt = data["attempt"] + (0 if is_requeued else 1)
-        return cls(attempt, since + data["delay"], data.get("expires"), is_requeued)
+        expires = data.get("expires")
+        return cls(attempt, since + data["delay"], None if expires is None else since + expires, is_requeued)
 
 
 class Past:

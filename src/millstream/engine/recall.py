@@ -25,6 +25,7 @@ def recall(run: Run, past: Past, frame: Frame, index: int) -> Sequence[Place] | 
         case NodeState.SUCCEEDED:
             return run.advance(frame, index, end.data["value"], end.label)
         case NodeState.FAILED:
+            run.attempts[frame, index] = end.data["attempt"]  # which its errback may ask for
             return run.ended_badly(frame, index, end.data["error"], end.data["attempt"])
         case NodeState.SKIPPED:
             return run.skipped(frame, index, end.data["message"], end.data["attempt"])

@@ -36,6 +36,7 @@ class Order(NamedTuple):
         qualname: Its name there.
         calls: Arguments by position and by name, once per call; several run one after the other. On the way they are
             a pickle of their own: where they cannot be read, the order still says whose they are.
+        is_bound: Whether it is a bound task's, which takes more than the function itself.
         is_chunk: Whether the answer is the list of all values, or the one value.
         request: The attempt as its task sees it, but for the arguments.
         deadline: When its time-out is over.
@@ -45,6 +46,7 @@ class Order(NamedTuple):
     module: str
     qualname: str
     calls: list[tuple[tuple[Any, ...], dict[str, Any]]] | bytes
+    is_bound: bool
     is_chunk: bool
     request: Request
     deadline: float | None

@@ -6,10 +6,24 @@ import re
 from collections.abc import Iterable, Iterator
 
 from millstream.errors import GraphError, GraphTooLargeError
-from millstream.model.graph import Arg, Graph, Keyed, Node, Packed, arguments, predecessors, results_in, slots_in
+from millstream.model.graph import (
+    Arg,
+    Failed,
+    Graph,
+    Keyed,
+    Node,
+    Packed,
+    arguments,
+    holds_failure,
+    predecessors,
+    results_in,
+    slots_in,
+    takes_failure,
+)
 
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,199}")
 _ID_RULE = "an id consists of 1 to 200 letters, digits, '_', '-' and '.', and does not begin with '-' or '.'"
+_BEHIND_NO_FAILURE = ("all_success", "none_failed", "none_failed_min_one_success", "all_skipped")
 _NEEDS_TASK = ("task", "flow")
 
 
@@ -56,16 +70,22 @@ def _problems(graph: Graph, place: str) -> Iterator[str]:
         yield from (f"{where}: {problem}" for problem in _node_problems(node, graph))
         if node.body is not None:
             yield from _problems(node.body, f"{place}{_shown(node.id)}/")
-    for index in results_in(graph.result):
-        if not 0 <= index < len(graph.nodes):
-            yield f"{here}: the result names node {index}, but there are {len(graph.nodes)}"
-    for slot in slots_in(graph.result):
-        if not 0 <= slot < graph.slots:
-            yield f"{here}: the result names slot {slot}, but there are {graph.slots}"
-    yield from (f"{here}: {problem}" for problem in _packing_problems(graph.result))
+    yield from (f"{here}: {problem}" for problem in _result_problems(graph))
     cycle = _cycle(graph)
     if cycle:
         yield f"{here}: the nodes {' -> '.join(cycle)} wait for each other; write a cycle as a loop"
+
+
+def _result_problems(graph: Graph) -> Iterator[str]:
+    for index in results_in(graph.result):
+        if not 0 <= index < len(graph.nodes):
+            yield f"the result names node {index}, but there are {len(graph.nodes)}"
+    for slot in slots_in(graph.result):
+        if not 0 <= slot < graph.slots:
+            yield f"the result names slot {slot}, but there are {graph.slots}"
+    yield from _packing_problems(graph.result)
+    if holds_failure(graph.result):
+        yield "the result is what failed, which only a node can take"
 
 
 def _node_problems(node: Node, graph: Graph) -> Iterator[str]:
@@ -96,6 +116,8 @@ def _argument_problems(node: Node, graph: Graph) -> Iterator[str]:
 def _packing_problems(arg: Arg | None) -> Iterator[str]:
     if isinstance(arg, Keyed) and len(arg.keys) != len(arg.items):
         yield f"a dict in it has {len(arg.keys)} keys, but {len(arg.items)} values"
+    if isinstance(arg, Failed) and not arg.nodes:
+        yield "it takes what failed, but names no node"
     if isinstance(arg, Keyed | Packed):
         for item in arg.items:
             yield from _packing_problems(item)
@@ -158,6 +180,8 @@ def _loop_problems(node: Node) -> Iterator[str]:
 def _join_problems(node: Node, before: int) -> Iterator[str]:
     if node.join == "k_of_n" and not 1 <= node.k <= before:
         yield f"k is {node.k}, but must be 1 to {before}, the number of its predecessors"
+    if takes_failure(node) and node.join in _BEHIND_NO_FAILURE:
+        yield f"it takes what failed, but never runs behind a failure (join rule {node.join}); try one_failed"
     if node.join == "always" and any(results_in(arg) for arg in arguments(node)):
         yield "it starts at once (join rule always), so it cannot take another node's result"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from threading import Lock
 
 from millstream.ledger.rows import digests_in
 from millstream.model.event import Draft
@@ -10,23 +11,33 @@ from millstream.model.value import Sealed
 
 
 class Apart:
-    """Keeps large values by job and digest; one that was sealed twice is kept until it was taken twice."""
+    """Keeps large values by job and digest; one that was sealed twice is kept until it was taken twice.
+
+    Values are sealed in whatever thread a task runs in.
+    """
 
     def __init__(self) -> None:
         """Keep nothing yet."""
+        self._lock = Lock()
         self._of: dict[str, dict[str, list[bytes]]] = {}
 
     def keep(self, job_id: str, values: Mapping[str, bytes]) -> None:
         """Keep values that were sealed for a job."""
-        known = self._of.setdefault(job_id, {}) if values else {}
-        for digest, raw in values.items():
-            known.setdefault(digest, []).append(raw)
+        if not values:
+            return
+        with self._lock:
+            known = self._of.setdefault(job_id, {})
+            for digest, raw in values.items():
+                known.setdefault(digest, []).append(raw)
 
     def take(self, job_id: str, drafts: Sequence[Draft]) -> dict[str, bytes]:
         """Return the values that drafts refer to, as far as they were sealed here."""
-        known = self._of.get(job_id)
-        if known is None:
+        if job_id not in self._of:
             return {}
+        with self._lock:
+            return self._take(job_id, self._of[job_id], drafts)
+
+    def _take(self, job_id: str, known: dict[str, list[bytes]], drafts: Sequence[Draft]) -> dict[str, bytes]:
         found = {}
         for draft in drafts:
             for digest in digests_in(draft[4].raw) if type(draft[4]) is Sealed else ():

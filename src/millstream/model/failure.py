@@ -39,7 +39,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
         ancestors: Its classes from its own upwards, as `retry_for` compares them.
         delay: The seconds that it asks to wait before another attempt (`Retry`, and `Reject` with `requeue`).
         limit: The most attempts after the first one, where it has a say in that: 0 says that none is left.
-        expires: When the attempt that it asks for must have started; seconds since the epoch, UTC.
+        expires: The seconds in which the attempt that it asks for must have started.
     """
 
     type: str

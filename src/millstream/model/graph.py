@@ -195,15 +195,16 @@ def slots_in(arg: Arg | None) -> list[int]:
 
 def takes_failure(node: Node) -> bool:
     """Whether an argument of a node holds something of nodes that failed: whether it is an errback."""
-    return any(_holds_failure(arg) for arg in arguments(node))
+    return any(holds_failure(arg) for arg in arguments(node))
 
 
-def _holds_failure(arg: Arg) -> bool:
+def holds_failure(arg: Arg | None) -> bool:
+    """Whether an argument holds something of nodes that failed."""
     match arg:
         case Failed():
             return True
         case Packed(_, items) | Keyed(_, items):
-            return any(_holds_failure(item) for item in items)
+            return any(holds_failure(item) for item in items)
         case _:
             return False
 

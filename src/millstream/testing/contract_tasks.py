@@ -25,9 +25,9 @@ def everywhere(**policy: Any) -> Callable[[Callable[..., Any]], dict[str, Task[.
 
         name = f"{function.__module__}.{function.__name__}"
         return {
-            "loop": task(name=f"{name}-loop", **policy)(on_loop),
-            "thread": task(name=f"{name}-thread", **policy)(function),
-            "process": task(name=f"{name}-process", run_in="process", **policy)(function),
+            "loop": Task(on_loop, name=f"{name}-loop", **policy),
+            "thread": Task(function, name=f"{name}-thread", **policy),
+            "process": Task(function, name=f"{name}-process", run_in="process", **policy),
         }
 
     return make

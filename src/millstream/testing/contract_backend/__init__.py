@@ -8,10 +8,12 @@ Example:
 
 from __future__ import annotations
 
+from millstream.testing.contract_backend.bound import BoundContract
 from millstream.testing.contract_backend.cancel import CancelContract
 from millstream.testing.contract_backend.chance import ChanceContract
 from millstream.testing.contract_backend.conducting import ConductingContract
 from millstream.testing.contract_backend.context import ContextContract
+from millstream.testing.contract_backend.growth import GrowthContract
 from millstream.testing.contract_backend.joins import JoinsContract
 from millstream.testing.contract_backend.limits import LimitsContract
 from millstream.testing.contract_backend.maps import MapsContract
@@ -35,5 +37,7 @@ class SegmentBackendContract(
     PausingContract,
     ProcessesContract,
     ChanceContract,
+    BoundContract,
+    GrowthContract,
 ):
     """Subclass it as `Test…` and override `make`; the suite runs in the process of the test."""
