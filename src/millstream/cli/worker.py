@@ -53,12 +53,11 @@ def worker(
             source.working(moment)
 
     def say_stopping() -> None:
-        tell(Moment.STOPS)
         session.err.print(f"stopping: what does not end within {settings.drain_grace:g} s is handed on", soft_wrap=True)
 
     with Interrupts(say_stopping, lambda: None) as interrupts:
         tell(Moment.STARTS)
-        asyncio.run(_serve(session, program, settings, interrupts, lambda: tell(Moment.READY)))
+        asyncio.run(_serve(session, program, settings, interrupts, tell))
         tell(Moment.ENDED)
     return Exit.OK
 
@@ -80,7 +79,7 @@ def _collect_seldom() -> None:
 
 
 async def _serve(
-    session: Session, program: Millstream, settings: Settings, interrupts: Interrupts, tell_ready: Callable[[], None]
+    session: Session, program: Millstream, settings: Settings, interrupts: Interrupts, tell: Callable[[Moment], None]
 ) -> None:
     stopped = asyncio.Event()
     async with program:
@@ -91,6 +90,7 @@ async def _serve(
             f"{settings.max_segments} jobs at once, ledger {settings.display('effective_database_url')}",
             soft_wrap=True,
         )
-        tell_ready()
+        tell(Moment.READY)
         await stopped.wait()
+        tell(Moment.STOPS)
         await program.aclose(settings.drain_grace)
