@@ -49,6 +49,11 @@ def out_of_order():
     raise OutOfOrder("as ever")
 
 
+@task(bind=True, run_in="process")
+def named(self):
+    return self.request.task, self.request.id == f"{self.request.job_id}.named"
+
+
 @task
 def unreadable():
     return Unreadable()
@@ -71,9 +76,16 @@ if __name__ == "__main__":
         ("swapped(pair(1, 2))", "Pair(left=2, right=1)"),
         ("second_time()", "2"),
         ("out_of_order()", "__main__ OutOfOrder as ever"),
+        ("named()", "('program.named', True)"),
         ("swapped(unreadable())", "builtins ValueError invalid literal for int() with base 10: 'no number'"),
     ],
-    ids=["a class of it", "an exception of it to retry", "an exception of it", "an argument that cannot be read"],
+    ids=[
+        "a class of it",
+        "an exception of it to retry",
+        "an exception of it",
+        "a bound task of it",
+        "an argument that cannot be read",
+    ],
 )
 def test_what_the_main_file_defines_goes_to_a_process_and_back(drawing: str, printed: str, tmp_path: Path) -> None:
     program = tmp_path / "program.py"

@@ -10,6 +10,10 @@ from types import ModuleType
 from typing import Any
 
 
+_MAIN = ("__main__", "__mp_main__")
+"""Names of the program's own file: in the program, and in the processes that it starts."""
+
+
 def public_module(module: str) -> str:
     """Return the name under which other processes import a module: the program's own file has one beside `__main__`.
 
@@ -19,7 +23,7 @@ def public_module(module: str) -> str:
     >>> public_module("shop.flows")
     'shop.flows'
     """
-    file = getattr(sys.modules["__main__"], "__file__", None) if module == "__main__" else None
+    file = getattr(sys.modules.get(module), "__file__", None) if module in _MAIN else None
     return _imported_as(file) if file is not None and file.endswith(".py") else module
 
 
