@@ -156,7 +156,7 @@ class Registry:
         Raises:
             UnknownNameError: There is none.
         """
-        found = self._known.get(name) or OWN.get(name) or self._made_of(name) or _in_imported_module(name)
+        found = self._known.get(name) or OWN.get(name) or self._made_of(name) or _found(name)
         if found is None:
             raise UnknownNameError(f"no task or flow is named {name!r} here; is its module among the imports?")
         return found
@@ -217,6 +217,11 @@ def _in_imported_module(name: str) -> Definition | None:
     for part in name[len(prefix) + 1 :].split("."):
         found = getattr(found, part, None)
     return found if isinstance(found, Task | Flow) and found.name == name else None
+
+
+def _found(name: str) -> Definition | None:
+    """Return what this process has under a name though nobody named its module to the app."""
+    return _in_imported_module(name) or _in_source(name)
 
 
 def _in_source(name: str) -> Definition | None:

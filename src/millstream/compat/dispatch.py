@@ -8,9 +8,10 @@ import threading
 import weakref
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar, overload
 
 Receiver = Callable[..., Any]
+R = TypeVar("R", bound=Callable[..., Any])
 
 _log: Final = logging.getLogger(__name__)
 
@@ -59,6 +60,10 @@ class Signal:
         """The functions that are connected."""
         return [found for connection in self._connections if (found := connection.find()) is not None]
 
+    @overload
+    def connect(self, receiver: R, sender: Any = None, **options: Any) -> R: ...
+    @overload
+    def connect(self, *, sender: Any = None, **options: Any) -> Callable[[R], R]: ...
     def connect(self, receiver: Any = None, sender: Any = None, **options: Any) -> Any:
         """Call a function whenever the signal is sent; also a decorator, with or without arguments.
 

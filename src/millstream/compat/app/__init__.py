@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, overload
 
 from millstream.compat import _state
 from millstream.compat._state import current_app as default_app
@@ -19,6 +19,10 @@ def app_or_default(app: Celery | None = None) -> Celery:
     return app if app is not None else _state.get_current_app()
 
 
+@overload
+def shared_task(fn: Callable[..., Any], /) -> Task: ...
+@overload
+def shared_task(**options: Any) -> Callable[[Callable[..., Any]], Task]: ...
 def shared_task(*args: Any, **options: Any) -> Any:
     """Make a task that belongs to every app, for packages that have none of their own; a decorator.
 

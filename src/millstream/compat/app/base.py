@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from threading import RLock
-from typing import Any, Final, Self
+from typing import Any, Final, Self, overload
 
 from millstream.authoring.canvas.signature import Signature
 from millstream.authoring.registry import Definition, Moment, Source
@@ -121,6 +121,10 @@ class Celery(Source):
     def Task(self, kind: type[TaskBase]) -> None:
         self._task_cls = kind
 
+    @overload
+    def task(self, fn: Callable[..., Any], /) -> TaskBase: ...
+    @overload
+    def task(self, **options: Any) -> Callable[[Callable[..., Any]], TaskBase]: ...
     def task(self, *args: Any, **options: Any) -> Any:
         """Make a task of a function; a decorator, with or without options.
 
