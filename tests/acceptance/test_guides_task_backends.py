@@ -1,6 +1,9 @@
 """What a guide to task backends tells its readers to type works here, with other import lines."""
 
 import asyncio
+import importlib
+import sys
+import time
 import uuid
 from pathlib import Path
 
@@ -45,7 +48,42 @@ async def test_the_default_backend_is_the_one_in_process() -> None:
     assert type(task_service.get_backend()).__name__ == "AnyIOBackend"
 
 
-async def test_a_task_runs_in_the_main_process_and_can_be_cancelled_by_its_id(
+WORKER = """
+from millstream.compat import Celery
+
+celery_app = Celery("worker")
+"""
+
+TASKS = """
+from worker import celery_app
+
+@celery_app.task
+def heavy_computation(x: int) -> int:
+    import time
+    time.sleep(5)  # Simulate intensive processing
+
+    return x ** 3
+"""
+
+
+async def test_a_task_registered_with_a_celery_app_is_handed_to_the_service(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "worker.py").write_text(WORKER, encoding="utf-8")
+    (tmp_path / "guide_tasks.py").write_text(TASKS, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    heavy_computation = importlib.import_module("guide_tasks").heavy_computation
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    async with TaskService(get_settings_service()) as task_service:
+        task_id = await task_service.fire_and_forget_task(heavy_computation, 4)
+        assert await task_service.get_task(task_id) == 64
+    assert 5 in slept
+    for name in ("worker", "guide_tasks"):
+        del sys.modules[name]
+
+
+async def test_a_task_can_be_cancelled_by_its_id(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     began, stopped = asyncio.Event(), asyncio.Event()
