@@ -52,10 +52,12 @@ class Bound:
         """The attempt that runs here; where no job runs this task here, one that says `called_directly`.
 
         Example:
-            >>> from millstream import Millstream, task
-            >>> @task(bind=True)
-            ... def place_of(self) -> str:
-            ...     return f"attempt {self.request.retries + 1} of {self.request.task}"
+            >>> from millstream import task
+            >>> @task(name="place_of", bind=True)
+            ... def place_of(self, *args: int) -> str:
+            ...     return f"attempt {self.request.retries + 1} of {self.request.task}{self.request.args}"
+            >>> place_of.delay(1, 2).get()
+            'attempt 1 of place_of(1, 2)'
         """
         direct = _direct.get()
         if direct is not None and direct.task == self.name:
@@ -132,6 +134,8 @@ class Bound:
             ...     if len(numbers) > 1:
             ...         raise self.replace(total.s([sum(numbers)]))
             ...     return numbers[0]
+            >>> total.delay([1, 2, 3]).get()
+            6
         """
         if self.request.called_directly:
             raise DefinitionError(f"{self.name} was called directly; self.replace has a meaning only in a job")
