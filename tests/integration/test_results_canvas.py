@@ -28,6 +28,7 @@ from tests.integration.results_tasks import (
     add_soon,
     fail,
     gate,
+    pair,
     pass_third,
     sleep_long,
     total,
@@ -223,3 +224,19 @@ def test_walking_through_results_stops_where_one_is_not_there(name: str) -> None
     with pytest.raises(IncompleteResultsError):
         list(result.parent.iterdeps())
     assert list(result.parent.iterdeps(intermediate=True)) == [(None, result.parent)]
+
+
+def test_a_chain_may_be_longer_than_calls_may_be_deep(app: Millstream) -> None:
+    result = chain(add_soon.s(0, 1), *(add_soon.s(1) for _ in range(1500))).apply_async()
+
+    assert result.get(timeout=SECONDS) == 1501
+    assert len(result.as_list()) == 1501
+    assert asyncio.run(app.record(str(result.root_id))).flow == add_soon.name
+
+
+def test_a_result_can_be_an_argument(app: Millstream) -> None:
+    done = add.delay(1, 2)
+    done.get(timeout=SECONDS)
+
+    assert pair.delay(done).get(timeout=SECONDS)[0].get(timeout=SECONDS) == 3
+    assert pair.delay(GroupResult("g", [done], app=app)).get(timeout=SECONDS)[0].get(timeout=SECONDS) == [3]

@@ -46,21 +46,22 @@ class AsyncResult:
     Attributes:
         id: The id.
         parent: See above.
+        node: Path of the node, once it is located; `None` for a whole job.
     """
 
     def __init__(self, id: str, *, app: current.App | None = None, parent: Any = None) -> None:  # noqa: A002  Celery's
         """Take the id; nothing is looked up yet."""
         self.id = id
         self.parent = parent
-        self._app = app or current.app()
+        self._given: current.App | None = app or current.app()
         self._watch: Watch | None = None
-        self._node: str | None = None
+        self.node: str | None = None
 
     @staticmethod
     def of_node(app: current.App, job_id: str, node: str | None, parent: Any = None) -> AsyncResult:
         """Return the result of a node, or of a whole job, that is known to be there."""
         result = app.result_type(job_id if node is None else f"{job_id}.{node}", app=app, parent=parent)
-        result._watch, result._node = app.watch(job_id), node  # noqa: SLF001  of its own class
+        result._watch, result.node = app.watch(job_id), node  # noqa: SLF001  of its own class
         return result
 
     # --------------------------------------------------------------------------------------------------- looking
@@ -78,26 +79,19 @@ class AsyncResult:
         standing = self._look()
         return None if standing is None else standing.state
 
-    @property
-    def status(self) -> str | None:
-        """As `state`."""
-        return self.state
+    status = state
 
     @property
     def result(self) -> Any:
         """What the task returned, or the exception that ended it; before that, what it said with its own state."""
         return self._app.block_on(self._result)
 
-    @property
-    def info(self) -> Any:
-        """As `result`."""
-        return self.result
+    info = result
 
     @property
     def traceback(self) -> str | None:
         """The traceback of where the task failed, as text; `None` unless it did."""
-        standing = self._look()
-        failure = self._app.block_on(self._failure) if standing is not None and standing.is_bad else None
+        failure = self._app.block_on(self._failure) if self.state in states.RAISING_STATES else None
         return None if failure is None else failure.traceback
 
     @property
@@ -126,14 +120,12 @@ class AsyncResult:
     @property
     def args(self) -> tuple[Any, ...] | None:
         """What the task got by position; `None` while that is not known."""
-        call = self._app.block_on(self._call)
-        return None if call is None else call[0]
+        return self._app.block_on(self._call)[0]
 
     @property
     def kwargs(self) -> dict[str, Any] | None:
         """What the task got by name; `None` while that is not known."""
-        call = self._app.block_on(self._call)
-        return None if call is None else call[1]
+        return self._app.block_on(self._call)[1]
 
     @property
     def children(self) -> list[Any]:
@@ -191,9 +183,8 @@ class AsyncResult:
 
     def maybe_throw(self, propagate: bool = True, callback: Callback | None = None) -> Any:  # noqa: FBT001, FBT002
         """Raise what failed the task, if it has; else return `result`. Waits for nothing."""
-        standing = self._look()
-        is_bad = standing is not None and standing.is_bad
-        return _given(self.id, self.result, callback, raises=is_bad and propagate)
+        raises = propagate and self.state in states.RAISING_STATES
+        return _given(self.id, self.result, callback, raises=raises)
 
     def collect(self, *, intermediate: bool = False, timeout: float | None = None) -> Iterator[tuple[Any, Any]]:
         """Yield this result and all that came of it, each with its value, waiting for each.
@@ -266,7 +257,10 @@ class AsyncResult:
 
     def as_list(self) -> list[str]:
         """Return the id, and those of the parents."""
-        return [self.id, *(self.parent.as_list() if self.parent is not None else ())]
+        line: list[Any] = [self]
+        while line[-1].parent is not None:
+            line.append(line[-1].parent)
+        return [str(result.id) for result in line]
 
     def __eq__(self, other: object) -> bool:
         return other == self.id if isinstance(other, str) else isinstance(other, AsyncResult) and other.id == self.id
@@ -281,12 +275,19 @@ class AsyncResult:
         """Return a form that names the task."""
         return f"<{type(self).__name__}: {self.id}>"
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (self.id, self.parent)
+    def __getstate__(self) -> dict[str, Any]:
+        return {"id": self.id, "parent": self.parent, "_given": None, "_watch": None, "node": None}
 
     # ---------------------------------------------------------------------------------------------------- inside
+    @property
+    def _app(self) -> current.App:
+        """The app; of a result that was sent here, the one in force where it is used first."""
+        if self._given is None:
+            self._given = current.app()
+        return self._given
+
     async def located(self) -> Watch:
-        """Return what follows the job; afterwards `node` says which of its nodes this is.
+        """Return what follows the job; afterwards `node` is known.
 
         Raises:
             JobNotFoundError: The ledger does not know the id.
@@ -295,13 +296,8 @@ class AsyncResult:
             place = await self._app.locate(self.id)
             if place is None:
                 raise JobNotFoundError(f"no task is known under the id {self.id!r}: was it submitted to this ledger?")
-            self._watch, self._node = self._app.watch(place[0]), place[1]
+            self._watch, self.node = self._app.watch(place[0]), place[1]
         return self._watch
-
-    @property
-    def node(self) -> str | None:
-        """Path of the node, once it is located; `None` for a whole job."""
-        return self._node
 
     def _look(self) -> Standing | None:
         """Return where it stands by now; `None` where the ledger does not know the id."""
@@ -321,7 +317,7 @@ class AsyncResult:
 
     def _known(self, watch: Watch) -> Standing | None:
         try:
-            return watch.standing(self._node)
+            return watch.standing(self.node)
         except JobNotFoundError:
             return None
 
@@ -329,44 +325,44 @@ class AsyncResult:
         standing = await self._looked()
         if standing is None or not standing.is_ready:
             return None if standing is None else standing.meta
-        return (await (await self.located()).outcomes([self._node]))[0]
+        return (await (await self.located()).outcomes([self.node]))[0]
 
     async def _failure(self) -> Failure | None:
-        return await (await self.located()).failure(self._node)
+        return await (await self.located()).failure(self.node)
 
     async def _awaited(self, timeout: float | None) -> tuple[bool, Any]:  # noqa: ASYNC109  Celery's name for it
         """Wait for the end; return whether that is to be raised, and what it came to."""
         watch = await self.located()
         with anyio.move_on_after(timeout) as waiting:
-            await watch.follow(lambda: watch.standing(self._node).is_ready)
-        standing = watch.standing(self._node)
+            await watch.follow(lambda: watch.standing(self.node).is_ready)
+        standing = watch.standing(self.node)
         if not standing.is_ready:
             if waiting.cancelled_caught:
                 raise ResultTimeoutError(f"{self.id} has not ended within {timeout:g} s; it is {standing.state}")
             raise JobNotFoundError(f"job {watch.job_id} was forgotten while {self.id} was waited for")
-        (value,) = await watch.outcomes([self._node])
+        (value,) = await watch.outcomes([self.node])
         return standing.is_bad, value
 
     async def _name(self) -> str | None:
         watch = await self.located()
-        node = await watch.only_node(self._node)
-        graph, _ = await watch.graph()
+        node = await watch.only_node(self.node)
         if node is None:
             return (await self._app.record(watch.job_id)).flow
-        return next((known.task for known in graph.nodes if known.id == node), None)
+        shape, _ = await watch.graph()
+        return shape.graph.nodes[shape.index_of[node]].task if node in shape.index_of else None
 
-    async def _call(self) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    async def _call(self) -> tuple[tuple[Any, ...] | None, dict[str, Any] | None]:
         if await self._looked() is None:
-            return None
+            return None, None
         watch = await self.located()
-        node = await watch.only_node(self._node)
-        return None if node is None else await watch.call(node)
+        node = await watch.only_node(self.node)
+        return (node is not None and await watch.call(node)) or (None, None)
 
     async def _children(self) -> list[Any]:
         from millstream.authoring.results.making import of_id  # noqa: PLC0415  groups are made of these
 
         watch = await self.located()
-        node = await watch.only_node(self._node)
+        node = await watch.only_node(self.node)
         if node is None:
             return []
         behind = [AsyncResult.of_node(self._app, watch.job_id, known) for known in await watch.after(node)]
@@ -374,9 +370,9 @@ class AsyncResult:
 
     async def _forget(self) -> None:
         watch = await self.located()
-        graph, _ = await watch.graph()
+        graph = (await watch.graph())[0].graph
         stands_for = graph.nodes[graph.result.node].id if isinstance(graph.result, Result) else None
-        if self._node in {None, stands_for} and not await self._app.purge([watch.job_id]):
+        if self.node in {None, stands_for} and not await self._app.purge([watch.job_id]):
             raise StateTransitionError(f"job {watch.job_id} has not ended; cancel it first, or leave it to retention")
 
 
@@ -401,7 +397,3 @@ def _given(task_id: str, value: Any, callback: Callback | None, *, raises: bool)
     if callback is not None:
         callback(task_id, value)
     return value
-
-
-def _unpickled(task_id: str, parent: Any) -> AsyncResult:
-    return AsyncResult(task_id, parent=parent)

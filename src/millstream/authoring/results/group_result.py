@@ -43,7 +43,7 @@ class ResultSet:
 
     def __init__(self, results: Iterable[Any], *, app: current.App | None = None) -> None:
         """Take the results."""
-        self._app = app or current.app()
+        self._given: current.App | None = app or current.app()
         self.results: list[Any] = list(results)
 
     def add(self, result: Any) -> None:
@@ -208,7 +208,17 @@ class ResultSet:
         """Return a form that names the results."""
         return f"<{type(self).__name__}: [{', '.join(str(result) for result in self.results)}]>"
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_given": None}
+
     # ---------------------------------------------------------------------------------------------------- inside
+    @property
+    def _app(self) -> current.App:
+        """The app; of results that were sent here, the one in force where they are used first."""
+        if self._given is None:
+            self._given = current.app()
+        return self._given
+
     def _all(self, holds: Callable[[Standing], bool]) -> bool:
         return all(map(holds, self._app.block_on(self._looked).values()))
 
@@ -332,13 +342,6 @@ class GroupResult(ResultSet):
 
     def __str__(self) -> str:
         return str(self.id)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (self.id, self.results, self.parent)
-
-
-def _unpickled(group_id: str | None, results: list[Any], parent: Any) -> GroupResult:
-    return GroupResult(group_id, results, parent=parent)
 
 
 def _leaves(results: Iterable[Any]) -> list[AsyncResult]:

@@ -26,11 +26,20 @@ def of_submission(app: current.App, job_id: str, spine: Spine | None) -> _Made:
 
 
 def _of_spine(app: current.App, job_id: str, spine: Spine) -> _Made:
-    parent = None if spine.parent is None else _of_spine(app, job_id, spine.parent)
-    if not isinstance(spine, GroupSpine):
-        return AsyncResult.of_node(app, job_id, spine.node, parent)
-    members = [_of_spine(app, job_id, member) for member in spine.members]
-    return GroupResult(spine.id or _id_of(job_id, members), members, app=app, parent=parent)
+    line = [spine]
+    while (parent := line[-1].parent) is not None:  # chains may be longer than calls may be deep
+        line.append(parent)
+    made = _of_step(app, job_id, line.pop(), None)
+    for step in reversed(line):
+        made = _of_step(app, job_id, step, made)
+    return made
+
+
+def _of_step(app: current.App, job_id: str, step: Spine, parent: _Made | None) -> _Made:
+    if not isinstance(step, GroupSpine):
+        return AsyncResult.of_node(app, job_id, step.node, parent)
+    members = [_of_spine(app, job_id, member) for member in step.members]
+    return GroupResult(step.id or _id_of(job_id, members), members, app=app, parent=parent)
 
 
 def _of_returned(app: current.App, job_id: str, nodes: Sequence[str], returned: Arg | None) -> _Made | None:

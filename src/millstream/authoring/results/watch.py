@@ -11,19 +11,18 @@ import msgspec
 from millstream.authoring.results import states
 from millstream.engine.program import GATHER, Members
 from millstream.errors import JobFailedError, JobNotFoundError, TaskRevokedError
+from millstream.graph.shape import Shape
 from millstream.model.event import START, TERMINAL, Event
 from millstream.model.failure import Failure
 from millstream.model.graph import (
     Arg,
     Failed,
-    Graph,
     Keyed,
     Packed,
     Result,
     Slot,
     arguments,
     pick,
-    predecessors,
     results_in,
 )
 from millstream.model.job import NodeResult, NodeState
@@ -80,7 +79,7 @@ class Watch:
         self._size = 0
         self._nodes: dict[str, Standing] = {}
         self._results: dict[str, NodeResult] = {}
-        self._graph: tuple[Graph, Sequence[Any]] | None = None
+        self._graph: tuple[Shape, Sequence[Any]] | None = None
         self.job_id = job_id
         self.job = Standing()
         self.ended: list[str] = []
@@ -130,18 +129,20 @@ class Watch:
                 if until():
                     return
 
-    async def graph(self) -> tuple[Graph, Sequence[Any]]:
-        """Return the job's graph, and the values of its slots."""
+    async def graph(self) -> tuple[Shape, Sequence[Any]]:
+        """Return the job's graph, compiled, and the values of its slots."""
         if self._graph is None:
-            self._graph = await self._app.graph(self.job_id)
+            graph, bindings = await self._app.graph(self.job_id)
+            self._graph = Shape(graph), bindings
         return self._graph
 
     async def call(self, node: str) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Return what a node of the graph itself is called with; `None` while, or where, that is not known."""
-        graph, bindings = await self.graph()
-        found = next((known for known in graph.nodes if known.id == node), None)
-        if found is None:
+        shape, bindings = await self.graph()
+        graph = shape.graph
+        if node not in shape.index_of:
             return None
+        found = graph.nodes[shape.index_of[node]]
         sources = [graph.nodes[index].id for arg in arguments(found) for index in results_in(arg)]
         if any(self.standing(source).state != states.SUCCESS for source in sources):
             return None
@@ -164,22 +165,22 @@ class Watch:
 
     async def after(self, node: str) -> list[str]:
         """Return the tasks of the graph itself that come directly behind a node; what waits or joins is no task."""
-        graph, _ = await self.graph()
-        index_of = {known.id: index for index, known in enumerate(graph.nodes)}
-        trail, found = [index for index in (index_of.get(node),) if index is not None], []
+        shape, _ = await self.graph()
+        nodes = shape.graph.nodes
+        trail = [shape.index_of[node]] if node in shape.index_of else []
+        found: dict[str, None] = {}
         for source in trail:
-            behind = [i for i, known in enumerate(graph.nodes) if source in predecessors(known) and i not in trail]
-            for index in behind:
-                if graph.nodes[index].kind == "sleep" or graph.nodes[index].task == GATHER:
+            for index in (*shape.fast[source], *(target for target, _ in shape.slow[source])):
+                if nodes[index].kind != "sleep" and nodes[index].task != GATHER:
+                    found[nodes[index].id] = None
+                elif index not in trail:
                     trail.append(index)
-                elif graph.nodes[index].id not in found:
-                    found.append(graph.nodes[index].id)
-        return found
+        return list(found)
 
     async def only_node(self, node: str | None) -> str | None:
         """Return a node, or in place of the whole job its only one, if it has no more."""
         if node is None:
-            nodes = (await self.graph())[0].nodes
+            nodes = (await self.graph())[0].graph.nodes
             return nodes[0].id if len(nodes) == 1 else None
         return node
 
@@ -231,15 +232,15 @@ class Watch:
 
     async def _culprits(self, node: str) -> list[str]:
         """Return the nodes before this one that failed, the nearest first."""
-        graph, _ = await self.graph()
-        index_of = {known.id: index for index, known in enumerate(graph.nodes)}
-        trail, found = [node] if node in index_of else [], []
-        for path in trail:
-            before = [graph.nodes[index].id for index in predecessors(graph.nodes[index_of[path]])]
-            failed = [known for known in before if self.standing(known).state == states.FAILURE]
-            trail += [known for known in failed if known not in trail]
-            found += failed
-        return found
+        shape, _ = await self.graph()
+        trail = [shape.index_of[node]] if node in shape.index_of else []
+        for index in trail:
+            before = (source for source, _ in shape.before[index])
+            trail += [source for source in before if source not in trail and self._has_failed(shape, source)]
+        return [shape.graph.nodes[index].id for index in trail[1:]]
+
+    def _has_failed(self, shape: Shape, index: int) -> bool:
+        return self.standing(shape.graph.nodes[index].id).is_bad
 
     def _name(self, node: str | None) -> str:
         return self.job_id if node is None else f"{self.job_id}.{node}"
