@@ -270,9 +270,7 @@ class Millstream(Records):
             BlockingCallError: It waits for an approval or a decision, which nobody can give.
             Exception: What `submit` raises; with `throw`, what failed the job.
         """
-        propagates = self.settings.task_eager_propagates if throw is None else throw
-        eager = EagerApp(self.settings, self.registry, self._clock, propagates=propagates)
-        return eager.hand_in(work, *args, **options)
+        return EagerApp(self.settings, self.registry, self._clock).apply(work, *args, throw=throw, **options)
 
     def block_on(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run a coroutine on a loop of the app's own, and wait for what it returns; blocks.

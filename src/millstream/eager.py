@@ -46,21 +46,22 @@ class EagerApp(Records):
         settings: The settings.
         registry: The tasks and flows that are known by name.
         clock: The time.
-        propagates: Whether what fails a job is raised to whoever hands it in, in place of being kept in the result.
     """
 
     result_type = EagerResult
 
-    def __init__(self, settings: Settings, registry: Registry, clock: Clock, *, propagates: bool) -> None:
+    def __init__(self, settings: Settings, registry: Registry, clock: Clock) -> None:
         in_memory = settings.model_copy(update={"durability": "off"})
         self._eager_home = EagerHome(in_memory, registry, clock)
         super().__init__(self._eager_home)
         self._registry = registry
         self._orders = Orders(registry, self._eager_home.find, in_memory, clock)
-        self._propagates = propagates
+        self._propagates = settings.task_eager_propagates
 
     # ------------------------------------------------------------------------------------------- handing work in
-    def hand_in(self, work: Definition | Signature | str, /, *args: Any, **options: Any) -> AsyncResult | GroupResult:
+    def apply(
+        self, work: Definition | Signature | str, /, *args: Any, throw: bool | None = None, **options: Any
+    ) -> AsyncResult | GroupResult:
         """Run it to its end, and return its result; see `Millstream.apply`.
 
         Raises:
@@ -68,11 +69,14 @@ class EagerApp(Records):
             Exception: What `submit` raises, and what failed the job, if this app raises that.
         """
         placed, record = self.block_on(lambda: self._run(work, args, options))
-        if self._propagates and record.state is not JobState.SUCCEEDED:
+        propagates = self._propagates if throw is None else throw
+        if propagates and record.state is not JobState.SUCCEEDED:
             unwrap(record)
         return of_submission(self, record.id, placed.spine)
 
-    apply = hand_in
+    def hand_in(self, work: Definition | Signature | str, /, *args: Any, **options: Any) -> AsyncResult | GroupResult:
+        """Do as `apply`."""
+        return self.apply(work, *args, **options)
 
     def run(self, work: Definition | Signature | str, /, *args: Any, **options: Any) -> Any:
         """Run it to its end, and return what it returned.

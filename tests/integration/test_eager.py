@@ -151,6 +151,9 @@ def test_an_exception_is_kept_as_it_is() -> None:
 def test_an_exception_is_raised_where_the_caller_wants_it(app: Millstream) -> None:
     with pytest.raises(OddError):
         app.apply(fail, throw=True)
+    with pytest.raises(OddError):
+        fail.apply(throw=True)
+    assert fail.s().apply(throw=False).failed()
 
 
 def test_a_canvas_of_any_kind_runs_as_the_graph_that_it_is() -> None:

@@ -292,10 +292,25 @@ class Signature(dict[str, Any]):
         handed, for_job = self._prepared(args, kwargs, options)
         return self._home().hand_in(handed, **for_job)
 
-    def apply(self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
-        """Run it here and now, in this process and without a record; return an `EagerResult`."""
+    def apply(
+        self,
+        args: Iterable[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        throw: bool | None = None,
+        **options: Any,
+    ) -> Any:
+        """Run it here and now, in the calling thread and without a record; return an `EagerResult`.
+
+        Args:
+            args: Further arguments by position, in front of its own.
+            kwargs: Further arguments by name.
+            throw: Raise what fails it, in place of keeping that in the result; by default the setting
+                `task_eager_propagates` decides.
+            options: As for `apply_async`; those about when and how it is to start have no effect.
+        """
         handed, for_job = self._prepared(args, kwargs, options)
-        return self._home().apply(handed, **for_job)
+        return self._home().apply(handed, throw=throw, **for_job)
 
     def _prepared(
         self, args: Iterable[Any] | None, kwargs: Mapping[str, Any] | None, options: Mapping[str, Any]
