@@ -8,8 +8,9 @@ from typing import Any, overload
 from millstream.compat import _state
 from millstream.compat._state import current_app as default_app
 from millstream.compat.app.base import Celery
+from millstream.compat.app.making import task_class
 from millstream.compat.app.naming import gen_task_name
-from millstream.compat.app.task import Task, task_class
+from millstream.compat.app.task import Task
 
 __all__ = ["Celery", "Task", "app_or_default", "default_app", "shared_task"]
 

@@ -7,7 +7,6 @@ import importlib.util
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from datetime import datetime
 from threading import RLock
 from typing import Any, Final, Self, overload
@@ -20,10 +19,11 @@ from millstream.compat import _state, signals
 from millstream.compat._state import performing
 from millstream.compat.app.control import Control
 from millstream.compat.app.door import Door
+from millstream.compat.app.finding import django_apps, import_related, imported, listed
+from millstream.compat.app.making import task_class
 from millstream.compat.app.naming import gen_task_name
 from millstream.compat.app.registry import TaskRegistry
 from millstream.compat.app.task import Task as TaskBase
-from millstream.compat.app.task import task_class
 from millstream.compat.app.times import zone
 from millstream.compat.app.worker import working
 from millstream.compat.conf import Conf, NotYetWarning
@@ -31,16 +31,8 @@ from millstream.compat.dispatch import Signal
 from millstream.compat.exceptions import DuplicateTaskNameWarning, ImproperlyConfigured
 from millstream.errors import DefinitionError
 
-_NO_MESSAGES: Final = (
-    "amqp",
-    "backend_cls",
-    "control_cls",
-    "events",
-    "fixups",
-    "loader",
-    "log",
-    "log_cls",
-    "registry_cls",
+_NO_MESSAGES: Final = frozenset(
+    {"amqp", "backend_cls", "control_cls", "events", "fixups", "loader", "log", "log_cls", "registry_cls"}
 )
 
 
@@ -114,7 +106,7 @@ class Celery(Source):
     @property
     def Task(self) -> type[TaskBase]:
         """The class of this app's tasks."""
-        found = _imported(self._task_cls) if isinstance(self._task_cls, str) else self._task_cls
+        found = imported(self._task_cls) if isinstance(self._task_cls, str) else self._task_cls
         return found or TaskBase
 
     @Task.setter
@@ -237,7 +229,7 @@ class Celery(Source):
     def load(self) -> None:
         """Import the modules of `include` and `imports`, and what `autodiscover_tasks` is to find."""
         signals.import_modules.send(self)
-        for module in (*_listed(self.conf.include), *_listed(self.conf.imports)):
+        for module in (*listed(self.conf.include), *listed(self.conf.imports)):
             importlib.import_module(module)
         while self._discoveries:
             self._discoveries.pop(0)()
@@ -257,9 +249,9 @@ class Celery(Source):
         """
 
         def discover() -> None:
-            found = packages() if callable(packages) else _django_apps() if packages is None else packages
+            found = packages() if callable(packages) else django_apps() if packages is None else packages
             for package in found:
-                _import_related(package, related_name)
+                import_related(package, related_name)
 
         self._discoveries.append(discover)
         if force:
@@ -401,28 +393,3 @@ class Celery(Source):
     def __repr__(self) -> str:
         """Return a form that names the app."""
         return f"<Celery {self.main or '__main__'}>"
-
-
-def _listed(modules: Any) -> tuple[str, ...]:
-    return (modules,) if isinstance(modules, str) else tuple(modules or ())
-
-
-def _imported(name: str) -> Any:
-    module, _, attribute = name.replace(":", ".").rpartition(".")
-    return getattr(importlib.import_module(module), attribute)
-
-
-def _import_related(package: str, related_name: str | None) -> None:
-    """Import a package's module of tasks, if it has one."""
-    if related_name is None:
-        importlib.import_module(package)
-        return
-    with suppress(ModuleNotFoundError):
-        if importlib.util.find_spec(f"{package}.{related_name}") is None:
-            return
-    importlib.import_module(f"{package}.{related_name}")
-
-
-def _django_apps() -> list[str]:
-    apps = importlib.import_module("django.apps").apps
-    return [config.name for config in apps.get_app_configs()]

@@ -13,7 +13,7 @@ from millstream.authoring.results.async_result import AsyncResult
 from millstream.authoring.task import Task as PlainTask
 from millstream.clock import chance
 from millstream.compat._state import get_current_app, performing
-from millstream.compat.app.models import Models, with_models
+from millstream.compat.app.models import Models
 from millstream.compat.app.naming import gen_task_name
 from millstream.compat.app.options import ATTRIBUTES, OWN_POLICIES, policy_of
 from millstream.compat.app.times import aware, countdown_of
@@ -375,43 +375,6 @@ class Task(PlainTask[..., Any]):
     def models(self) -> Models | None:
         """The models of a task with `pydantic=True`."""
         return self._models
-
-
-def task_class(base: type[Task], fn: Callable[..., Any], app: Celery | None, options: dict[str, Any]) -> type[Task]:
-    """Return a class for the task that is made of a function.
-
-    Args:
-        base: What it derives from.
-        fn: The function.
-        app: The app that it belongs to; `None` for all.
-        options: `name`, `bind`, `pydantic` and its options, and any attribute of a task.
-    """
-    given = dict(options)
-    binds = bool(given.pop("bind", False))
-    settings = {key: given.pop(f"pydantic_{key}", None) for key in ("strict", "context", "dump_kwargs")}
-    body, models = fn, None
-    if given.pop("pydantic", False):
-        models = Models(
-            fn,
-            binds=binds,
-            strict=bool(settings["strict"]),
-            context=settings["context"] or {},
-            dump=settings["dump_kwargs"] or {},
-        )
-        body = with_models(fn, models, binds=binds, celery_app=app, celery_task_name=given["name"])
-    return type(
-        fn.__name__,
-        (base,),
-        {
-            "run": body if binds else staticmethod(body),
-            "__module__": fn.__module__,
-            "__doc__": fn.__doc__,
-            "_app": app,
-            "_models": models,
-            "_origin": staticmethod(fn),
-            **given,
-        },
-    )
 
 
 def _own(task: Task) -> tuple[Any, ...]:

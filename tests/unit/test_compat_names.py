@@ -1,0 +1,218 @@
+"""The settings, signals, states and exceptions of `millstream.compat`: Celery's names, and what becomes of them."""
+
+import gc
+import pickle
+import subprocess
+import sys
+import types
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from millstream import errors
+from millstream.compat import NotYetWarning, exceptions, signals, states
+from millstream.compat.conf import Conf
+from millstream.compat.conf_catalogue import NAMES, SETTINGS, Standing
+from millstream.compat.dispatch import Signal
+from millstream.compat.exceptions import ImproperlyConfigured
+
+
+# -------------------------------------------------------------------------------------------------------- settings
+def test_a_setting_has_one_value_under_all_its_names() -> None:
+    conf = Conf()
+    conf["CELERY_ALWAYS_EAGER"] = True
+    assert conf.task_always_eager is conf["CELERY_TASK_ALWAYS_EAGER"] is True
+    assert conf.worker_prefetch_multiplier == 4
+    assert len(set(NAMES.values())) == len(SETTINGS) == 207
+
+
+def test_every_setting_says_what_becomes_of_it() -> None:
+    assert {setting.standing for setting in SETTINGS.values()} == set(Standing)
+    assert all(len(setting.says) > 10 for setting in SETTINGS.values())
+
+
+def test_a_foreign_dict_is_taken_with_the_keys_that_are_not_celerys() -> None:
+    conf = Conf()
+    conf.update({"SECRET_KEY": "x", "DEBUG": False, "CELERY_BROKER_URL": "redis://h/0"})
+    assert conf.broker_url == "redis://h/0"
+    assert conf["SECRET_KEY"] == "x"  # noqa: S105  no password
+    assert [line.name for line in conf.report()] == ["broker_url"]
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("task_always_eagar", "task_always_eager"), ("worker_frob", "none of this")]
+)
+def test_a_misspelt_setting_is_refused_with_what_comes_near(name: str, near: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=near):
+        Conf().update({name: True})
+    with pytest.raises(ImproperlyConfigured, match=near):
+        setattr(Conf(), name, True)
+
+
+def test_a_setting_that_is_not_there_yet_is_told_of_once() -> None:
+    conf = Conf()
+    with pytest.warns(NotYetWarning, match="beat_schedule is not there yet: schedules"):
+        conf.beat_schedule = {"nightly": {}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        conf.beat_schedule = {}
+    assert conf.report()[0].standing is Standing.NOT_YET
+
+
+def test_settings_are_read_from_an_object_only_when_one_is_asked_for() -> None:
+    module = types.ModuleType("settings_of_test")
+    vars(module).update(CELERY_TASK_TIME_LIMIT=9, CELERY_UNKNOWN=1, OTHER=2, _hidden=3)
+    sys.modules["settings_of_test"] = module
+    conf, told = Conf("CELERY"), list[Any]()
+    conf.after_reading(told.append)
+    conf.read_later("settings_of_test")
+    assert not told
+    assert conf.task_time_limit == 9
+    assert told == ["settings_of_test"]
+    assert [line.name for line in conf.report()] == ["task_time_limit"]
+    conf.task_time_limit = 5
+    assert conf.task_time_limit == 5
+
+
+def test_a_module_of_settings_that_is_not_there_is_named() -> None:
+    conf = Conf()
+    conf.read_later("no_such_settings")
+    with pytest.raises(ImproperlyConfigured, match="no_such_settings"):
+        _ = conf.timezone
+
+
+def test_the_environment_names_the_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", "redis://elsewhere/0")
+    assert Conf().broker_url == "redis://elsewhere/0"
+
+
+def test_secrets_are_shown_as_stars() -> None:
+    conf = Conf()
+    conf.update(broker_url="amqp://admin:secret@host//", redis_password="hidden")  # noqa: S106  that is the point
+    assert "secret" not in conf.humanize()
+    assert not any("hidden" in str(line) or "secret@" in str(line) for line in conf.report())
+    assert conf.table(censored=False)["redis_password"] == "hidden"  # noqa: S105  as above
+
+
+# --------------------------------------------------------------------------------------------------------- signals
+def test_receivers_hear_the_sender_that_they_asked_for() -> None:
+    signal, heard = Signal({"x"}, name="test"), list[Any]()
+    first, second = object(), object()
+
+    @signal.connect(sender=first)
+    def receive(x: int, **_: Any) -> int:
+        heard.append(x)
+        return x
+
+    assert signal.send(first, x=1) == [(receive, 1)]
+    assert signal.send(second, x=2) == []
+    assert heard == [1]
+    assert signal.disconnect(receive, sender=first)
+    assert not signal.has_listeners(first)
+
+
+def test_a_receiver_that_raises_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    signal, heard = Signal(name="test"), list[str]()
+
+    def bad(**_: Any) -> None:
+        raise RuntimeError("bad")
+
+    def good(**_: Any) -> None:
+        heard.append("good")
+
+    signal.connect(bad)
+    signal.connect(good)
+    (_, error), _ = signal.send(None)
+    assert isinstance(error, RuntimeError)
+    assert heard == ["good"]
+    assert "signal test" in caplog.text
+
+
+def test_a_receiver_that_nothing_holds_is_forgotten_unless_it_is_held() -> None:
+    signal = Signal(name="test")
+    signal.connect(lambda **_: None)
+    signal.connect(lambda **_: None, weak=False)
+    gc.collect()
+    assert len(signal.receivers) == 1
+
+
+def test_a_receiver_is_connected_once_for_each_uid() -> None:
+    signal, heard = Signal(name="test"), list[str]()
+    one = signal.connect(lambda **_: heard.append("one"), weak=False, dispatch_uid="x")
+    signal.connect(lambda **_: heard.append("two"), weak=False, dispatch_uid="x")
+    signal.send(None)
+    assert heard == ["one"]
+    assert one is not None
+    assert signal.disconnect(dispatch_uid="x")
+
+
+def test_a_receiver_must_take_arguments_that_it_does_not_know() -> None:
+    with pytest.raises(ValueError, match="keyword arguments"):
+        Signal().connect(lambda sender: sender)
+
+
+def test_signals_that_are_never_sent_exist() -> None:
+    assert all(isinstance(getattr(signals, name), Signal) for name in signals.NEVER_SENT)
+    assert not signals.NEVER_SENT & {"task_prerun", "task_postrun", "worker_ready", "import_modules"}
+
+
+# ------------------------------------------------------------------------------------------------------ exceptions
+@pytest.mark.parametrize(
+    ("name", "raised"),
+    [
+        ("MaxRetriesExceededError", errors.MaxRetriesExceededError),
+        ("TaskRevokedError", errors.TaskRevokedError),
+        ("TimeoutError", errors.ResultTimeoutError),
+        ("TimeLimitExceeded", errors.TaskTimeoutError),
+        ("SoftTimeLimitExceeded", errors.SoftTimeLimitExceeded),
+        ("WorkerLostError", errors.ProcessDiedError),
+        ("NotRegistered", errors.UnknownNameError),
+        ("ImproperlyConfigured", errors.SettingsError),
+        ("Ignore", errors.Ignore),
+        ("Reject", errors.Reject),
+        ("CeleryError", errors.JobFailedError),
+    ],
+)
+def test_what_millstream_raises_is_caught_under_celerys_name(name: str, raised: type[Exception]) -> None:
+    with pytest.raises(getattr(exceptions, name)):
+        raise raised("told")
+
+
+def test_a_retry_can_be_sent_elsewhere() -> None:
+    retry = exceptions.Retry("later", ValueError("x"), 3)
+    again = pickle.loads(pickle.dumps(retry))  # noqa: S301  its own
+    assert (str(again), again.when, again.delay, repr(again.exc)) == ("later", 3, 3, "ValueError('x')")
+    assert isinstance(again, errors.Retry)
+
+
+def test_states_compare_by_what_counts_most() -> None:
+    assert states.state("PENDING") < states.state("PROGRESS") < states.state("SUCCESS")
+    assert {"SUCCESS", "FAILURE", "REVOKED"} == states.READY_STATES
+    assert states.READY_STATES.isdisjoint(states.UNREADY_STATES)
+
+
+# ------------------------------------------------------------------------------------------------ without Celery
+def test_nothing_of_celery_is_imported(tmp_path: Path) -> None:
+    script = (
+        "import sys, importlib\n"
+        "sys.modules['celery'] = None\n"
+        "for name in ('', '.app', '.app.task', '.canvas', '.result', '.exceptions', '.signals', '.states',"
+        " '.schedules', '.utils', '.utils.log'):\n"
+        "    importlib.import_module('millstream.compat' + name)\n"
+        "assert not {'kombu', 'sqlalchemy', 'redis', 'pytest'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True, cwd=tmp_path)
+
+
+def test_periodic_tasks_are_told_of() -> None:
+    from millstream.compat import Celery  # noqa: PLC0415  kept out of the tests above
+    from millstream.compat.schedules import crontab  # noqa: PLC0415  as above
+
+    app = Celery("beat", set_as_current=False)
+    with pytest.warns(NotYetWarning, match=r"crontab\(minute=0\)"):
+        app.add_periodic_task(crontab(minute=0), "sig")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert crontab(minute=0) == crontab(minute=0)
