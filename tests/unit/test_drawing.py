@@ -212,12 +212,17 @@ def test_what_draws_or_waits_is_refused_outside_of_a_flow() -> None:
         lambda: short_circuit(1),
         lambda: loop(add, 1, until=one),
         lambda: sleep(1),
-        lambda: add.map([1, 2]),
+        lambda: add.map([1, 2], [3, 4]),
         lambda: add.options(retries=1)(1),
+        lambda: add.options(chunk=2).map([1, 2]),
         Flow("f", one.fn),
     ):
         with pytest.raises(DefinitionError):
             what()
+
+
+def test_a_map_outside_of_a_flow_is_a_signature() -> None:
+    assert one.map([1, 2]) == one.xmap([1, 2])
 
 
 def test_a_loop_whose_body_returns_another_number_of_values_is_refused() -> None:
