@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import doctest
+import importlib
 import os
 import subprocess
 import sys
@@ -130,3 +132,12 @@ def test_what_is_handed_in_within_a_transaction_is_there_when_that_is_committed(
     assert isinstance(dropped, AsyncResult)
     assert kept.get(timeout=SECONDS) == 4
     assert dropped.state is None
+
+
+@pytest.mark.parametrize("module", ["async_result", "group_result", "making"])
+@pytest.mark.usefixtures("durable")
+def test_the_examples_of_results_run(module: str) -> None:
+    tried = doctest.testmod(importlib.import_module(f"millstream.authoring.results.{module}"))
+
+    assert tried.attempted
+    assert not tried.failed
