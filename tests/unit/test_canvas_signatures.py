@@ -118,9 +118,7 @@ def test_replace_puts_others_in_place_of_its_own() -> None:
 
 
 def test_calling_a_signature_calls_the_task_here() -> None:
-    assert add.s(4)(2) == 6
-    assert xmap(total, [[1, 2], [3]])() == [3, 3]
-    assert xstarmap(add, [(1, 2), (3, 4)])() == [3, 7]
+    assert (add.s(4)(2), xmap(total, [[1, 2], [3]])(), xstarmap(add, [(1, 2), (3, 4)])()) == (6, [3, 3], [3, 7])
 
 
 # --------------------------------------------------------------------------------------------------- callbacks
@@ -132,17 +130,10 @@ def test_link_returns_the_callback_and_on_error_the_signature() -> None:
     assert sig.options == {"link": [tell.s()], "link_error": [tell.s(), tell.s("again")]}
 
 
-def test_the_same_callback_is_linked_once() -> None:
+def test_a_callback_may_be_a_task_itself_or_a_dict_and_is_linked_once() -> None:
     sig = add.s(1, 1)
-    sig.link(tell.s())
-    sig.link(tell.s())
-    assert sig.options["link"] == [tell.s()]
-
-
-def test_callbacks_may_be_tasks_themselves_and_dicts() -> None:
-    sig = add.s(1, 1)
-    sig.link(tell)
-    sig.link(dict(total.s()))
+    for callback in (tell.s(), tell.s(), tell, dict(total.s())):
+        sig.link(callback)
     assert sig.options["link"] == [tell.s(), total.s()]
 
 
@@ -376,6 +367,10 @@ def test_celerys_own_form_is_read() -> None:
         }
     )
     assert read == chord([add.s(9, 1, k=1)], total.s())
+    bound = {"task": {**leaf, "args": []}, "it": [[1, 2]]}
+    assert Signature.from_dict({"task": "celery.starmap", "kwargs": bound, "subtask_type": None}) == add.starmap(
+        [[1, 2]]
+    )
     tasks = {"tasks": [leaf, {"task": "celery.group", "kwargs": {"tasks": [leaf, leaf]}, "subtask_type": "group"}]}
     assert Signature.from_dict({"task": "celery.chain", "kwargs": tasks, "subtask_type": "chain"}) == chain(
         a, group(a, a)

@@ -52,6 +52,7 @@ class _Mapped(Signature):
         return f"[{self.each.task}({self._stars}x) for x in {shown}]"
 
 
+@Signature.register_type("celery.map")
 @Signature.register_type("xmap")
 class xmap(_Mapped):  # noqa: N801  Celery's name
     """A task that runs once for each item; its result is the list of results: `add.map([1, 2])`."""
@@ -59,6 +60,7 @@ class xmap(_Mapped):  # noqa: N801  Celery's name
     _task_name = "celery.map"
 
 
+@Signature.register_type("celery.starmap")
 @Signature.register_type("xstarmap")
 class xstarmap(_Mapped):  # noqa: N801  Celery's name
     """A task that runs once for each tuple of arguments: `add.starmap([(1, 1), (2, 2)])`."""
@@ -67,6 +69,7 @@ class xstarmap(_Mapped):  # noqa: N801  Celery's name
     _stars = "*"
 
 
+@Signature.register_type("celery.chunks")
 @Signature.register_type("chunks")
 class chunks(_Mapped):  # noqa: N801  Celery's name
     """A task that runs for each tuple of arguments, in parts of `n` tuples; its result is a list of lists.

@@ -106,6 +106,10 @@ class chain(Signature):  # noqa: N801  Celery's name
         """Submit it; see `Signature.apply_async`. A chain of nothing is no job, and its result `None`."""
         return super().apply_async(args, kwargs, **options) if self.tasks else None
 
+    def apply(self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
+        """Run it here and now; see `Signature.apply`. The result of a chain of nothing is `None`."""
+        return super().apply(args, kwargs, **options) if self.tasks else None
+
     def __repr__(self) -> str:
         """Return the steps with `|` between them."""
         if not self.tasks:
@@ -355,7 +359,7 @@ class chord(Signature):  # noqa: N801  Celery's name
 def finish(made: Kind, data: Mapping[str, Any]) -> Kind:
     """Put onto what was made from a dict what every signature has."""
     made.set(**data.get("options") or {})
-    made["immutable"] = bool(data.get("immutable"))
+    made["immutable"] = bool(data.get("immutable", made.immutable))
     if data.get("args") and not isinstance(made, chord):
         made._take(tuple(data["args"]), {})  # noqa: SLF001  of its own class
     return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, ClassVar, Self, TypeVar
 
 from millstream.authoring import current
@@ -13,6 +14,11 @@ from millstream.errors import DefinitionError
 Kind = TypeVar("Kind", bound="type[Signature]")
 
 LINKS = ("link", "link_error")
+
+
+def _key(key: str, doc: str) -> Any:
+    """Return a property that reads a key."""
+    return property(itemgetter(key), doc=doc)
 
 
 class Signature(dict[str, Any]):
@@ -103,7 +109,8 @@ class Signature(dict[str, Any]):
         >>> Signature.from_dict({"task": "tasks.add", "args": [2, 2], "kwargs": {}, "options": {}})
         tasks.add(2, 2)
         """
-        kind = data.get("subtask_type")
+        kind, task = data.get("subtask_type"), data.get("task")
+        kind = kind or (task if task in cls.types else None)  # Celery writes maps without their subtask_type
         if kind and kind not in cls.types:
             raise DefinitionError(f"there is no subtask_type {kind!r}; known are {', '.join(sorted(cls.types))}")
         made: Signature = cls.types[kind].read(data) if kind else Signature(data)
@@ -116,40 +123,13 @@ class Signature(dict[str, Any]):
         return cls(data)
 
     # -------------------------------------------------------------------------------------------------- reading
-    @property
-    def task(self) -> str:
-        """The task's registered name."""
-        return self["task"]  # type: ignore[no-any-return]
-
-    @property
-    def name(self) -> str:
-        """The task's registered name, as a task has it."""
-        return self.task
-
-    @property
-    def args(self) -> tuple[Any, ...]:
-        """Arguments by position."""
-        return self["args"]  # type: ignore[no-any-return]
-
-    @property
-    def kwargs(self) -> dict[str, Any]:
-        """Arguments by name."""
-        return self["kwargs"]  # type: ignore[no-any-return]
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """How it is to be run."""
-        return self["options"]  # type: ignore[no-any-return]
-
-    @property
-    def subtask_type(self) -> str | None:
-        """What kind of canvas it is; `None` for a task."""
-        return self["subtask_type"]  # type: ignore[no-any-return]
-
-    @property
-    def immutable(self) -> bool:
-        """Whether it takes no further arguments."""
-        return self["immutable"]  # type: ignore[no-any-return]
+    task: str = _key("task", "The task's registered name.")
+    name: str = _key("task", "The task's registered name, as a task has it.")
+    args: tuple[Any, ...] = _key("args", "Arguments by position.")
+    kwargs: dict[str, Any] = _key("kwargs", "Arguments by name.")
+    options: dict[str, Any] = _key("options", "How it is to be run.")
+    subtask_type: str | None = _key("subtask_type", "What kind of canvas it is; `None` for a task.")
+    immutable: bool = _key("immutable", "Whether it takes no further arguments.")
 
     @property
     def id(self) -> str | None:
