@@ -1,6 +1,8 @@
 """Tasks of `millstream.compat`: options, handlers, signals and retries, as Celery has them."""
 
 import asyncio
+import importlib.util
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +13,7 @@ from millstream import Millstream
 from millstream.authoring import current
 from millstream.compat import (
     Celery,
+    NotYetWarning,
     Task,
     _state,
     chain,
@@ -35,6 +38,8 @@ from millstream.compat.result import AsyncResult, EagerResult
 from millstream.errors import DefinitionError
 
 WAIT = 30
+
+app_of_module = Celery("module", set_as_current=False)
 
 
 @pytest.fixture
@@ -388,6 +393,43 @@ def test_publishing_is_told_before_and_after(app: Celery) -> None:
     result = published.delay()
     assert told == [("before", None), ("after", result.id)]
     assert isinstance(result, AsyncResult)
+
+
+def test_a_rate_limit_is_told_to_be_missing(app: Celery) -> None:
+    with pytest.warns(NotYetWarning, match=r"rate_limit of shop\.fast"):
+
+        @app.task(name="shop.fast", rate_limit="10/s")
+        def fast() -> None: ...
+
+    assert fast.rate_limit == "10/s"
+
+
+@app_of_module.task(run_in="process")
+def in_a_process(x: int) -> tuple[int, int]:
+    return x, os.getpid()
+
+
+@app_of_module.task(run_in="process", bind=True, max_retries=1, default_retry_delay=0, name="module.retried")
+def retried_in_a_process(self: Any) -> int:
+    if self.request.retries == 0:
+        raise self.retry(exc=ValueError("again"))
+    return int(self.request.retries)
+
+
+def test_a_task_runs_in_a_process_of_its_own(app: Celery) -> None:
+    x, pid = in_a_process.delay(3).get(timeout=WAIT)
+    assert (x, pid == os.getpid()) == (3, False)
+    assert retried_in_a_process.delay().get(timeout=WAIT) == 1
+    assert app.main == "shop"
+
+
+def test_the_real_celery_app_needs_the_extra(app: Celery) -> None:
+    if importlib.util.find_spec("celery") is None:
+        with pytest.raises(DefinitionError, match=r"millstream\[celery\]"):
+            _ = app.celery_app
+    else:
+        app.conf.task_time_limit = 7
+        assert app.celery_app.conf.task_time_limit == 7
 
 
 def test_a_worker_is_a_program_of_its_own(app: Celery) -> None:

@@ -17,6 +17,7 @@ from millstream.compat.conf import Conf
 from millstream.compat.conf_catalogue import NAMES, SETTINGS, Standing
 from millstream.compat.dispatch import Signal
 from millstream.compat.exceptions import ImproperlyConfigured
+from scripts import celery_settings
 
 
 # -------------------------------------------------------------------------------------------------------- settings
@@ -31,6 +32,12 @@ def test_a_setting_has_one_value_under_all_its_names() -> None:
 def test_every_setting_says_what_becomes_of_it() -> None:
     assert {setting.standing for setting in SETTINGS.values()} == set(Standing)
     assert all(len(setting.says) > 10 for setting in SETTINGS.values())
+
+
+def test_the_page_about_moving_says_of_every_setting_what_the_code_says() -> None:
+    page = celery_settings.PAGE.read_text(encoding="utf-8")
+    assert page == celery_settings.written(page)
+    assert all(f"`{name}`" in page for name in SETTINGS)
 
 
 def test_a_foreign_dict_is_taken_with_the_keys_that_are_not_celerys() -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from millstream.authoring.results.async_result import AsyncResult
 from millstream.authoring.results.eager_result import EagerResult
 from millstream.authoring.results.group_result import GroupResult, ResultSet
 from millstream.authoring.results.making import result_from_tuple
+from millstream.authoring.results.rules import allow_join_result
 
 __all__ = [
     "AsyncResult",
@@ -21,9 +19,3 @@ __all__ = [
 ]
 
 ResultBase = AsyncResult | ResultSet
-
-
-@contextmanager
-def allow_join_result() -> Iterator[None]:
-    """Open a block for code that waits for results inside a task; there, `get` takes `disable_sync_subtasks=False`."""
-    yield

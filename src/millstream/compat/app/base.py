@@ -170,6 +170,10 @@ class Celery(Source):
             )
             if not is_newer:
                 return known
+        if task.rate_limit is not None:
+            warnings.warn(
+                f"rate_limit of {task.name} is not there yet: global limits bring it", NotYetWarning, stacklevel=4
+            )
         self.known[task.name] = task
         if self.finalized:
             self._annotate(task)
