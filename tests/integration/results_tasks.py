@@ -11,6 +11,7 @@ from typing import Any
 
 from millstream import AsyncResult, Ignore, Reject, ctx, task
 from millstream.authoring import current
+from millstream.authoring.results.rules import allow_join_result
 
 GATES: dict[str, threading.Event] = {}
 SEEN: dict[str, Any] = {}
@@ -137,3 +138,9 @@ def submit_from_process() -> None:
 @task
 def get_inside(task_id: str, *, is_refused: bool) -> Any:
     return AsyncResult(task_id).get(timeout=SECONDS, disable_sync_subtasks=is_refused)
+
+
+@task
+def join_inside(task_id: str) -> Any:
+    with allow_join_result():
+        return AsyncResult(task_id).get(timeout=SECONDS)

@@ -212,3 +212,14 @@ def test_a_callback_gets_the_id_and_the_value() -> None:
     both.join(timeout=SECONDS, callback=lambda task_id, value: got.append((task_id, value)))
 
     assert got == [(one.id, 3), (both[0].id, 2), (both[1].id, 4)]
+
+
+def test_celerys_arguments_for_messages_are_taken_and_others_refused() -> None:
+    result = add.delay(1, 2)
+
+    assert result.get(timeout=SECONDS, interval=0.1, no_ack=True) == 3
+    assert not result.revoke(terminate=True, signal="SIGKILL")
+    with pytest.raises(TypeError, match="takes no intervall"):
+        result.get(intervall=0.1)
+    with pytest.raises(TypeError, match="takes no sgnal"):
+        result.revoke(sgnal="SIGKILL")

@@ -24,6 +24,7 @@ from tests.integration.results_tasks import (
     deliver_on_loop,
     gate,
     get_inside,
+    join_inside,
     submit_from_loop,
     submit_from_process,
     submit_from_thread,
@@ -64,6 +65,7 @@ def test_waiting_inside_a_task_is_refused_unless_it_is_asked_for() -> None:
     with pytest.raises(BlockingCallError):
         get_inside.delay(done.id, is_refused=True).get(timeout=SECONDS)
     assert get_inside.delay(done.id, is_refused=False).get(timeout=SECONDS) == 3
+    assert join_inside.delay(done.id).get(timeout=SECONDS) == 3
 
 
 def test_a_flow_that_is_drawn_submits_nothing() -> None:

@@ -11,10 +11,9 @@ import anyio
 
 from millstream.authoring import current
 from millstream.authoring.results import states
+from millstream.authoring.results.rules import CONTROL, POLLING, check_known, refuse_inside_tasks
 from millstream.authoring.results.watch import Standing, Watch
-from millstream.engine.context import running
 from millstream.errors import (
-    BlockingCallError,
     IncompleteResultsError,
     JobNotFoundError,
     ResultTimeoutError,
@@ -156,6 +155,7 @@ class AsyncResult:
         *,
         callback: Callback | None = None,
         disable_sync_subtasks: bool = True,
+        **polling: Any,
     ) -> Any:
         """Wait until the task has ended, and return its result; blocks.
 
@@ -166,6 +166,7 @@ class AsyncResult:
             propagate: Raise what failed the task; without, return that exception.
             callback: Called with the id and the result.
             disable_sync_subtasks: Refuse to wait inside a task, where it could wait for itself.
+            polling: Celery's `interval`, `no_ack` and their like, which have no meaning here.
 
         Raises:
             ResultTimeoutError: The task has not ended in time.
@@ -174,6 +175,7 @@ class AsyncResult:
             BlockingCallError: It is called inside a task, or on the event loop that runs the app.
             Exception: What failed the task.
         """
+        check_known(polling, POLLING, "get()")
         if disable_sync_subtasks:
             refuse_inside_tasks()
         is_bad, value = self._app.block_on(lambda: self._awaited(timeout))
@@ -222,16 +224,18 @@ class AsyncResult:
         return found
 
     # ---------------------------------------------------------------------------------------------------- acting
-    def revoke(self, *, terminate: bool = False) -> bool:  # noqa: ARG002  Celery's; see below
+    def revoke(self, *, terminate: bool = False, **control: Any) -> bool:  # noqa: ARG002  Celery's; see below
         """Cancel the job that the task is part of, and return whether it is really cancelled.
 
         What has not started never starts, and what runs is stopped, with or without `terminate`; a task of a canvas
         takes the whole canvas with it. Only a plain function in a thread cannot be stopped: its result is dropped.
-        `False` says that the job had ended before, or that it still stops after two seconds.
+        `False` says that the job had ended before, or that it still stops after two seconds. Celery's `signal` and
+        `wait` have no meaning here.
 
         Raises:
             JobNotFoundError: The ledger does not know the id.
         """
+        check_known(control, CONTROL, "revoke()")
 
         async def cancel() -> bool:
             record = await self._app.cancel((await self.located()).job_id)
@@ -374,20 +378,6 @@ class AsyncResult:
         stands_for = graph.nodes[graph.result.node].id if isinstance(graph.result, Result) else None
         if self.node in {None, stands_for} and not await self._app.purge([watch.job_id]):
             raise StateTransitionError(f"job {watch.job_id} has not ended; cancel it first, or leave it to retention")
-
-
-def refuse_inside_tasks() -> None:
-    """Refuse to wait where that could wait for itself.
-
-    Raises:
-        BlockingCallError: A task runs here, and not eagerly: then all that it handed in has ended.
-    """
-    here = running.get()
-    if here is not None and not here.request.is_eager:
-        raise BlockingCallError(
-            "get() inside a task could wait for itself, and holds its place meanwhile; compose a chain or chord, "
-            "or say get(disable_sync_subtasks=False) where you know that it cannot"
-        )
 
 
 def _given(task_id: str, value: Any, callback: Callback | None, *, raises: bool) -> Any:

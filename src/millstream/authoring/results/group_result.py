@@ -8,7 +8,8 @@ from typing import Any, Self
 
 from millstream.authoring import current
 from millstream.authoring.results import states
-from millstream.authoring.results.async_result import AsyncResult, Callback, refuse_inside_tasks
+from millstream.authoring.results.async_result import AsyncResult, Callback
+from millstream.authoring.results.rules import CONTROL, POLLING, check_known, refuse_inside_tasks
 from millstream.authoring.results.waiting import (
     all_ended,
     all_or_bad,
@@ -116,6 +117,7 @@ class ResultSet:
         *,
         callback: Callback | None = None,
         disable_sync_subtasks: bool = True,
+        **polling: Any,
     ) -> list[Any]:
         """Wait until all have ended, and return their results in order; blocks. See `AsyncResult.get`.
 
@@ -125,6 +127,7 @@ class ResultSet:
             ResultTimeoutError: They have not all ended in time.
             Exception: What failed the first of those that failed, in order; see `AsyncResult.get`.
         """
+        check_known(polling, POLLING, "get()")
         if disable_sync_subtasks:
             refuse_inside_tasks()
         outcomes = self._app.block_on(lambda: self._awaited(timeout, stops_at_bad=propagate))
@@ -138,7 +141,7 @@ class ResultSet:
             callback(result.id, value)
         return []
 
-    join = get
+    join = join_native = get
 
     def iterate(self, timeout: float | None = None, propagate: bool = True) -> Iterator[Any]:  # noqa: FBT001, FBT002
         """Yield the results in the order in which they come; those of groups among them one by one.
@@ -173,12 +176,13 @@ class ResultSet:
                 yield leaf, standing, value
 
     # ---------------------------------------------------------------------------------------------------- acting
-    def revoke(self, *, terminate: bool = False) -> None:  # noqa: ARG002  Celery's; see `AsyncResult.revoke`
+    def revoke(self, *, terminate: bool = False, **control: Any) -> None:  # noqa: ARG002  Celery's; see `AsyncResult.revoke`
         """Cancel the jobs of all of them; see `AsyncResult.revoke`.
 
         Raises:
             JobNotFoundError: The ledger does not know one.
         """
+        check_known(control, CONTROL, "revoke()")
 
         async def cancel() -> None:
             for watch in await places_of(_leaves(self.results)):
