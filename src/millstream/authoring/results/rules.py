@@ -25,9 +25,11 @@ def refuse_inside_tasks() -> None:
     """Refuse to wait where that could wait for itself.
 
     Raises:
-        BlockingCallError: A task runs here, outside of a block of `allow_join_result`.
+        BlockingCallError: A task runs here, outside of a block of `allow_join_result`; and not eagerly, for then all
+            that it handed in has ended.
     """
-    if running.get() is not None and not _may_wait.get():
+    here = running.get()
+    if here is not None and not here.request.is_eager and not _may_wait.get():
         raise BlockingCallError(
             "get() inside a task could wait for itself, and holds its place meanwhile; compose a chain or chord, "
             "or say get(disable_sync_subtasks=False) where you know that it cannot"
