@@ -19,8 +19,8 @@ quick: .venv/.dev ## run unit and contract tests (under a minute)
 test: .venv/.dev ## run all tests
 	@$(BIN)/python -m pytest tests
 
-test-all: test ## run all tests, and compare canvases with real Celery (CASES=500 SEED=1)
-	@$(BIN)/python -m tests.differential --cases $(or $(CASES),500) --seed $(or $(SEED),1)
+test-all: test ## run all tests, and compare canvases with real Celery (CASES=300 SEED=1)
+	@$(BIN)/python -m tests.differential --cases $(or $(CASES),300) --seed $(or $(SEED),1)
 
 check: .venv/.dev ## check style, types, direction of imports, sizes and the lock file
 	$(BIN)/ruff check

@@ -49,8 +49,7 @@ class CeleryWorker:
         try:
             server = [_valkey(), "--port", str(self._port), "--dir", str(home), *_VALKEY_OPTIONS]
             self._await(self._start(server, home / "valkey.log"), home / "valkey.log")
-            worker = [sys.executable, "-m", "celery", "-A", self._app, "worker", *_WORKER_OPTIONS, *self._options]
-            self._await(self._start(worker, home / "worker.log"), home / "worker.log", _READY)
+            self._work(home / "worker.log")
         except BaseException:
             self._stack.close()
             raise
@@ -58,6 +57,17 @@ class CeleryWorker:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def restart(self) -> None:
+        """Kill the worker, with what is queued for it, and start another."""
+        self._worker.kill()
+        _client(self.url).flushall()
+        self._work(self._log)
+
+    def _work(self, log: Path) -> None:
+        worker = [sys.executable, "-m", "celery", "-A", self._app, "worker", *_WORKER_OPTIONS, *self._options]
+        self._log, self._worker = log, self._start(worker, log)
+        self._await(self._worker, log, _READY)
 
     def _start(self, command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
         with log.open("wb") as output:

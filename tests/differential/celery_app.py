@@ -31,8 +31,9 @@ def _published(**_: Any) -> None:
     store.incr(OPEN)
 
 
-def _ended(**_: Any) -> None:
-    store.decr(OPEN)
+def _ended(task: Any, **_: Any) -> None:
+    if not task.request.is_eager:  # as Celery runs some errbacks: without a message
+        store.decr(OPEN)
 
 
 tasks = define(app.task, celery.group, _note)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import ExitStack
 from typing import Any, Self
 
@@ -23,8 +24,10 @@ class OurSide:
 
     def __enter__(self) -> Self:
         self._app = millstream.Millstream(settings=Settings(durability="off"))
+        for task in self._tasks.values():
+            self._app.registry.add(task)  # as if a module had been imported: what went through JSON is found by name
         self._stack.enter_context(current.use(self._app))
-        self._stack.callback(self._app.block_on, self._app.aclose)
+        self._stack.callback(lambda: asyncio.run(self._app.aclose()))
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -108,7 +108,7 @@ def _bound(tasks: Tasks, group: Callable[..., Any]) -> tuple[Callable[..., Any],
 
     def retried(self: Any, x: Any) -> list[Any]:
         if self.request.retries < 2:
-            raise self.retry(countdown=0)
+            raise self.retry(countdown=0, max_retries=3)
         return [x, self.request.retries]
 
     def never(self: Any, _x: Any) -> None:
