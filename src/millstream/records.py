@@ -190,6 +190,15 @@ class Records:
         """
         return await self._home.at(lambda _: self._home.ledger.events(job_id, after.seq, limit))
 
+    async def data(self, job_id: str, seq: int) -> Any:
+        """Return the data of a durable event with every value whole, as `recorded` and `known` need not have it.
+
+        Raises:
+            JobNotFoundError: There is no such job.
+        """
+        events = await self._home.at(lambda _: self._home.ledger.history(job_id))
+        return next(event.data for event in events if event.seq == seq)
+
     async def known(self, job_id: str, after: Cursor) -> list[Event]:
         """Return what is known by now of a job's events after a cursor; waits for none to come.
 

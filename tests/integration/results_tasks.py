@@ -91,8 +91,8 @@ def fail_and_wait() -> None:
 
 
 @task(bind=True)
-def tell(self: Any, name: str) -> str:
-    self.update_state(state="PROGRESS", meta={"done": 1, "of": 2})
+def tell(self: Any, name: str, meta: Any) -> str:
+    self.update_state(state="PROGRESS", meta=meta)
     assert gate(name).wait(SECONDS)
     return "told"
 

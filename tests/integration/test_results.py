@@ -117,10 +117,10 @@ def test_a_task_that_waits_is_pending_then_started_then_done(name: str) -> None:
 
 
 def test_a_state_of_its_own_shows_until_a_task_ends(name: str) -> None:
-    result = tell.delay(name)
+    result = tell.delay(name, {"done": 1, "of": "many" * 5000})
 
     until(lambda: result.state == "PROGRESS")
-    assert result.info == {"done": 1, "of": 2}
+    assert result.info == {"done": 1, "of": "many" * 5000}
     assert AsyncResult(result.root_id).state == "PROGRESS"
     gate(name).set()
 

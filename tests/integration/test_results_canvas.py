@@ -240,3 +240,10 @@ def test_a_result_can_be_an_argument(app: Millstream) -> None:
 
     assert pair.delay(done).get(timeout=SECONDS)[0].get(timeout=SECONDS) == 3
     assert pair.delay(GroupResult("g", [done], app=app)).get(timeout=SECONDS)[0].get(timeout=SECONDS) == [3]
+
+
+def test_callbacks_are_children_and_what_only_waits_or_joins_is_not() -> None:
+    result = chain(add.s(1, 2).on_error(total.si([1])), add.s(3).set(countdown=0.001)).apply_async()
+
+    assert result.get(timeout=SECONDS) == 6
+    assert [child.name for child in result.parent.children] == [add.name, total.name]

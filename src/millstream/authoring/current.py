@@ -108,6 +108,13 @@ class App(Protocol):
             JobNotFoundError: There is none.
         """
 
+    async def data(self, job_id: str, seq: int) -> Any:
+        """Return the data of a durable event, with every value whole.
+
+        Raises:
+            JobNotFoundError: There is no such job.
+        """
+
     def read_events(self, job_id: str, after: Cursor) -> AsyncGenerator[Event, None]:
         """Yield a job's events after a cursor as they come; ends behind the last one.
 

@@ -327,9 +327,10 @@ class AsyncResult:
 
     async def _result(self) -> Any:
         standing = await self._looked()
-        if standing is None or not standing.is_ready:
-            return None if standing is None else standing.meta
-        return (await (await self.located()).outcomes([self.node]))[0]
+        if standing is None:
+            return None
+        watch = await self.located()
+        return (await watch.outcomes([self.node]))[0] if standing.is_ready else await watch.meta(self.node)
 
     async def _failure(self) -> Failure | None:
         return await (await self.located()).failure(self.node)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from millstream.authoring.results import states
-from millstream.engine.program import GATHER, Members
+from millstream.engine.program import Members
 from millstream.errors import JobFailedError, JobNotFoundError, TaskRevokedError
 from millstream.graph.shape import Shape
 from millstream.model.event import START, TERMINAL, Event
@@ -18,6 +18,7 @@ from millstream.model.graph import (
     Arg,
     Failed,
     Keyed,
+    Node,
     Packed,
     Result,
     Slot,
@@ -26,6 +27,7 @@ from millstream.model.graph import (
     results_in,
 )
 from millstream.model.job import NodeResult, NodeState
+from millstream.model.value import Reference
 
 if TYPE_CHECKING:
     from millstream.authoring.current import App
@@ -36,7 +38,8 @@ class Standing(msgspec.Struct):
 
     Attributes:
         state: One of Celery's states, or the task's own.
-        meta: What the task said with its own state.
+        meta: What the task said with its own state, as it is shown: large values are references.
+        said: Number of the event with which it said so.
         retries: How often it was tried again.
         calls: Ids of the tasks that it submitted.
         ended_at: When it ended; seconds since the epoch, UTC.
@@ -44,6 +47,7 @@ class Standing(msgspec.Struct):
 
     state: str = states.PENDING
     meta: Any = None
+    said: int = 0
     retries: int = 0
     calls: list[str] = []
     ended_at: float | None = None
@@ -171,7 +175,7 @@ class Watch:
         found: dict[str, None] = {}
         for source in trail:
             for index in (*shape.fast[source], *(target for target, _ in shape.slow[source])):
-                if nodes[index].kind != "sleep" and nodes[index].task != GATHER:
+                if not _is_internal(nodes[index]):
                     found[nodes[index].id] = None
                 elif index not in trail:
                     trail.append(index)
@@ -200,6 +204,13 @@ class Watch:
             if result is not None:
                 self._results[node] = result
         return [await self._outcome(node) for node in nodes]
+
+    async def meta(self, node: str | None) -> Any:
+        """Return what a task that has not ended said with its own state, whole."""
+        standing = self.standing(node)
+        if isinstance(standing.meta, Reference):
+            standing.meta = (await self._app.data(self.job_id, standing.said))["meta"]
+        return standing.meta
 
     async def failure(self, node: str | None) -> Failure | None:
         """Return what failed a node that has ended, or what came before it; or what failed the job."""
@@ -277,6 +288,11 @@ class Watch:
                 self.job.ended_at = event.at
 
 
+def _is_internal(node: Node) -> bool:
+    """Whether the canvas itself put a node there, to wait, to join members, or to tell an errback what failed."""
+    return node.kind == "sleep" or node.task.startswith("millstream.authoring.")
+
+
 def _take_in(known: Standing, event: Event) -> None:
     """Let what is known of a node follow from an event."""
     match event.type:
@@ -286,7 +302,7 @@ def _take_in(known: Standing, event: Event) -> None:
             known.state, known.meta = states.RETRY, None
             known.retries += 1
         case "state":
-            known.state, known.meta = event.data["state"], event.data["meta"]
+            known.state, known.meta, known.said = event.data["state"], event.data["meta"], event.seq
         case "called":
             known.calls.append(event.data["id"])
 
