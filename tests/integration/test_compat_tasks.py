@@ -4,6 +4,7 @@ import asyncio
 import importlib.util
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -34,8 +35,8 @@ from millstream.compat.exceptions import (
     TaskRevokedError,
     TimeoutError,  # noqa: A004  Celery's name for it
 )
-from millstream.compat.result import AsyncResult, EagerResult
-from millstream.errors import DefinitionError
+from millstream.compat.result import AsyncResult, EagerResult, allow_join_result
+from millstream.errors import BlockingCallError, DefinitionError
 
 WAIT = 30
 
@@ -302,6 +303,22 @@ def test_options_that_speak_of_messages_mean_nothing(app: Celery) -> None:
 
     assert same.apply_async((1,), exchange="e", routing_key="r", serializer="json", retry=False).get(timeout=WAIT) == 1
     assert chain(same.s(2).set(serializer="json"), same.s())().get(timeout=WAIT) == 2
+
+
+def test_a_task_may_wait_for_another_in_a_block_that_allows_it(app: Celery) -> None:
+    @app.task(name="shop.inner")
+    def inner() -> int:
+        return 5
+
+    @app.task(name="shop.outer")
+    def outer(*, allowed: bool) -> int:
+        result = inner.delay()
+        with allow_join_result() if allowed else nullcontext():
+            return int(result.get(timeout=WAIT))
+
+    assert outer.delay(allowed=True).get(timeout=WAIT) == 5
+    with pytest.raises(BlockingCallError):
+        outer.delay(allowed=False).get(timeout=WAIT)
 
 
 def test_ignore_and_reject_end_a_task_as_they_say(app: Celery) -> None:
