@@ -8,7 +8,7 @@ import pytest
 from benchmarks import environments, million, recovery, report
 from benchmarks.measure import Worker, side_by_side, start
 from benchmarks.own import OWN
-from benchmarks.shapes import BY_NAME, DURABLE_SHAPES, SHAPES
+from benchmarks.shapes import BY_NAME, CANVASES, DURABLE_SHAPES, SHAPES
 
 
 def test_every_shape_runs_on_millstream_and_on_the_floor() -> None:
@@ -31,6 +31,13 @@ def test_durable_shapes_run_on_each_database_beside_the_physical_line() -> None:
     for system in ("millstream-sqlite", "millstream-sqlite-pure", "millstream-postgres", "sqlite-commits"):
         with Worker(system) as worker:
             for shape in DURABLE_SHAPES:
+                assert worker.ask(do="shape", name=shape.name, times=1)["seconds"] > 0
+
+
+def test_canvases_run_in_memory_and_on_sqlite() -> None:
+    for system in ("millstream-canvas", "millstream-canvas-sqlite"):
+        with Worker(system) as worker:
+            for shape in CANVASES:
                 assert worker.ask(do="shape", name=shape.name, times=1)["seconds"] > 0
 
 

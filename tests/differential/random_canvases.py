@@ -51,6 +51,7 @@ class _Author:
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
         self._labels = 0
+        self._bad = chance.choice(_BAD)  # where tasks fail in two ways, the quicker one is told
 
     def case(self) -> Case:
         args = [self._number()] if self._happens(0.3) else []
@@ -69,7 +70,7 @@ class _Author:
         return self._refined(kind(depth, incoming))
 
     def _task(self, _depth: int, incoming: int) -> Node:
-        name = self._chance.choice(_BAD if self._happens(_BAD_SHARE) else _GOOD)
+        name = self._bad if self._happens(_BAD_SHARE) else self._chance.choice(_GOOD)
         is_immutable = incoming > _POSITIONALS[name] or self._happens(0.1)
         own = _POSITIONALS[name] - (0 if is_immutable else incoming)
         node: Node = {"task": name}
