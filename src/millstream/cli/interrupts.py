@@ -59,11 +59,12 @@ class Interrupts:
         if self.received is not None:
             self._kill(signum)
         self.received = signum
-        self._first()
         if self._stop is not None:
             loop, stop = self._stop
             with suppress(RuntimeError):  # the loop is closed: it is over anyway
                 loop.call_soon_threadsafe(stop)
+        with suppress(RuntimeError):  # the signal came while the program wrote to the same stream, which cannot be nested
+            self._first()
 
     def _kill(self, signum: int) -> NoReturn:
         """End the program here and now; the processes of its pool die with it."""
