@@ -63,7 +63,7 @@ class Interrupts:
             loop, stop = self._stop
             with suppress(RuntimeError):  # the loop is closed: it is over anyway
                 loop.call_soon_threadsafe(stop)
-        with suppress(RuntimeError):  # the signal came while the program wrote to the same stream, which cannot be nested
+        with suppress(RuntimeError):  # it came while the program wrote to the same stream: no nesting there
             self._first()
 
     def _kill(self, signum: int) -> NoReturn:
