@@ -278,7 +278,7 @@ def test_an_id_that_is_given_twice_is_refused() -> None:
 )
 def test_a_wrong_policy_is_refused_where_it_is_written(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(DefinitionError, match=message):
-        task(**wrong)(one.fn)
+        task(bind=False, **wrong)(one.fn)
 
 
 def test_a_flow_refuses_policies_that_only_its_tasks_can_have() -> None:
