@@ -7,10 +7,12 @@ from typing import Any
 from millstream.authoring.canvas.maps import chunks, xmap, xstarmap
 from millstream.authoring.canvas.primitives import chain, chord, group
 from millstream.authoring.canvas.signature import Signature
+from millstream.authoring.canvas.stamps import StampingVisitor
 from millstream.compat import _state
 
 __all__ = [
     "Signature",
+    "StampingVisitor",
     "chain",
     "chord",
     "chunks",

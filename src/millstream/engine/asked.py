@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from millstream.engine.program import GATHER
-from millstream.engine.request import Request
+from millstream.engine.request import STAMPS, Request
 from millstream.engine.scope import Call, Scope
 from millstream.errors import Skip
 from millstream.graph.frame import Frame, GraphFrame
@@ -34,7 +34,8 @@ def request_of(run: Run, frame: Frame, index: int, attempt: int, call: Call | No
     task_id = f"{run.job_id}.{path}"
     due = run.dues.get((frame, index))
     position, chord = _membership(run, frame, index)
-    headers = frame.content.resolve(node.headers) if isinstance(frame, GraphFrame) else None
+    headers = _headers(frame, node)
+    stamps = headers.get(STAMPS) or {}
     return Request(
         id=task_id,
         root_id=run.job_id,
@@ -47,7 +48,9 @@ def request_of(run: Run, frame: Frame, index: int, attempt: int, call: Call | No
         max_retries=policy.retries,
         args=None if call is None else call[0],
         kwargs=None if call is None else call[1],
-        headers=headers,
+        headers={key: value for key, value in headers.items() if key != STAMPS} or None,
+        stamps=stamps,
+        stamped_headers=list(stamps) or None,
         timelimit=(policy.timeout, policy.soft_timeout),
         expires=_expiry(run, policy.expires),
         eta=_written(run.job.starts_at),
@@ -63,6 +66,12 @@ def request_of(run: Run, frame: Frame, index: int, attempt: int, call: Call | No
         hostname=socket.gethostname(),
         is_eager=run.services.is_eager,
     )
+
+
+def _headers(frame: Frame, node: Node) -> dict[str, Any]:
+    """Return a node's headers; an item of a map has those of the map."""
+    home = frame if isinstance(frame, GraphFrame) else frame.parent
+    return {} if node.headers is None or home is None else home.content.resolve(node.headers)
 
 
 def _expiry(run: Run, seconds: float | None) -> str | None:

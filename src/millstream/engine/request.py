@@ -6,6 +6,9 @@ from typing import Any
 
 import msgspec
 
+STAMPS = "stamps"
+"""Key of a node's headers under which its stamps stand; in a request they stand apart."""
+
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One attempt of a task, as the task itself sees it; made when it is asked for.
@@ -26,6 +29,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         args: Arguments by position, without `self`; `None` where several items of a map share the attempt.
         kwargs: Arguments by name; `None` likewise.
         headers: What the signature's option `headers` gave; `None` without.
+        stamps: What the signature was stamped with, by name (see `Signature.stamp`).
+        stamped_headers: The names of the stamps; `None` without.
         timelimit: Seconds of the time-outs as (`timeout`, `soft_timeout`), each `None` where there is none.
         expires: When the node must have started; ISO 8601, UTC.
         eta: When the job was to start at the earliest; ISO 8601, UTC.
@@ -51,6 +56,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     args: tuple[Any, ...] | None = None
     kwargs: dict[str, Any] | None = None
     headers: dict[str, Any] | None = None
+    stamps: dict[str, Any] = {}
+    stamped_headers: list[str] | None = None
     timelimit: tuple[float | None, float | None] = (None, None)
     expires: str | None = None
     eta: str | None = None

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from millstream.authoring.canvas.stamps import STAMPED, stamp_names
 from millstream.clock import SystemClock
 from millstream.errors import DefinitionError
 from millstream.model.policy import Policy
@@ -19,8 +20,8 @@ RENAMED = {"time_limit": "timeout", "soft_time_limit": "soft_timeout", "max_retr
 POLICY_OPTIONS = frozenset({*Policy.__struct_fields__, *RENAMED})
 """What changes the policy of a node."""
 
-NODE_OPTIONS = POLICY_OPTIONS | {"countdown", "eta", "headers", "link", "link_error", "task_id"}
-"""What has a meaning for a node."""
+NODE_OPTIONS = POLICY_OPTIONS | {"countdown", "eta", "headers", "link", "link_error", "task_id", STAMPED}
+"""What has a meaning for a node, besides its stamps."""
 
 BROKER_OPTIONS = frozenset(
     {
@@ -43,7 +44,9 @@ def check_options(options: Mapping[str, Any], where: str) -> None:
     """
     if options.keys() <= NODE_OPTIONS:
         return
-    wrong = sorted(options.keys() - NODE_OPTIONS)
+    wrong = sorted(options.keys() - NODE_OPTIONS - set(stamp_names(options)))
+    if not wrong:
+        return
     of_broker = [name for name in wrong if name in BROKER_OPTIONS]
     if of_broker:
         raise DefinitionError(f"{where}: {', '.join(of_broker)} has no meaning without a broker; leave it out")

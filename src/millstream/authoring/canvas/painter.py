@@ -13,9 +13,11 @@ from millstream.authoring.canvas.options import check_options, delay_of, policy_
 from millstream.authoring.canvas.primitives import chain, chord, group
 from millstream.authoring.canvas.signature import LINKS, Signature, listed
 from millstream.authoring.canvas.spine import GroupSpine, Spine, TaskSpine
+from millstream.authoring.canvas.stamps import put_over, stamps_in
 from millstream.authoring.draw import NO_OPTIONS, Drawing, NodeOptions
 from millstream.authoring.handle import Handle
 from millstream.engine.program import GATHER, Work
+from millstream.engine.request import STAMPS
 from millstream.errors import DefinitionError, InvalidInputError
 from millstream.model.graph import Failed, JoinRule, Map
 from millstream.model.policy import Policy
@@ -113,7 +115,7 @@ class Painter:
 
     # ------------------------------------------------------------------------------------------- canvases of many
     def _chain(self, sig: chain, given: Given) -> Done:
-        options = {**sig.options, **given.options}
+        options = put_over(sig.options, given.options)
         errbacks = listed(options.pop("link_error", None))
         steps: list[Signature] = []
         for step in sig.unchained(options):
@@ -146,7 +148,7 @@ class Painter:
         return self.draw(step, Given((value,), before=ends, parent=before.spine))
 
     def _group(self, tasks: Sequence[Signature], own: Mapping[str, Any], given: Given) -> Done:
-        options = {**own, **given.options}
+        options = put_over(own, given.options)
         check_options(options, "group")
         if options.pop("link", None):
             raise DefinitionError("a group takes no link: use a chord, or link of its members")
@@ -158,7 +160,7 @@ class Painter:
         return Done([each.value for each in done], tuple(end for each in done for end in each.ends), spine)
 
     def _chord(self, sig: chord, given: Given) -> Done:
-        options = {**sig.options, **given.options}
+        options = put_over(sig.options, given.options)
         check_options(options, "chord")
         body = sig.behind().clone()
         if "task_id" in options:
@@ -213,7 +215,7 @@ class Painter:
             return self._one_by_one(sig, given)
         work = self._work_of(each)
         self._check_fit(work, (*columns, *each.args), each.kwargs)
-        options = {**each.options, **sig.options}
+        options = put_over(each.options, sig.options)
         whole = Signature(work, (), {}, options, immutable=True)
         done = self._node(whole, work, (*columns, *each.args), each.kwargs, given)
         self.drawing.nodes[-1].extra["map"] = Map(tuple(range(len(columns))))
@@ -250,7 +252,7 @@ class Painter:
         join: JoinRule = "all_success",
     ) -> Done:
         """Add one node; the signature says how it is run, and what follows it."""
-        options = {**sig.options, **given.options}
+        options = put_over(sig.options, given.options)
         check_options(options, sig.task)
         self._check_fit(work, args, kwargs)
         first = self._put_off(given, options)
@@ -260,8 +262,11 @@ class Painter:
         if sig.immutable or not first.is_carried:
             for before in first.before:
                 self.drawing.order(before, handle)
-        if options.get("headers"):
-            self.drawing.nodes[-1].extra["headers"] = self.drawing.template(dict(options["headers"]))
+        headers = {**(options.get("headers") or {})}
+        if stamps := stamps_in(options):
+            headers[STAMPS] = stamps
+        if headers:
+            self.drawing.nodes[-1].extra["headers"] = self.drawing.template(headers)
         node, index = handle.id, len(self.drawing.nodes) - 1
         self._name(options.get("task_id"), node)
         self._tasks.append(index)

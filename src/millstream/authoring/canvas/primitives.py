@@ -78,7 +78,8 @@ class chain(Signature):  # noqa: N801  Celery's name
                 steps[-1].link(callback)
             if options.get("task_id") is not None:
                 steps[-1].set(task_id=options["task_id"])
-            steps[0].set(**{key: value for key, value in options.items() if key not in ("link", "task_id")})
+            others = {key: value for key, value in options.items() if key not in ("link", "task_id")}
+            steps[0] = steps[0].clone(**others) if others else steps[0]
         return steps
 
     def set_immutable(self, immutable: bool) -> None:  # noqa: FBT001  Celery's signature

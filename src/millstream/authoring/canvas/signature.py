@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from millstream.authoring import current
 from millstream.authoring.canvas.options import JOB_OPTIONS
+from millstream.authoring.canvas.stamps import STAMPED, Stampable, put_over
 from millstream.clock import new_id
 from millstream.errors import DefinitionError
 
@@ -21,7 +22,7 @@ def _key(key: str, doc: str) -> Any:
     return property(itemgetter(key), doc=doc)
 
 
-class Signature(dict[str, Any]):
+class Signature(Stampable, dict[str, Any]):
     """A task with bound arguments, not yet submitted; a dict, so that JSON can carry it.
 
     A signature has the keys `task, args, kwargs, options, subtask_type, immutable`. Arguments that a call or a
@@ -155,7 +156,7 @@ class Signature(dict[str, Any]):
         copy = self._copy()
         if (args or kwargs) and not self.immutable:
             copy._take(tuple(args or ()), dict(kwargs or {}))  # noqa: SLF001  of its own class
-        copy.set(**options)
+        copy.set(**(put_over(copy.options, options) if STAMPED in copy.options else options))
         return copy
 
     partial = clone
