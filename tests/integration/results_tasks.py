@@ -144,3 +144,16 @@ def get_inside(task_id: str, *, is_refused: bool) -> Any:
 def join_inside(task_id: str) -> Any:
     with allow_join_result():
         return AsyncResult(task_id).get(timeout=SECONDS)
+
+
+@task(bind=True)
+def claim_state(self: Any, name: str, state: str) -> str:
+    self.update_state(state=state, meta={"said": state})
+    assert gate(name).wait(SECONDS)
+    return "really"
+
+
+@task(bind=True)
+def claim_state_and_ignore(self: Any, state: str) -> None:
+    self.update_state(state=state, meta={"said": state})
+    raise Ignore("has said so itself")

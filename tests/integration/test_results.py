@@ -10,7 +10,9 @@ import pytest
 
 from millstream import (
     AsyncResult,
+    JobFailedError,
     JobNotFoundError,
+    ResultSet,
     ResultTimeoutError,
     TaskRevokedError,
     group,
@@ -22,6 +24,8 @@ from tests.integration.results_tasks import (
     SECONDS,
     add,
     block,
+    claim_state,
+    claim_state_and_ignore,
     expire,
     fail,
     fail_and_wait,
@@ -126,6 +130,48 @@ def test_a_state_of_its_own_shows_until_a_task_ends(name: str) -> None:
 
     assert result.get(timeout=SECONDS) == "told"
     assert (result.state, result.info) == ("SUCCESS", "told")
+
+
+@pytest.mark.parametrize("state", ["SUCCESS", "FAILURE", "REVOKED", "IGNORED"])
+def test_a_state_that_a_task_says_of_itself_ends_no_wait(name: str, state: str) -> None:
+    result = claim_state.delay(name, state)
+    both = group(add.s(1, 2), claim_state.s(name, state)).apply_async()
+    until(lambda: result.state == both[1].state == state)
+
+    assert not any((result.ready(), result.successful(), result.failed(), both.failed(), both.ready()))
+    assert result.info == {"said": state}
+    with pytest.raises(ResultTimeoutError):
+        result.get(timeout=0.01)
+    with pytest.raises(ResultTimeoutError):
+        both.get(timeout=0.01)
+    gate(name).set()
+
+    assert result.get(timeout=SECONDS) == "really"
+    assert both.get(timeout=SECONDS) == [3, "really"]
+
+
+def test_what_a_task_says_of_itself_stays_where_it_is_then_ignored() -> None:
+    done, failed, revoked = (claim_state_and_ignore.delay(state) for state in ("DONE", "FAILURE", "REVOKED"))
+
+    assert done.get(timeout=SECONDS) == {"said": "DONE"}
+    with pytest.raises(JobFailedError, match=r"ignored after it had said FAILURE: \{'said': 'FAILURE'\}"):
+        failed.get(timeout=SECONDS)
+    with pytest.raises(TaskRevokedError):
+        revoked.get(timeout=SECONDS)
+    assert (done.state, failed.state, revoked.state) == ("DONE", "FAILURE", "REVOKED")
+    assert done.ready()
+    assert failed.failed()
+    assert failed.traceback is None
+    until(AsyncResult(failed.root_id).ready)
+    assert AsyncResult(failed.root_id).state == "FAILURE"
+
+
+def test_what_has_ended_is_had_without_waiting() -> None:
+    one, both = add.delay(1, 2), group(add.s(1, 1), add.s(2, 2)).apply_async()
+    until(lambda: AsyncResult(one.id).ready() and AsyncResult(both[1].id).ready() and AsyncResult(both[0].id).ready())
+
+    assert AsyncResult(one.id).get(timeout=0) == 3
+    assert ResultSet([AsyncResult(member.id) for member in both]).get(timeout=0) == [2, 4]
 
 
 def test_retries_show() -> None:

@@ -90,7 +90,8 @@ class AsyncResult:
     @property
     def traceback(self) -> str | None:
         """The traceback of where the task failed, as text; `None` unless it did."""
-        failure = self._app.block_on(self._failure) if self.state in states.RAISING_STATES else None
+        standing = self._look()
+        failure = self._app.block_on(self._failure) if standing is not None and standing.is_bad else None
         return None if failure is None else failure.traceback
 
     @property
@@ -137,15 +138,18 @@ class AsyncResult:
 
     def ready(self) -> bool:
         """Return whether the task has ended, in whatever way."""
-        return self.state in states.READY_STATES
+        standing = self._look()
+        return standing is not None and standing.is_ready
 
     def successful(self) -> bool:
         """Return whether the task succeeded."""
-        return self.state == states.SUCCESS
+        standing = self._look()
+        return standing is not None and standing.ended_as(states.SUCCESS)
 
     def failed(self) -> bool:
         """Return whether the task failed, or could not run since what came before it failed."""
-        return self.state == states.FAILURE
+        standing = self._look()
+        return standing is not None and standing.ended_as(states.FAILURE)
 
     # --------------------------------------------------------------------------------------------------- waiting
     def get(
@@ -185,8 +189,8 @@ class AsyncResult:
 
     def maybe_throw(self, propagate: bool = True, callback: Callback | None = None) -> Any:  # noqa: FBT001, FBT002
         """Raise what failed the task, if it has; else return `result`. Waits for nothing."""
-        raises = propagate and self.state in states.RAISING_STATES
-        return _given(self.id, self.result, callback, raises=raises)
+        standing = self._look()
+        return _given(self.id, self.result, callback, raises=propagate and standing is not None and standing.is_bad)
 
     def collect(self, *, intermediate: bool = False, timeout: float | None = None) -> Iterator[tuple[Any, Any]]:
         """Yield this result and all that came of it, each with its value, waiting for each.
@@ -252,7 +256,7 @@ class AsyncResult:
             StateTransitionError: The job has not ended, so that the ledger cannot forget it yet.
         """
         self._app.block_on(self._forget)
-        self._watch = None
+        self.let_go()
 
     # ----------------------------------------------------------------------------------------------- as a value
     def as_tuple(self) -> tuple[Any, Any]:
@@ -303,6 +307,10 @@ class AsyncResult:
             self._watch, self.node = self._app.watch(place[0]), place[1]
         return self._watch
 
+    def let_go(self) -> None:
+        """Drop what is known, so that the id is looked up again when it is asked for."""
+        self._watch = None
+
     def _look(self) -> Standing | None:
         """Return where it stands by now; `None` where the ledger does not know the id."""
         if self._watch is not None and self._watch.job.is_ready:
@@ -338,13 +346,13 @@ class AsyncResult:
     async def _awaited(self, timeout: float | None) -> tuple[bool, Any]:  # noqa: ASYNC109  Celery's name for it
         """Wait for the end; return whether that is to be raised, and what it came to."""
         watch = await self.located()
-        with anyio.move_on_after(timeout) as waiting:
+        if not watch.standing(self.node).is_ready:
+            await watch.refresh()  # untimed, so that what has ended is seen to have
+        with anyio.move_on_after(timeout):
             await watch.follow(lambda: watch.standing(self.node).is_ready)
         standing = watch.standing(self.node)
         if not standing.is_ready:
-            if waiting.cancelled_caught:
-                raise ResultTimeoutError(f"{self.id} has not ended within {timeout:g} s; it is {standing.state}")
-            raise JobNotFoundError(f"job {watch.job_id} was forgotten while {self.id} was waited for")
+            raise ResultTimeoutError(f"{self.id} has not ended within {timeout:g} s; it is {standing.state}")
         (value,) = await watch.outcomes([self.node])
         return standing.is_bad, value
 

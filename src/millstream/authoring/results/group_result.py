@@ -83,11 +83,11 @@ class ResultSet:
 
     def successful(self) -> bool:
         """Return whether all have succeeded."""
-        return self._all(lambda standing: standing.state == states.SUCCESS)
+        return self._all(lambda standing: standing.ended_as(states.SUCCESS))
 
     def failed(self) -> bool:
         """Return whether one has failed."""
-        return not self._all(lambda standing: standing.state != states.FAILURE)
+        return not self._all(lambda standing: not standing.ended_as(states.FAILURE))
 
     def waiting(self) -> bool:
         """Return whether one has not ended."""
@@ -96,7 +96,7 @@ class ResultSet:
     def completed_count(self) -> int:
         """Return how many have succeeded; a group among them counts as one, when all of it has."""
         stands = self._app.block_on(self._looked)
-        return sum(all(stands[leaf].state == states.SUCCESS for leaf in _leaves([known])) for known in self.results)
+        return sum(all(stands[leaf].ended_as(states.SUCCESS) for leaf in _leaves([known])) for known in self.results)
 
     def maybe_throw(self, propagate: bool = True, callback: Callback | None = None) -> None:  # noqa: FBT001, FBT002
         """Raise the first failure, if there is one; give what has ended to the callback. Waits for nothing."""
@@ -194,9 +194,12 @@ class ResultSet:
         """Drop all results; the ledger forgets those of their jobs that have ended, as a whole."""
 
         async def forget() -> None:
-            await self._app.purge([watch.job_id for watch in await places_of(_leaves(self.results))])
+            await self._app.purge([watch.job_id for watch in await places_of(leaves)])
 
+        leaves = _leaves(self.results)
         self._app.block_on(forget)
+        for leaf in leaves:
+            leaf.let_go()
 
     # ----------------------------------------------------------------------------------------------- as a value
     def __len__(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import anyio
 
 from millstream.authoring.results.async_result import AsyncResult
 from millstream.authoring.results.watch import Standing, Watch
-from millstream.errors import JobNotFoundError
+from millstream.errors import MillstreamError
 
 Enough = Callable[[Sequence[Standing], bool], bool]
 """Says whether to wait no longer, given what has ended since the last question, and whether anything is left."""
@@ -43,12 +44,14 @@ async def places_of(leaves: Iterable[AsyncResult]) -> dict[Watch, set[str | None
 
 
 async def wait_for(leaves: Iterable[AsyncResult], timeout: float | None, enough: Enough) -> None:  # noqa: ASYNC109
-    """Wait until enough of some results have ended, or the time is over.
+    """Wait until enough of some results have ended, or the time is over; what has ended by now is seen in any case.
 
     Raises:
-        JobNotFoundError: One of them is not known.
+        JobNotFoundError: One of them is not known, or was forgotten meanwhile.
+        MillstreamError: Their jobs cannot be followed any more.
     """
-    missing: list[JobNotFoundError] = []
+    until = math.inf if timeout is None else anyio.current_time() + timeout
+    errors: list[MillstreamError] = []
 
     async def follow(watch: Watch, nodes: set[str | None], scope: anyio.CancelScope) -> None:
         left, seen = set(nodes), 0
@@ -61,20 +64,21 @@ async def wait_for(leaves: Iterable[AsyncResult], timeout: float | None, enough:
             return enough([watch.standing(node) for node in new], bool(left))
 
         try:
-            await watch.follow(is_over)
+            await watch.refresh()
+            with anyio.CancelScope(deadline=until):
+                await watch.follow(is_over)
             if enough([watch.standing(node) for node in nodes - left], True):  # noqa: FBT003  see `Enough`
                 scope.cancel()  # whatever is left elsewhere
-        except JobNotFoundError as error:
-            missing.append(error)
+        except MillstreamError as error:
+            errors.append(error)
             scope.cancel()
 
-    with anyio.move_on_after(timeout):
-        places = await places_of(leaves)
-        async with anyio.create_task_group() as group:
-            for watch, nodes in places.items():
-                group.start_soon(follow, watch, nodes, group.cancel_scope)
-    if missing:
-        raise missing[0]
+    places = await places_of(leaves)
+    async with anyio.create_task_group() as group:
+        for watch, nodes in places.items():
+            group.start_soon(follow, watch, nodes, group.cancel_scope)
+    if errors:
+        raise errors[0]
 
 
 async def outcomes_of(leaves: Iterable[AsyncResult]) -> dict[AsyncResult, tuple[Standing, Any]]:

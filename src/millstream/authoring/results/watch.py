@@ -37,15 +37,17 @@ class Standing(msgspec.Struct):
     """Where a node stands, or a whole job.
 
     Attributes:
-        state: One of Celery's states, or the task's own.
+        state: One of Celery's states, or the task's own: whatever it says, a label until it has ended.
+        end: Which of Celery's states it came to; `None` while it has not ended.
         meta: What the task said with its own state, as it is shown: large values are references.
-        said: Number of the event with which it said so.
+        said: Number of the event with which it said so; 0 where the state is not its own.
         retries: How often it was tried again.
         calls: Ids of the tasks that it submitted.
         ended_at: When it ended; seconds since the epoch, UTC.
     """
 
     state: str = states.PENDING
+    end: str | None = None
     meta: Any = None
     said: int = 0
     retries: int = 0
@@ -55,12 +57,22 @@ class Standing(msgspec.Struct):
     @property
     def is_ready(self) -> bool:
         """Whether it stays as it is."""
-        return self.state in states.READY_STATES
+        return self.end is not None
 
     @property
     def is_bad(self) -> bool:
         """Whether `get` raises."""
-        return self.state in states.RAISING_STATES
+        return self.is_ready and self.state in states.RAISING_STATES
+
+    def ended_as(self, state: str) -> bool:
+        """Return whether it has ended, and shows this state."""
+        return self.is_ready and self.state == state
+
+    def close(self, end: str, at: float) -> None:
+        """Take its end. What was ignored after it had said a state of its own stays as it said."""
+        if end != states.IGNORED or not self.said:
+            self.state, self.meta, self.said = end, None, 0
+        self.end, self.ended_at = end, at
 
 
 class Watch:
@@ -102,7 +114,7 @@ class Watch:
         known = self._nodes.get(node)
         if not self.job.is_ready or (known is not None and known.is_ready):
             return known or (self.job if self._size == 1 else Standing())  # which starts with its only node
-        if self.job.state == states.SUCCESS:
+        if self.job.end in {states.SUCCESS, states.IGNORED}:
             raise JobNotFoundError(f"job {self.job_id} has no node {node!r}")
         return self.job
 
@@ -117,14 +129,11 @@ class Watch:
                 self._take(event)
 
     async def follow(self, until: Callable[[], bool]) -> None:
-        """Take in what happens until a condition holds, or the job has ended.
+        """Take in what happens until a condition holds, or the job has ended; `refresh` first.
 
         Raises:
             JobNotFoundError: There is no such job (any more).
         """
-        if until():
-            return
-        await self.refresh()
         if until() or self.job.is_ready:
             return
         async with aclosing(self._app.read_events(self.job_id, self._cursor)) as events:
@@ -132,6 +141,8 @@ class Watch:
                 self._take(event)
                 if until():
                     return
+        if not self.job.is_ready:
+            raise JobNotFoundError(f"job {self.job_id} was forgotten while it was waited for")
 
     async def graph(self) -> tuple[Shape, Sequence[Any]]:
         """Return the job's graph, compiled, and the values of its slots."""
@@ -148,7 +159,7 @@ class Watch:
             return None
         found = graph.nodes[shape.index_of[node]]
         sources = [graph.nodes[index].id for arg in arguments(found) for index in results_in(arg)]
-        if any(self.standing(source).state != states.SUCCESS for source in sources):
+        if any(self.standing(source).end != states.SUCCESS for source in sources):
             return None
         values = dict(zip(sources, await self.outcomes(sources), strict=True))
 
@@ -206,7 +217,7 @@ class Watch:
         return [await self._outcome(node) for node in nodes]
 
     async def meta(self, node: str | None) -> Any:
-        """Return what a task that has not ended said with its own state, whole."""
+        """Return what a task said with its own state, whole."""
         standing = self.standing(node)
         if isinstance(standing.meta, Reference):
             standing.meta = (await self._app.data(self.job_id, standing.said))["meta"]
@@ -227,13 +238,14 @@ class Watch:
 
     async def _outcome(self, node: str | None) -> Any:
         standing = self.standing(node)
-        if standing.state == states.REVOKED:
+        if standing.end == states.IGNORED:
+            meta = await self.meta(node)
+            return _said_error(self._name(node), standing.state, meta) if standing.is_bad else meta
+        if standing.end == states.REVOKED:
             return TaskRevokedError(f"{self._name(node)} was cancelled, or had not started before it expired")
         if standing.is_bad:
             failure = await self.failure(node)
             return JobFailedError(f"{self._name(node)} failed") if failure is None else failure.to_error()
-        if standing.state == states.IGNORED:
-            return None
         value = (await self._app.record(self.job_id)).result if node is None else self._results[node].value
         return value.own if isinstance(value, Members) else value
 
@@ -251,7 +263,7 @@ class Watch:
         return [shape.graph.nodes[index].id for index in trail[1:]]
 
     def _has_failed(self, shape: Shape, index: int) -> bool:
-        return self.standing(shape.graph.nodes[index].id).is_bad
+        return self.standing(shape.graph.nodes[index].id).end in states.RAISING_STATES
 
     def _name(self, node: str | None) -> str:
         return self.job_id if node is None else f"{self.job_id}.{node}"
@@ -269,7 +281,7 @@ class Watch:
         if known.is_ready:
             return
         if event.type in states.OF_ENDS:
-            _end(known, event)
+            known.close(_end_of(event), event.at)
             self.ended.append(event.node)
             return
         _take_in(known, event)
@@ -284,8 +296,9 @@ class Watch:
                 self.job.state = states.STARTED
             case _ if event.type == TERMINAL:
                 told = event.data
-                self.job.state = states.OF_REASONS.get(told["reason"], states.OF_JOBS[told["state"]])
-                self.job.ended_at = event.at
+                end = states.OF_REASONS.get(told["reason"], states.OF_JOBS[told["state"]])
+                only = self._nodes[self.ended[0]].end if self._size == len(self.ended) == 1 else None
+                self.job.close(states.IGNORED if only == states.IGNORED else end, event.at)
 
 
 def _is_internal(node: Node) -> bool:
@@ -297,9 +310,9 @@ def _take_in(known: Standing, event: Event) -> None:
     """Let what is known of a node follow from an event."""
     match event.type:
         case "node_started":
-            known.state, known.meta = states.STARTED, None
+            known.state, known.meta, known.said = states.STARTED, None, 0
         case "node_retried":
-            known.state, known.meta = states.RETRY, None
+            known.state, known.meta, known.said = states.RETRY, None, 0
             known.retries += 1
         case "state":
             known.state, known.meta, known.said = event.data["state"], event.data["meta"], event.seq
@@ -307,9 +320,15 @@ def _take_in(known: Standing, event: Event) -> None:
             known.calls.append(event.data["id"])
 
 
-def _end(known: Standing, event: Event) -> None:
-    """Let what is known of a node follow from its end."""
+def _end_of(event: Event) -> str:
+    """Return the state that a node's end brings."""
     error = (event.data or {}).get("error")
     kinds = error.ancestors if isinstance(error, Failure) else ()
     said = (states.OF_FAILURES[kind] for kind in kinds if kind in states.OF_FAILURES)
-    known.state, known.meta, known.ended_at = next(said, states.OF_ENDS[event.type]), None, event.at
+    return next(said, states.OF_ENDS[event.type])
+
+
+def _said_error(name: str, state: str, meta: Any) -> Exception:
+    """Return what `get` raises of a task that told of its own failure, and then asked to be ignored."""
+    kind = TaskRevokedError if state == states.REVOKED else JobFailedError
+    return kind(f"{name} was ignored after it had said {state}: {meta!r}")
