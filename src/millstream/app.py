@@ -191,7 +191,7 @@ class Millstream(Records):
         self._refuse_loop("delay() and apply_async()", "await app.submit(...)")
         terms = Terms(idempotency_key=idempotency_key, priority=priority, expires=expires, countdown=countdown, eta=eta)
         if isinstance(work, Signature):  # here, so that no loop is held up by it
-            placed = self._orders.of_canvas(work.clone(args, inputs), terms)
+            placed = self._orders.of_canvas(work.clone(args, inputs) if args or inputs else work, terms)
         else:
             placed = self.block_on(lambda: self._place(work, args, inputs, terms))
         if connection is None:
@@ -204,7 +204,7 @@ class Millstream(Records):
         self, work: Definition | Signature | str, args: tuple[Any, ...], inputs: dict[str, Any], terms: Terms
     ) -> Placed:
         if isinstance(work, Signature):
-            return self._orders.of_canvas(work.clone(args, inputs), terms)
+            return self._orders.of_canvas(work.clone(args, inputs) if args or inputs else work, terms)
         return await self._orders.of_work(work, args, inputs, terms)
 
     async def _record(self, placed: Placed, connection: Connection | AsyncConnection | None) -> JobRecord:

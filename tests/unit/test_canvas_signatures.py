@@ -177,7 +177,7 @@ def test_a_chords_callbacks_are_those_of_its_body() -> None:
     plain, inner = canvas.tasks
     assert plain.options == {}
     assert isinstance(inner, chord)
-    assert inner.behind().options == {"link_error": [mul.s()]}
+    assert inner.behind().options == {}  # an errback of the body answers for the whole header
 
 
 # --------------------------------------------------------------------------------------------------- primitives
@@ -185,6 +185,7 @@ def test_a_chain_takes_signatures_or_one_iterable_of_them() -> None:
     assert chain(add.s(i) for i in range(3)).tasks == [add.s(0), add.s(1), add.s(2)]
     assert chain([a, b]).tasks == chain(a, b).tasks == [a, b]
     assert chain(a).tasks == [a]
+    assert chain(pair).tasks == [pair]
     assert chain().tasks == []
 
 
@@ -192,6 +193,8 @@ def test_a_chain_composes_as_the_operator_does() -> None:
     assert chain(a, pair, c).tasks == [a, chord(pair, c)]
     assert chain(a, chain(b, c)).tasks == [a, b, c]
     assert chain(a, group([]), b).tasks == [a, b]
+    assert chain(pair, group(a)).tasks == [chord(pair, group(a))]
+    assert chain(a, pair, group(b)).tasks == [a, chord(pair, b)]
     assert chain(single, a).tasks == [b, a]
 
 

@@ -48,6 +48,8 @@ def append(steps: list[Signature], step: Signature) -> None:
     match steps[-1] if steps else None, step:
         case _, group(tasks=[]):
             return
+        case group() as header, group() if len(steps) == 1:
+            steps[:] = [chord(header, step)]
         case _, group(tasks=[only]):
             append(steps, only)
         case _, chain():

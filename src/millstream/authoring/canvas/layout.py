@@ -52,7 +52,7 @@ def lay_out(sig: Signature, find: Callable[[str], Work], shapes: Shapes | None =
         DefinitionError: An option is unknown, out of range or has no meaning here; a chain of nothing.
         InvalidInputError: The arguments of a task do not fit.
     """
-    canvas = sig.clone()
+    canvas = sig.shallow()
     for_job = {key: canvas.options.pop(key) for key in JOB_OPTIONS & canvas.options.keys()}
     painter = Painter(find)
     value, spine = _draw(painter, canvas)

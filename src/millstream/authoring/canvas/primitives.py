@@ -136,9 +136,10 @@ class group(Signature):  # noqa: N801  Celery's name
 
     def __init__(self, *tasks: Any, **options: Any) -> None:
         """Put the signatures side by side."""
+        given = _members(tasks)
         if len(tasks) == 1 and isinstance(tasks[0], group):
-            options = {**tasks[0].options, **options}
-        members = [to_signature(task) for task in _members(tasks)]
+            given, options = tasks[0].tasks, {**tasks[0].options, **options}
+        members = [to_signature(task) for task in given]
         super().__init__("celery.group", (), {"tasks": members}, subtask_type="group", **options)
 
     @classmethod
@@ -310,9 +311,6 @@ class chord(Signature):  # noqa: N801  Celery's name
 
     def link_error(self, errback: Any) -> Any:
         """Run a callback when the header or the body has failed; return the callback."""
-        for task in self.tasks:
-            if isinstance(task, chord):
-                task.link_error(errback)
         self.behind().link_error(errback)
         return errback
 
@@ -372,8 +370,6 @@ def _members(tasks: tuple[Any, ...]) -> Iterable[Any]:
     if len(tasks) != 1:
         return tasks
     only = tasks[0]
-    if isinstance(only, group):
-        return only.tasks
     is_one = isinstance(only, Mapping | str) or callable(getattr(only, "s", None))
     return tasks if is_one else only
 

@@ -162,6 +162,10 @@ class Signature(Stampable, dict[str, Any]):
     partial = clone
 
     def _copy(self) -> Self:
+        return self.shallow()
+
+    def shallow(self) -> Self:
+        """Return a copy with options of its own; what it is composed of is shared."""
         copy = type(self).__new__(type(self))
         copy.update(self)
         copy._app, copy._work = self._app, self._work  # noqa: SLF001  of its own class
