@@ -12,7 +12,6 @@ from weakref import WeakValueDictionary
 from millstream.assembly import Process
 from millstream.authoring import current
 from millstream.authoring.canvas.signature import Signature
-from millstream.authoring.canvas.spine import TaskSpine
 from millstream.authoring.draw import drawing
 from millstream.authoring.registry import Definition, Registry
 from millstream.authoring.result import Job
@@ -215,8 +214,7 @@ class Millstream(Records):
             record = await process.submit_in(connection, placed.order)
         here = running.get()
         if here is not None:
-            node = placed.spine.node if isinstance(placed.spine, TaskSpine) else None
-            here.record("called", {"id": f"{record.id}.{node}" if node else record.id})
+            here.record("called", {"id": placed.task_id(record.id)})
         return record
 
     def definition(self, name: str) -> Definition:

@@ -176,7 +176,7 @@ class Process:
         else:
             recorded = await run_sync(shared.submit_in, job, graph, drafts)
         if recorded.id == job.id:
-            self.segments.keep(job, order.drawn)
+            self.segments.keep(job, order.drawn, order.aliases)
         return recorded
 
     async def abandon(self) -> None:

@@ -11,7 +11,6 @@ from typing import Any, TypeVar, cast
 from millstream.assembly import Process
 from millstream.authoring import current
 from millstream.authoring.aside import in_this_thread
-from millstream.authoring.canvas.layout import TaskSpine
 from millstream.authoring.canvas.signature import Signature
 from millstream.authoring.registry import Definition, Registry
 from millstream.authoring.result import Job, unwrap
@@ -106,8 +105,7 @@ class EagerApp(Records):
         # In a context of its own: it is another task, not the one that hands it in, that runs there.
         placed, record = await asyncio.create_task(self._place_and_run(work, args, options))
         if here is not None and here.job_id in self._eager_home.backend.ledger:
-            node = placed.spine.node if isinstance(placed.spine, TaskSpine) else None
-            here.record("called", {"id": f"{record.id}.{node}" if node else record.id})
+            here.record("called", {"id": placed.task_id(record.id)})
         return placed, record
 
     async def _place_and_run(

@@ -31,7 +31,7 @@ def request_of(run: Run, frame: Frame, index: int, attempt: int, call: Call | No
         call: Its arguments, where it is one call that has them.
     """
     node, path, policy = frame.node(index), frame.name(index), frame.content.policy(index)
-    task_id = f"{run.job_id}.{path}"
+    task_id = _task_id(run, path)
     due = run.dues.get((frame, index))
     position, chord = _membership(run, frame, index)
     headers = _headers(frame, node)
@@ -56,7 +56,7 @@ def request_of(run: Run, frame: Frame, index: int, attempt: int, call: Call | No
         eta=_written(run.job.starts_at),
         delivery_info={
             "routing_key": policy.queue,
-            "priority": policy.priority,
+            "priority": policy.priority or run.job.priority,
             "redelivered": run.past is not None or (due is not None and due.is_requeued),
             "is_eager": run.services.is_eager,
         },
@@ -66,6 +66,11 @@ def request_of(run: Run, frame: Frame, index: int, attempt: int, call: Call | No
         hostname=socket.gethostname(),
         is_eager=run.services.is_eager,
     )
+
+
+def _task_id(run: Run, path: str) -> str:
+    """Return the task id of a node: the one that it was given, else the job's id and the node's path."""
+    return run.given_ids.get(path) or f"{run.job_id}.{path}"
 
 
 def _headers(frame: Frame, node: Node) -> dict[str, Any]:
@@ -87,7 +92,7 @@ def _parent(run: Run, frame: Frame, index: int) -> str | None:
     """Return the task id of the first task before a node, or before the node that its frame stands for, and so on."""
     before = next(_tasks_before(frame.shape.graph.nodes, index), None) if isinstance(frame, GraphFrame) else None
     if before is not None:
-        return f"{run.job_id}.{frame.name(before)}"
+        return _task_id(run, frame.name(before))
     return run.job.parent if frame.parent is None else _parent(run, frame.parent, frame.index)
 
 
@@ -110,7 +115,7 @@ def _membership(run: Run, frame: Frame, index: int) -> tuple[int | None, str | N
     for after in (*shape.fast[index], *(target for target, _ in shape.slow[index])):
         position = next((at for arg in arguments(nodes[after]) if (at := _position(index, arg)) is not None), None)
         if position is not None and nodes[after].task == GATHER:
-            return position, f"{run.job_id}.{frame.name(after)}"
+            return position, _task_id(run, frame.name(after))
         found = position if found is None else found
     return found, None
 
@@ -144,7 +149,7 @@ def _part_of(run: Run, frame: Frame, arg: Failed) -> Any:
 def _part(run: Run, frame: Frame, index: int, arg: Failed) -> Any:
     match arg.part:
         case "id":
-            return f"{run.job_id}.{frame.name(index)}"
+            return _task_id(run, frame.name(index))
         case "request":
             # A mapped node has no attempt of its own: its arguments are those of the whole map.
             (call,) = frame.content.calls(index)

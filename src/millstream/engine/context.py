@@ -95,9 +95,9 @@ class Context:
 
     @property
     def task_id(self) -> str:
-        """Id of the node among all jobs: `<job id>.<node>`."""
+        """Id of the node among all jobs: `<job id>.<node>`, unless it was given one (`task_id`)."""
         here = _here()
-        return f"{here.job_id}.{here.node}"
+        return here.request.id or f"{here.job_id}.{here.node}"
 
     @property
     def attempt(self) -> int:

@@ -8,9 +8,12 @@ exception where it comes out.
 from __future__ import annotations
 
 import asyncio
+import math
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
+
+import anyio
 
 from millstream.clock import Clock, Timer
 from millstream.errors import SoftTimeLimitExceeded, TaskTimeoutError
@@ -163,3 +166,8 @@ def _as_coroutine(work: Awaitable[Any]) -> Coroutine[Any, Any, Any]:
         return await work
 
     return wait()
+
+
+def is_cancelled_here() -> bool:
+    """Whether a cancel scope around this place is cancelled."""
+    return anyio.current_effective_deadline() == -math.inf

@@ -16,7 +16,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Names and meanings are those of Celery's `task.request`, as far as there is something true to say here.
 
     Attributes:
-        id: Task id of the node: `<job id>.<node>`.
+        id: Task id of the node: `<job id>.<node>`, or the `task_id` that it was given.
         root_id: Id of the job.
         parent_id: Task id of the first task that comes before it in its graph; where none does, of the running task
             that submitted the job; `None` without one.
@@ -34,8 +34,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         timelimit: Seconds of the time-outs as (`timeout`, `soft_timeout`), each `None` where there is none.
         expires: When the node must have started; ISO 8601, UTC.
         eta: When the job was to start at the earliest; ISO 8601, UTC.
-        delivery_info: `routing_key` (the queue), `priority`, `redelivered` (whether this attempt may have begun
-            before, since its job goes on after a pause or a crash, or it was rejected with `requeue`) and `is_eager`.
+        delivery_info: `routing_key` (the queue), `priority` (the node's own, else the job's), `redelivered` (whether
+            this attempt may have begun before, since its job goes on after a pause or a crash, or it was rejected with
+            `requeue`) and `is_eager`.
         group: Id of the job, where the node is a member of a group or of a chord's header.
         group_index: Which member it is, from 0.
         chord: Task id of the node that joins the members, where its members may add to it (`self.add_to_chord`).

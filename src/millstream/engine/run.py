@@ -8,10 +8,9 @@ call it when something ended.
 from __future__ import annotations
 
 import asyncio
-import math
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -21,7 +20,7 @@ from millstream.engine.again import try_again
 from millstream.engine.asked import bring_failures
 from millstream.engine.calls import Calls
 from millstream.engine.culprit import culprit
-from millstream.engine.deadline import Deadline
+from millstream.engine.deadline import Deadline, is_cancelled_here
 from millstream.engine.elsewhere import NodeCall
 from millstream.engine.gate import Gate
 from millstream.engine.isolation import DEATHS_BEFORE_ISOLATION, Isolation
@@ -64,6 +63,7 @@ class Run:
     Args:
         job: The job.
         drawn: The job's graph with values and code.
+        aliases: Task ids that were given, each with the path of its node.
         services: What the process's runs share.
         sink: Takes what happens.
         past: What the job's record says already.
@@ -71,12 +71,20 @@ class Run:
     """
 
     def __init__(
-        self, job: JobRecord, drawn: Drawn, services: Services, sink: Sink, past: Past | None = None, crashes: int = 0
+        self,
+        job: JobRecord,
+        drawn: Drawn,
+        aliases: Mapping[str, str],
+        services: Services,
+        sink: Sink,
+        past: Past | None = None,
+        crashes: int = 0,
     ) -> None:
         """Prepare; nothing runs before `drive`."""
         self.job_id = job.id
         self.job = job
         self.services = services
+        self.given_ids = {node: task_id for task_id, node in aliases.items()}
         self.put = sink.put if past is None else past.unknown(sink.put)
         self.flush = sink.flush
         self.seal = sink.seal
@@ -98,8 +106,7 @@ class Run:
         self.loop = asyncio.get_running_loop()
         self.thread = threading.get_ident()
         self.group: anyio.abc.TaskGroup
-        self.spare = 0
-        self.running = 0
+        self.spare = self.running = 0
         self.waits = Waits(self)
         self.calls = Calls(self)
         self.begun: set[tuple[Frame, int, int]] = set()
@@ -388,8 +395,3 @@ class Run:
             self.services.threads.abandon(call)
         self.threads.clear()
         self.calls.close()
-
-
-def is_cancelled_here() -> bool:
-    """Whether a cancel scope around this place is cancelled."""
-    return anyio.current_effective_deadline() == -math.inf

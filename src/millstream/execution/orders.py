@@ -50,6 +50,10 @@ class Placed:
     order: Order
     spine: Spine | None
 
+    def task_id(self, job_id: str) -> str:
+        """Return the task id of its result, where it is a job."""
+        return self.spine.task_id(job_id) if isinstance(self.spine, TaskSpine) else job_id
+
 
 @dataclass(frozen=True, slots=True)
 class Orders:
@@ -124,7 +128,7 @@ class Orders:
             starts_at=_start(self.clock.now(), terms.countdown, terms.eta),
             expires=policy.expires if is_whole or terms.expires is not None else None,
             idempotency_key=terms.idempotency_key,
-            parent=None if here is None else f"{here.job_id}.{here.node}",
+            parent=None if here is None else here.request.id,
         )
 
     def _policy(self, work: Work, own: Policy, terms: Terms) -> Policy:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 import anyio
 import structlog
 
+from millstream.engine.deadline import is_cancelled_here
 from millstream.engine.elsewhere import NodeCall
 from millstream.engine.past import Past
 from millstream.engine.program import Drawn, Recalled
-from millstream.engine.run import Run, is_cancelled_here
+from millstream.engine.run import Run
 from millstream.engine.services import Services
 from millstream.errors import ExpiredError, MillstreamError, PoisonError, Reject, TaskTimeoutError, UnknownNameError
 from millstream.events.base import EventLog
@@ -79,16 +81,16 @@ class Segments:
         self._log = log
         self._services = services
         self._library = library
-        self._drawn: dict[str, Drawn] = {}
+        self._drawn: dict[str, tuple[Drawn, Mapping[str, str]]] = {}
         self._running: dict[str, _Execution] = {}
         self._reads: set[asyncio.Task[None]] = set()
 
     # -------------------------------------------------------------------------------------------- what is kept
-    def keep(self, job: JobRecord, drawn: Drawn) -> None:
-        """Keep a submitted job's graph, values and code until it is executed here."""
+    def keep(self, job: JobRecord, drawn: Drawn, aliases: Mapping[str, str]) -> None:
+        """Keep a submitted job's graph, values, code and aliases until it is executed here."""
         self._library.include(job.flow)
         self._library.learn(drawn.works)
-        self._drawn[job.id] = drawn
+        self._drawn[job.id] = drawn, aliases
         if job.durability != "off" and len(self._drawn) > _KEPT_DRAWINGS:
             self._drop_oldest()
 
@@ -241,17 +243,17 @@ class Segments:
             late = ExpiredError(f"it had not started {job.expires_at - job.created_at:g} s after its submission")
             return Settlement(JobState.FAILED, "expired", error=record_failure(late))
         past = Past(await self._ledger.history(job.id)) if claim.head > 1 else None
-        drawn = self._drawn.get(job.id)
-        if drawn is None:
+        kept = self._drawn.get(job.id)
+        if kept is None:
             stored = await self._ledger.graph(job.id)
-            drawn = Recalled(stored.graph, stored.bindings, self._library.find)
+            kept = Recalled(stored.graph, stored.bindings, self._library.find), stored.aliases
         if execution.is_cancelled:
             return Settlement(JobState.CANCELLED, "cancel")
         if execution.is_stopped:
             return self._shutdown(job)
         begun = {"attempt": claim.attempt, "process": claim.holder}
         recorder.put((True, "started", self._services.clock.now(), None, begun))
-        run = execution.run = Run(job, drawn, self._services, recorder, past, claim.crashes)
+        run = execution.run = Run(job, *kept, self._services, recorder, past, claim.crashes)
         state = await run.drive()
         if recorder.refusal is not None:
             raise recorder.refusal

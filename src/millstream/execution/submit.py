@@ -82,7 +82,7 @@ class Submitter:
         """
         job, graph, drafts = self.prepare(order)
         holder = self.process() if job.state is JobState.QUEUED and self.dispatcher.can_take() else None
-        self.segments.keep(job, order.drawn)  # first: once it is recorded, another slot may claim it
+        self.segments.keep(job, order.drawn, order.aliases)  # first: once it is recorded, another slot may claim it
         try:
             recorded, claim = await self.ledger.submit(job, graph, drafts, holder)
         except Exception:

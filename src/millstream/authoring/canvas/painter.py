@@ -272,7 +272,7 @@ class Painter:
         self._tasks.append(index)
         if work.is_bound:
             self._growing.add(node)
-        spine = TaskSpine(node, given.parent)
+        spine = TaskSpine(node, given.parent, options.get("task_id") or "")
         after = Given((handle,), before=(handle,), parent=spine)
         self._later += [(callback, after) for callback in listed(options.get("link"))]
         self._later += [(errback, (*given.suspects, index)) for errback in listed(options.get("link_error"))]

@@ -11,10 +11,16 @@ class TaskSpine(msgspec.Struct, frozen=True, tag="task"):
     Attributes:
         node: The node's id.
         parent: What came before it in its chain.
+        id: The task id that it was given; empty for none.
     """
 
     node: str
     parent: Spine | None = None
+    id: str = ""
+
+    def task_id(self, job_id: str) -> str:
+        """Return its task id in a job."""
+        return self.id or f"{job_id}.{self.node}"
 
 
 class GroupSpine(msgspec.Struct, frozen=True, tag="group"):

@@ -57,9 +57,10 @@ class AsyncResult:
         self.node: str | None = None
 
     @staticmethod
-    def of_node(app: current.App, job_id: str, node: str | None, parent: Any = None) -> AsyncResult:
-        """Return the result of a node, or of a whole job, that is known to be there."""
-        result = app.result_type(job_id if node is None else f"{job_id}.{node}", app=app, parent=parent)
+    def of_node(app: current.App, job_id: str, node: str | None, parent: Any = None, task_id: str = "") -> AsyncResult:
+        """Return the result of a node, or of a whole job, that is known to be there; under the id that it was given."""
+        known_as = task_id or (job_id if node is None else f"{job_id}.{node}")
+        result = app.result_type(known_as, app=app, parent=parent)
         result._watch, result.node = app.watch(job_id), node  # noqa: SLF001  of its own class
         return result
 

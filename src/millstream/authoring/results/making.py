@@ -37,7 +37,7 @@ def _of_spine(app: current.App, job_id: str, spine: Spine) -> _Made:
 
 def _of_step(app: current.App, job_id: str, step: Spine, parent: _Made | None) -> _Made:
     if not isinstance(step, GroupSpine):
-        return AsyncResult.of_node(app, job_id, step.node, parent)
+        return AsyncResult.of_node(app, job_id, step.node, parent, step.id)
     members = [_of_spine(app, job_id, member) for member in step.members]
     return GroupResult(step.id or _id_of(job_id, members), members, app=app, parent=parent)
 
