@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import datetime
 from typing import Any
@@ -14,9 +13,9 @@ from millstream.ledger.base import ENDS, Filter, Ledger, node_result
 from millstream.model.event import START, TERMINAL, Cursor, Event
 from millstream.model.graph import Graph
 from millstream.model.job import JobRecord, JobState, NodeResult, Reason
+from millstream.model.task_id import split_task_id
 
 _PAGE = 1000
-_NODE_ID = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.(.+)")
 
 
 class Records:
@@ -116,22 +115,18 @@ class Records:
         """Return the job and node that a task id names, as (job id, path); `None` where no job is known under it.
 
         Args:
-            task_id: `<job id>.<node>`; an alias (`task_id=...` of a submission); or a job's id, which stands for what
-                the job returns, and has no node.
+            task_id: `<job id>.<node>`; a job's id, which stands for what the job returns, and has no node; or, where
+                it is neither, an alias (`task_id=...` of a submission).
         """
 
         async def find(_: Process) -> tuple[str, str | None] | None:
             ledger = self._home.ledger
-            parts = _NODE_ID.fullmatch(task_id)
-            if parts is None:
-                alias = await ledger.alias(task_id)
-                if alias is not None:
-                    return alias[0], alias[1] or None
-            job_id, node = parts.groups() if parts is not None else (task_id, None)
+            job_id, node = split_task_id(task_id) or (task_id, None)
             try:
                 await ledger.get(job_id)
             except JobNotFoundError:
-                return None
+                alias = await ledger.alias(task_id)
+                return alias and (alias[0], alias[1] or None)
             return job_id, node
 
         return await self._home.at(find)

@@ -118,6 +118,17 @@ async def test_a_job_that_a_task_submitted_is_shown_with_that_task(tmp_path: Pat
     assert "submitted by" not in shop.run("jobs", "show", orphan).stdout
 
 
+async def test_a_job_is_found_by_the_ids_of_its_tasks(tmp_path: Path) -> None:
+    shop, job = Shop(tmp_path), make_job()
+    shop.made("price", "-i", "item=apple")
+    ledger = SqlLedger(f"sqlite:///{tmp_path}/.millstream/ledger.db", SystemClock())
+    await submit(ledger, job, None, Mine="a")
+    await ledger.close()
+
+    for task_id in ("Mine", f"{job.id}.a"):
+        assert shop.told("jobs", "show", task_id)["job_id"] == job.id
+
+
 def test_a_job_is_told_with_its_result_and_who_took_it_up(shop: Shop, succeeded: str) -> None:
     told = shop.told("jobs", "show", succeeded)
     assert (told["state"], told["result"], told["inputs"]) == ("succeeded", 1.5, {"item": "apple"})
@@ -130,7 +141,7 @@ def test_a_job_is_told_with_its_result_and_who_took_it_up(shop: Shop, succeeded:
     ("job", "said"),
     [
         ("00000000", "there is no job whose id begins with 00000000"),
-        ("0", "'0' is no job's id, nor the beginning of one: its first 4 digits or more"),
+        ("0", "'0' is no task's id, nor the beginning of a job's: its first 4 digits or more"),
         ("00000000-0000-7000-8000-000000000000", "there is no job '00000000-0000-7000-8000-000000000000'"),
     ],
 )

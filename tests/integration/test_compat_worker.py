@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SHOP = """\
 from millstream.compat import Celery, signals
 
@@ -37,10 +39,23 @@ def shared():
 """
 
 
-def test_a_worker_knows_all_tasks_of_an_app_and_tells_its_signals(working_directory: Path) -> None:
-    (working_directory / "shop.py").write_text(SHOP, encoding="utf-8")
-    (working_directory / "more.py").write_text(MORE, encoding="utf-8")
-    command = [sys.executable, "-m", "millstream", "worker", "-A", "shop:app"]
+@pytest.mark.parametrize(
+    ("files", "named"),
+    [
+        ({"shop.py": SHOP}, "shop:app"),
+        ({"shop.py": SHOP}, "shop"),
+        ({"shop/celery.py": SHOP, "shop/__init__.py": "from .celery import app as celery_app"}, "shop"),
+        ({"shop/celery.py": SHOP, "shop/__init__.py": ""}, "shop"),
+    ],
+    ids=["app of a module", "module", "package that has the app", "package with a module celery"],
+)
+def test_a_worker_knows_all_tasks_of_an_app_and_tells_its_signals(
+    working_directory: Path, files: dict[str, str], named: str
+) -> None:
+    for place, text in {**files, "more.py": MORE}.items():
+        (working_directory / place).parent.mkdir(exist_ok=True)
+        (working_directory / place).write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "millstream", "worker", "-A", named]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=working_directory) as worker:
         try:

@@ -20,7 +20,7 @@ from millstream import (
     group,
 )
 from millstream.clock import new_id
-from millstream.errors import IncompleteResultsError
+from millstream.errors import DefinitionError, IncompleteResultsError
 from millstream.ledger.base import IdempotencyConflictError
 from tests.integration.results_tasks import (
     SECONDS,
@@ -216,6 +216,18 @@ def test_a_task_id_of_ones_own_names_the_result_and_no_other(app: Millstream) ->
     with pytest.raises(IdempotencyConflictError, match=mine):
         add.apply_async((3, 4), task_id=mine)
     assert len(asyncio.run(app.jobs())) == 1
+
+
+def test_a_task_id_of_ones_own_never_stands_for_another_task() -> None:
+    other = add.delay(1, 2)
+    assert other.get(timeout=SECONDS) == 3
+
+    add.apply_async((50, 50), task_id=other.root_id).get(timeout=SECONDS)
+
+    assert AsyncResult(other.root_id).get(timeout=SECONDS) == 3
+    for canvas in (add.s(1, 1), group(add.s(1, 1), add.s(2, 2))):
+        with pytest.raises(DefinitionError, match="give one of another form"):
+            canvas.apply_async(task_id=other.id)
 
 
 def test_walking_through_results_stops_where_one_is_not_there(name: str) -> None:

@@ -48,8 +48,10 @@ class Target:
 
     @property
     def is_file(self) -> bool:
-        """Whether the source is written as a file."""
-        return self.source.endswith(".py") or os.sep in self.source or Path(self.source).is_dir()
+        """Whether the source is written as a file; a package is named as a module, also where its directory is here."""
+        path = Path(self.source)
+        is_other_directory = path.is_dir() and not (path / "__init__.py").exists()
+        return self.source.endswith(".py") or os.sep in self.source or is_other_directory
 
 
 def load_module(target: Target) -> ModuleType:
@@ -121,7 +123,8 @@ def known_definitions(app: str | None, imports: Iterable[str]) -> Registry:
     """Return all that an app knows, or a module or file defines, and what the setting `imports` names.
 
     Args:
-        app: `module[:attr]` or `FILE[:attr]`; without the attribute an app named `app` is taken, if there is one.
+        app: `module[:attr]` or `FILE[:attr]`; without the attribute an app named `app` is taken, if there is one, and
+            of a package without any that of its module `celery`, as Celery does.
         imports: Modules.
 
     Raises:
@@ -139,6 +142,8 @@ def known_definitions(app: str | None, imports: Iterable[str]) -> Registry:
     if app is not None:
         target = _split(Target.parse(app))
         module = load_module(target)
+        if target.name is None and _keeps_app_inside(module):
+            module = _import(f"{module.__name__}.celery", target)
         _take_app(registry, module, target)
         registry.scan(module)
     return registry
@@ -155,6 +160,13 @@ def _split(target: Target) -> Target:
     except (ImportError, ValueError):
         is_module = False
     return target if is_module else Target(source, name)
+
+
+def _keeps_app_inside(module: ModuleType) -> bool:
+    """Whether a module is a package that has no app itself, but a module `celery`, where its app then is."""
+    has_app = any(isinstance(value, Source) for value in vars(module).values())
+    is_package = hasattr(module, "__path__") and importlib.util.find_spec(f"{module.__name__}.celery") is not None
+    return is_package and not has_app
 
 
 def _take_app(registry: Registry, module: ModuleType, target: Target) -> None:

@@ -23,6 +23,7 @@ from millstream.engine.program import Work
 from millstream.errors import DefinitionError, NotSerializableError
 from millstream.execution.submit import Order
 from millstream.model.policy import Policy, revise_policy
+from millstream.model.task_id import split_task_id
 from millstream.model.value import encode
 from millstream.settings import Settings
 
@@ -171,9 +172,16 @@ def _inputs(canvas: Signature, work: Work, drawn: Drawn) -> dict[str, Any] | Non
 
 
 def _aliases(layout: Layout) -> dict[str, str]:
-    """Return the task ids that were given; that of a group as a whole stands for the job."""
+    """Return the task ids that were given; that of a group as a whole stands for the job.
+
+    Raises:
+        DefinitionError: One has the form of the ids that are made here, so that it might be taken for another task's.
+    """
     whole = {layout.spine.id: ""} if isinstance(layout.spine, GroupSpine) and layout.spine.id else {}
-    return {**layout.aliases, **whole}
+    aliases = {**layout.aliases, **whole}
+    for task_id in filter(split_task_id, aliases):
+        raise DefinitionError(f"the task id {task_id!r} is that of a node: <job id>.<node>; give one of another form")
+    return aliases
 
 
 def _start(now: float, countdown: float | None, eta: datetime | None) -> float | None:

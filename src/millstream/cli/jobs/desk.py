@@ -34,7 +34,7 @@ class Desk:
         self.app = app
 
     async def job(self, start: str) -> JobRecord:
-        """Return the job with this id, or the only one whose id begins so.
+        """Return the job with this id, or the only one whose id begins so, or that of a task with this id.
 
         Raises:
             JobNotFoundError: There is none.
@@ -43,17 +43,22 @@ class Desk:
         return await self.app.record(await self.id(start))
 
     async def id(self, start: str) -> str:
-        """Return a job's whole id, of which at least the first four digits are given.
+        """Return a job's whole id, of which at least the first four digits are given, or the id of a task of its.
 
         Raises:
             JobNotFoundError: None begins so.
             WrongUseError: Several do.
         """
+        place = await self.app.locate(start.strip())
+        if place is not None:
+            return place[0]
         start = start.strip().lower()
         if len(start) == len(_LAST):
             return start
         if not _START.fullmatch(start):
-            raise JobNotFoundError(f"{start!r} is no job's id, nor the beginning of one: its first 4 digits or more")
+            raise JobNotFoundError(
+                f"{start!r} is no task's id, nor the beginning of a job's: its first 4 digits or more"
+            )
         above = start + _LAST[len(start) :]
         found = await self.app.jobs(before=above, limit=2)
         meant = [record.id for record in found if record.id.startswith(start)]
