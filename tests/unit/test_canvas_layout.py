@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from millstream import DefinitionError, Flow, GraphError, InvalidInputError
-from millstream.authoring.canvas.layout import draw_canvas
+from millstream import DefinitionError, Flow, InvalidInputError
+from millstream.authoring.canvas.layout import draw_canvas, lay_out
 from millstream.authoring.canvas.primitives import chain, chord, group
 from millstream.authoring.canvas.signature import Signature, signature
-from millstream.errors import UnknownNameError
+from millstream.errors import GraphTooLargeError, UnknownNameError
 from tests.unit.canvas_cases import (
     add,
     answer,
@@ -252,8 +252,10 @@ def test_a_canvas_inside_a_graph_keeps_what_would_be_for_its_job() -> None:
 
 
 def test_a_graph_of_a_canvas_is_limited_like_any_other() -> None:
-    with pytest.raises(GraphError, match="may have 100000"):
-        layout(group(add.s(1) for _ in range(100_001)))
+    canvas = group(add.s(1) for _ in range(6))
+    assert lay_out(canvas, find, max_nodes=6).drawn.shape.size == 6
+    with pytest.raises(GraphTooLargeError, match=r"has 6 nodes, but may have 5 \(setting max_graph_nodes\)"):
+        lay_out(canvas, find, max_nodes=5)
 
 
 @pytest.mark.parametrize("make", [group, lambda members: chord(members, total.s()), chain])

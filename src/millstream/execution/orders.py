@@ -108,7 +108,7 @@ class Orders:
         Raises:
             MillstreamError: See `Millstream.submit`.
         """
-        layout = lay_out(canvas, self.find)
+        layout = lay_out(canvas, self.find, self.settings.max_graph_nodes)
         told = {key: value for key, value in asdict(terms).items() if value is not None}
         terms = Terms(**{**layout.options, **told})
         drawn, first = layout.drawn, layout.drawn.works[layout.flow]

@@ -13,7 +13,7 @@ from millstream.authoring.canvas.painter import START, Painter
 from millstream.authoring.canvas.primitives import chain, chord, group
 from millstream.authoring.canvas.signature import Signature, to_signature
 from millstream.authoring.canvas.spine import GroupSpine, Spine, TaskSpine
-from millstream.authoring.draw import Drawn, Shapes
+from millstream.authoring.draw import DEFAULT_MAX_NODES, Drawn, Shapes
 from millstream.engine.program import Work
 
 __all__ = ["GroupSpine", "Layout", "Spine", "TaskSpine", "draw_canvas", "lay_out"]
@@ -39,15 +39,16 @@ class Layout(msgspec.Struct, frozen=True):
     options: Mapping[str, Any]
 
 
-def lay_out(sig: Signature, find: Callable[[str], Work], shapes: Shapes | None = None) -> Layout:
+def lay_out(sig: Signature, find: Callable[[str], Work], max_nodes: int = DEFAULT_MAX_NODES) -> Layout:
     """Return a canvas as one graph.
 
     Args:
         sig: A signature of any type.
         find: Returns the task or flow of a name; asked for those that a signature knows by name only.
-        shapes: Where to keep the compiled graph; most submissions draw the same shape again.
+        max_nodes: How many nodes it may have.
 
     Raises:
+        GraphTooLargeError: It has more.
         UnknownNameError: A task or flow is not known.
         DefinitionError: An option is unknown, out of range or has no meaning here; a chain of nothing.
         InvalidInputError: The arguments of a task do not fit.
@@ -58,7 +59,7 @@ def lay_out(sig: Signature, find: Callable[[str], Work], shapes: Shapes | None =
     value, spine = _draw(painter, canvas)
     nodes = painter.drawing.nodes
     return Layout(
-        drawn=painter.drawing.finish(value, shapes or Shapes(1)),
+        drawn=painter.drawing.finish(value, Shapes(1), max_nodes),
         spine=spine,
         aliases=painter.aliases,
         flow=next((node.task for node in nodes if node.task), ""),
