@@ -108,6 +108,11 @@ def test_what_takes_a_groups_results_more_than_once_takes_them_from_one_node() -
 
 def test_a_header_whose_tasks_may_add_to_it_is_joined_by_a_node() -> None:
     assert drawn(chord([grow.s(1)], total.s())) == ["grow(1)", "gather([<grow>])", "total(<gather>)"]
+    linked = grow.s(1)
+    linked.link(same.s())
+    header = ["grow(1)", "gather([<grow>])", "total(<gather>)"]
+    assert drawn(chord([linked], total.s())) == [*header, "own_value(<grow>)", "same(<own_value>)"]
+    assert drawn(linked) == ["grow(1)", "same(<grow>)"]
 
 
 def test_chords_stand_in_headers_and_bodies() -> None:

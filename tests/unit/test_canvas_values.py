@@ -93,6 +93,27 @@ async def test_an_errback_gets_what_it_asks_for(app: Millstream) -> None:
     )
 
 
+async def test_an_errback_with_a_delay_of_its_own_gets_what_it_asks_for(app: Millstream) -> None:
+    later = [answer.s().set(countdown=0.01), tell.s().set(countdown=0.01)]
+    job = await app.submit((add.s(1, 1) | fail.s()).on_error(later[0]).on_error(later[1]))
+    with pytest.raises(ValueError, match="no"):
+        await job.result()
+    assert sorted(map(str, told)) == sorted([f"{job.id}.fail", "('fail', \"ValueError('no')\", 'ValueError: no')"])
+
+    told.clear()
+    assert await (await app.submit((add.s(1, 1) | add.s(2)).on_error(later[0]))).result() == 4
+    assert told == []
+
+
+async def test_the_callback_of_a_task_that_adds_to_its_chord_gets_what_that_returned(app: Millstream) -> None:
+    first, second = grow.s(1), grow.s(2)
+    first.link(tell.s())
+    second.link(tell.si("only"))
+    job = await app.submit(chord([first, second], same.s()))
+    assert await job.result() == [1, 2, 2, 4]
+    assert sorted(map(str, told)) == ["1", "only"]
+
+
 async def test_an_errback_of_what_never_ran_stays_quiet(app: Millstream) -> None:
     for quiet in (fail.s() | add.s(1).on_error(tell.s()), fail.s() | add.s(1).on_error(tell.si("x"))):
         job = await app.submit(quiet)

@@ -7,7 +7,7 @@ from typing import Any
 
 from millstream.authoring.canvas.errbacks import FAILED_TASK
 from millstream.authoring.task import Task, task
-from millstream.engine.program import GATHER, MEMBERS, Members
+from millstream.engine.program import GATHER, MEMBERS, OWN_VALUE, Members
 
 
 @task(name=GATHER, run_in="loop", effect="pure")
@@ -34,11 +34,21 @@ def members(results: list[Any], *own: Any) -> Members:
     return Members(returned, extras)
 
 
+@task(name=OWN_VALUE, run_in="loop", effect="pure")
+def own_value(result: Any) -> Any:
+    """Return what a task itself returned, without what it added to its chord: what its callbacks get.
+
+    >>> own_value(Members(1, [10])), own_value(2)
+    (1, 2)
+    """
+    return result.own if isinstance(result, Members) else result
+
+
 @task(name=FAILED_TASK, run_in="loop", effect="pure")
 def failed_task(task_id: str) -> str:
     """Return the id of a task that failed: what stands before an errback that is not given the failure itself."""
     return task_id
 
 
-OWN: Mapping[str, Task[Any, Any]] = {own.name: own for own in (gather, members, failed_task)}
+OWN: Mapping[str, Task[Any, Any]] = {own.name: own for own in (gather, members, own_value, failed_task)}
 """Tasks of millstream itself, by name: recorded graphs speak of them in whatever process."""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from millstream.engine.program import GATHER
+from millstream.engine.program import GATHER, INTERNAL
 from millstream.engine.request import STAMPS, Request
 from millstream.engine.scope import Call, Scope
 from millstream.errors import Skip
@@ -99,7 +99,7 @@ def _parent(run: Run, frame: Frame, index: int) -> str | None:
 def _tasks_before(nodes: Sequence[Node], index: int) -> Iterator[int]:
     """Yield a node's predecessors that are tasks; of those that the engine itself put there, what comes before them."""
     for before in predecessors(nodes[index]):
-        if nodes[before].kind in ("task", "flow") and nodes[before].task != GATHER:
+        if nodes[before].kind in ("task", "flow") and not nodes[before].task.startswith(INTERNAL):
             yield before
         else:
             yield from _tasks_before(nodes, before)

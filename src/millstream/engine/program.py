@@ -94,12 +94,18 @@ class Members(msgspec.Struct, frozen=True):
     extras: list[Any]
 
 
-GATHER = "millstream.authoring.members.gather"
+INTERNAL = "millstream.authoring.members."
+"""How the names of the tasks begin that canvases themselves put into graphs."""
+
+GATHER = f"{INTERNAL}gather"
 """Name of the task that joins the header of a chord to which its members may add."""
 
 
-MEMBERS = "millstream.authoring.members.members"
+MEMBERS = f"{INTERNAL}members"
 """Name of the task that joins what another returned with the results of what that added to its chord."""
+
+OWN_VALUE = f"{INTERNAL}own_value"
+"""Name of the task that stands before the callback of a task that may add to its chord."""
 
 
 class Recalled:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from millstream.engine.program import INTERNAL
 from millstream.model.graph import Failed
 
 _REQUEST_ERROR_TRACEBACK = 3
 
-
-FAILED_TASK = "millstream.authoring.members.failed_task"
+FAILED_TASK = f"{INTERNAL}failed_task"
 """Name of the task that stands for a failure before an errback that is not given the failure itself."""
 
 

@@ -16,7 +16,7 @@ from millstream.authoring.canvas.spine import GroupSpine, Spine, TaskSpine
 from millstream.authoring.canvas.stamps import put_over, stamps_in
 from millstream.authoring.draw import NO_OPTIONS, Drawing, NodeOptions
 from millstream.authoring.handle import Handle
-from millstream.engine.program import GATHER, Work
+from millstream.engine.program import GATHER, OWN_VALUE, Work
 from millstream.engine.request import STAMPS
 from millstream.errors import DefinitionError, InvalidInputError
 from millstream.model.graph import Failed, JoinRule, Map
@@ -82,6 +82,7 @@ class Painter:
         self._policies: dict[Any, Policy] = {}
         self._fitting: set[Any] = set()
         self._growing: set[str] = set()
+        self._joined: set[str] = set()
 
     def draw(self, sig: Signature, given: Given) -> Done:
         """Add a canvas of any type."""
@@ -105,7 +106,7 @@ class Painter:
         while self._later:
             callback, given = self._later.pop(0)
             if isinstance(given, Given):
-                self.draw(callback, given)
+                self.draw(callback, given if callback.immutable else self._own(given))
             else:
                 self._errback(callback, given)
 
@@ -187,6 +188,7 @@ class Painter:
         """
         is_shared = len(done.ends) > 1 and bool(following.children())
         if isinstance(done.value, list) and (is_shared or any(end.id in self._growing for end in done.ends)):
+            self._joined |= {end.id for end in done.ends} & self._growing
             joined = self.gather(done.value)
             return joined, (joined,)
         return done.value, done.ends
@@ -230,16 +232,30 @@ class Painter:
         joined = Given(before=before, is_carried=bool(rows), suspects=given.suspects, parent=given.parent)
         return self._node(whole, self._work(GATHER), ([row.value for row in rows],), {}, joined)
 
+    def _own(self, given: Given) -> Given:
+        """Return what a callback gets: of a task that may add to its chord, what that itself returns."""
+        (of,) = given.before
+        if of.id not in self._joined:
+            return given
+        own = self.drawing.add_work("task", self._work(OWN_VALUE), (of,), {})
+        return given._replace(args=(own,), before=(own,))
+
     def _errback(self, sig: Signature, suspects: tuple[int, ...]) -> None:
         """Add an errback: directly where it takes the failure, else behind a node that stands for the failure."""
-        if not sig.immutable and not sig.children() and delay_of(sig.options) is None:
-            work = self._work_of(sig)
-            args = (*errback_arguments(work, len(sig.args), suspects), *sig.args)
-            self._node(sig, work, args, sig.kwargs, START, join="one_failed")
+        takes_failure = not (sig.immutable or sig.children())
+        is_delayed = delay_of(sig.options) is not None
+        behind = START
+        if is_delayed or not takes_failure:
+            failure = (Failed(suspects, "id"),)
+            guard = self.drawing.add_work("task", self._work(FAILED_TASK), failure, {}, NodeOptions(join="one_failed"))
+            behind = Given((guard,), before=(guard,))
+        if not takes_failure:
+            self.draw(sig, behind)
             return
-        failure = (Failed(suspects, "id"),)
-        guard = self.drawing.add_work("task", self._work(FAILED_TASK), failure, {}, NodeOptions(join="one_failed"))
-        self.draw(sig, Given((guard,), before=(guard,)))
+        work = self._work_of(sig)
+        args = (*errback_arguments(work, len(sig.args), suspects), *sig.args)
+        # Where nothing has failed the delay is skipped, and then what the failure would be asked for is, too.
+        self._node(sig, work, args, sig.kwargs, behind, join="all_done" if is_delayed else "one_failed")
 
     def _node(
         self,
