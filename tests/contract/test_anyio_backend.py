@@ -1,12 +1,14 @@
 """The backend in this process keeps every backend's promises, with jobs in memory and with jobs on disk."""
 
 import asyncio
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from millstream import JobState, Millstream, Settings, task
+from millstream import JobState, Millstream, Settings, ctx, task
 from millstream.clock import Clock
 from millstream.testing import SegmentBackendContract
 
@@ -48,6 +50,28 @@ async def test_nothing_is_kept_of_a_job_that_was_cancelled_before_its_start() ->
         assert segments.running() == set()
 
 
+async def test_what_a_function_returns_because_it_sees_the_cancel_is_dropped() -> None:
+    async with Millstream(settings=Settings(durability="off")) as app:
+        job = await app.submit(look_out)
+        await asyncio.to_thread(begun.wait)
+        assert app._home.process is not None
+        app._home.process.segments.cancel(job.id)  # and the loop stands still, so that the function is quicker
+        while not app._home.process._services.threads._results:
+            time.sleep(0.001)  # noqa: ASYNC251
+        assert await job.wait() is JobState.CANCELLED
+
+
 @task
 async def wait_for_ever() -> None:
     await asyncio.Event().wait()
+
+
+begun = threading.Event()
+
+
+@task
+def look_out() -> str:
+    begun.set()
+    while not ctx.cancelled:
+        time.sleep(0.001)
+    return "seen"

@@ -154,6 +154,7 @@ class Run:
     def cancel(self) -> None:
         """Stop everything that runs, for good; results that still come from threads are dropped."""
         self.is_cancelled = True
+        self._drop_threads()  # now: a function that sees the cancel may return before the runners do
         if hasattr(self, "group"):
             self.group.cancel_scope.cancel()
 
@@ -390,8 +391,10 @@ class Run:
                 self.put((True, "node_cancelled", self.now(), frame.name(index), None))
         self.plan.cancel()
         self.waits.close()
-        for call in self.threads:
-            call.disarm()
-            self.services.threads.abandon(call)
-        self.threads.clear()
+        self._drop_threads()
         self.calls.close()
+
+    def _drop_threads(self) -> None:
+        while self.threads:
+            (call := self.threads.pop()).disarm()
+            self.services.threads.abandon(call)
