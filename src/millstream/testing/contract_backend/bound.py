@@ -89,6 +89,8 @@ class BoundContract(BackendCase):
             "group": job.id,
             "group_index": 0,
             "chord": None,
+            "stamps": {},
+            "stamped_headers": None,
             "called_directly": False,
             "is_eager": False,
         }
