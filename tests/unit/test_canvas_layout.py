@@ -273,3 +273,41 @@ def test_a_thousand_nodes_are_drawn_in_tens_of_microseconds_each(make: Any) -> N
         return time.perf_counter() - start
 
     assert min(seconds() for _ in range(5)) / 1000 < 250e-6  # some 28 on the machine it was written on
+
+
+# ------------------------------------------------------------------------------------------------------- depth
+def alternating(turns: int) -> chain:
+    """A chain in which tasks and groups take turns: each group nests what follows it."""
+    steps = [step for _ in range(turns) for step in (total.s(), group(add.s(), add.s()))]
+    return chain(add.s(1, 1), *steps[1:])
+
+
+def test_a_hundred_groups_may_follow_one_another() -> None:
+    composed = add.s(1, 1)
+    for _ in range(100):
+        composed = composed | group(add.s(), add.s()) | total.s()
+    for canvas, tasks in ((alternating(100), 300), (composed, 301)):
+        nodes = layout(canvas).drawn.shape.graph.nodes
+        assert sum(node.task in ("add", "total") for node in nodes) == tasks
+
+
+def test_a_long_chain_is_no_deep_one() -> None:
+    made = layout(chain(add.s(1, 1), *(add.s(1) for _ in range(5000))))
+    assert made.drawn.shape.size == 5001
+
+
+def test_a_canvas_that_is_nested_too_deep_is_refused_in_words() -> None:
+    turns = 300
+    with pytest.raises(DefinitionError, match=r"nested too deep for Python's recursion limit of \d+: .* in parts"):
+        layout(alternating(turns) | add.s(1))
+
+    def compose() -> None:
+        canvas = add.s(1, 1)
+        for _ in range(turns):
+            canvas = canvas | group(add.s(), add.s()) | total.s()
+        layout(canvas)
+
+    with pytest.raises(DefinitionError, match="nested too deep"):
+        compose()
+    with pytest.raises(DefinitionError, match="nested too deep"):
+        alternating(turns).apply_async()

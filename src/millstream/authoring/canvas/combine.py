@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from millstream.authoring.canvas.depth import within_limits
 from millstream.authoring.canvas.primitives import chain, chord, group
 from millstream.authoring.canvas.signature import Signature, to_signature
 from millstream.errors import DefinitionError
 
 
+@within_limits()
 def join(left: Any, right: Any) -> Any:
     """Return the canvas in which `right` follows `left`; `NotImplemented` where one of them is no signature.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from millstream.authoring.canvas.depth import within_limits
 from millstream.authoring.canvas.options import JOB_OPTIONS
 from millstream.authoring.canvas.painter import START, Painter
 from millstream.authoring.canvas.primitives import chain, chord, group
@@ -39,6 +40,7 @@ class Layout(msgspec.Struct, frozen=True):
     options: Mapping[str, Any]
 
 
+@within_limits()
 def lay_out(sig: Signature, find: Callable[[str], Work], max_nodes: int = DEFAULT_MAX_NODES) -> Layout:
     """Return a canvas as one graph.
 
@@ -68,6 +70,7 @@ def lay_out(sig: Signature, find: Callable[[str], Work], max_nodes: int = DEFAUL
     )
 
 
+@within_limits()
 def draw_canvas(sig: Signature, find: Callable[[str], Work]) -> Drawn:
     """Return the graph of a canvas that is to stand inside another graph: all its options hold for its nodes.
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from typing import Any, Self, TypeVar
 
+from millstream.authoring.canvas.depth import within_limits
 from millstream.authoring.canvas.signature import Signature, listed, to_signature
 from millstream.errors import DefinitionError
 
@@ -29,6 +30,7 @@ class chain(Signature):  # noqa: N801  Celery's name
             `link_error` for all of them.
     """
 
+    @within_limits()
     def __init__(self, *tasks: Any, **options: Any) -> None:
         """Compose the signatures."""
         from millstream.authoring.canvas.combine import append  # noqa: PLC0415  chords are made of chains, and back
@@ -338,7 +340,8 @@ class chord(Signature):  # noqa: N801  Celery's name
         """
         further = dict(kwargs or {})
         body = further.pop("body", None)
-        handed = self.clone()
+        with within_limits():
+            handed = self.clone()
         if body is not None:
             handed.body = body
         handed.behind()

@@ -7,6 +7,7 @@ from operator import itemgetter
 from typing import Any, ClassVar, Self, TypeVar
 
 from millstream.authoring import current
+from millstream.authoring.canvas.depth import within_limits
 from millstream.authoring.canvas.options import JOB_OPTIONS
 from millstream.authoring.canvas.stamps import STAMPED, Stampable, put_over
 from millstream.clock import new_id
@@ -297,6 +298,7 @@ class Signature(Stampable, dict[str, Any]):
         handed, for_job = self._prepared(args, kwargs, options)
         return self._home().apply(handed, throw=throw, **for_job)
 
+    @within_limits()
     def _prepared(
         self, args: Iterable[Any] | None, kwargs: Mapping[str, Any] | None, options: Mapping[str, Any]
     ) -> tuple[Self, dict[str, Any]]:
