@@ -57,7 +57,7 @@ class Home:
 
     def _begin(self) -> None:
         self._pid = os.getpid()
-        self._library = Library(self._registry.work, self._registry.runnable)
+        self._library = Library(self._registry.work, self._registry.claimable)
         self.ledger = TieredLedger(MemoryLedger(self._clock))
         self.log = MemoryEventLog(self._must_keep)
         self.process: Process | None = None

@@ -216,7 +216,7 @@ class Records:
         return found
 
     def _check_open(self, job_id: str) -> None:
-        if self._home.is_closed and job_id not in self._home.ledger.memory:
+        if (self._home.is_closed or self._home.process is None) and job_id not in self._home.ledger.memory:
             raise ClosedError(f"the app was closed before job {job_id} ended; others on its ledger go on with the job")
 
 

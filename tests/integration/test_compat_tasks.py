@@ -245,6 +245,22 @@ def test_shared_tasks_belong_to_every_app(app: Celery) -> None:
     assert Celery("other").tasks["shared.double"] is double
 
 
+def test_a_shared_task_without_a_class_has_that_of_the_apps_tasks(app: Celery) -> None:
+    class Noted(Task):
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            return f"noted {self.run(*args, **kwargs)}"
+
+    before = shared_task(name="shared.before")(lambda: "before")
+    own = shared_task(name="shared.own", base=Task)(lambda: "own")
+    app.Task = Noted
+    after = shared_task(name="shared.after")(lambda: "after")
+
+    assert [made.delay().get(timeout=WAIT) for made in (before, own, after)] == ["noted before", "own", "noted after"]
+
+    app.Task = Task
+    assert before.delay().get(timeout=WAIT) == "before"
+
+
 def test_a_task_is_sent_by_its_name(app: Celery) -> None:
     @app.task(name="shop.by.name")
     def add(x: int, y: int) -> int:

@@ -197,6 +197,17 @@ def test_a_group_is_restored_by_its_id_and_a_made_up_one_when_it_was_saved() -> 
     assert GroupResult.restore(add.delay(1, 1).root_id or "") is None
 
 
+def test_a_saved_group_is_gone_when_it_was_deleted_and_may_be_saved_again() -> None:
+    done = add.delay(1, 2)
+    for _ in range(20):
+        saved = GroupResult("mine", [done]).save()
+
+        assert GroupResult.restore("mine") == saved
+        saved.delete()
+
+        assert GroupResult.restore("mine") is None
+
+
 def test_a_group_is_revoked_as_a_whole() -> None:
     result = group(sleep_long.s(), sleep_long.s()).apply_async()
 

@@ -9,14 +9,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from millstream import AsyncResult, BlockingCallError, GroupResult, Millstream, Settings, group
 from millstream.authoring import current
+from millstream.errors import ClosedError
 from millstream.ledger.base import IdempotencyConflictError
-from tests.integration.results_tasks import SECONDS, add, add_soon, fail, gate, total, until, wait_at
+from tests.integration.results_tasks import SECONDS, add, add_soon, fail, gate, sleep_long, total, until, wait_at
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,6 +62,47 @@ def python(script: str, *args: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", script, *args], env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=-1, text=True
     )
+
+
+def test_a_group_that_was_saved_where_nothing_is_executed_is_deleted_and_saved_again() -> None:
+    outside = Millstream(settings=Settings(durability="full"), executes=False)
+    with current.use(outside):
+        waiting = add.delay(1, 2)
+        for members in ([waiting], [waiting, waiting]):
+            saved = GroupResult("mine", members).save()
+
+            assert GroupResult.restore("mine") == saved
+        saved.delete()
+
+        assert GroupResult.restore("mine") is None
+    asyncio.run(outside.aclose())
+
+
+def test_any_process_can_run_the_job_that_keeps_a_group(durable: Millstream) -> None:
+    outside = Millstream(settings=Settings(durability="full"), executes=False)
+    with current.use(outside):
+        GroupResult("mine", [AsyncResult("nothing")]).save()
+
+    with current.use(durable):
+        assert AsyncResult("group:mine").get(timeout=SECONDS) is not None
+    asyncio.run(outside.aclose())
+
+
+@pytest.mark.parametrize("waits_for_group", [False, True])
+def test_who_waits_while_the_app_stops_is_told_so(*, waits_for_group: bool) -> None:
+    app = Millstream(settings=Settings(durability="full"))
+    with current.use(app):
+        one, both = sleep_long.delay(), group(sleep_long.s(), sleep_long.s()).apply_async()
+        waiting = both if waits_for_group else one
+        until(lambda: one.state == both[0].state == "STARTED")
+        with ThreadPoolExecutor(1) as threads:
+            answer = threads.submit(waiting.get, timeout=SECONDS)
+            until(app._home.log.watched)
+            app._home.door().call(app._home._stop_on_portal())  # as it happens when the program ends
+
+            with pytest.raises(ClosedError):
+                answer.result()
+    asyncio.run(app.aclose())
 
 
 def test_another_process_reads_states_and_results_and_waits_for_them(durable: Millstream, name: str) -> None:

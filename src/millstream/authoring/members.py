@@ -1,4 +1,4 @@
-"""The tasks that stand in graphs whose nodes may add to their chord (`self.add_to_chord`)."""
+"""Millstream's own tasks: of graphs whose nodes may add to their chord (`self.add_to_chord`), and of kept groups."""
 
 from __future__ import annotations
 
@@ -50,5 +50,11 @@ def failed_task(task_id: str) -> str:
     return task_id
 
 
-OWN: Mapping[str, Task[Any, Any]] = {own.name: own for own in (gather, members, own_value, failed_task)}
+@task(run_in="loop", effect="pure")
+def kept_group(members: Any) -> Any:
+    """Return which results belong together (see `GroupResult.save`); that they are the job's input is what matters."""
+    return members
+
+
+OWN: Mapping[str, Task[Any, Any]] = {own.name: own for own in (gather, members, own_value, failed_task, kept_group)}
 """Tasks of millstream itself, by name: recorded graphs speak of them in whatever process."""

@@ -178,6 +178,10 @@ class Registry:
         """Return the names of all that can be run here by its name: definitions and plain functions."""
         return self._known.keys() | self._functions.keys()
 
+    def claimable(self) -> Collection[str]:
+        """Return the names of all whose jobs can be run here: what is `runnable`, and millstream's own tasks."""
+        return {*self._known, *self._functions, *OWN}
+
     def flows(self) -> list[Flow]:
         """Return the flows, by name."""
         return [known for _, known in sorted(self._known.items()) if isinstance(known, Flow)]

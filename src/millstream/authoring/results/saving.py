@@ -6,19 +6,13 @@ from typing import Any
 
 from millstream.authoring import current
 from millstream.authoring.canvas.signature import Signature
+from millstream.authoring.members import kept_group
 from millstream.authoring.results.group_result import GroupResult
 from millstream.authoring.results.making import group_of, result_from_tuple
-from millstream.authoring.task import task
 from millstream.errors import DefinitionError
 
 _PREFIX = "group:"
 """Before a group's id, the task id of the job that keeps it."""
-
-
-@task(run_in="loop", effect="pure")
-def kept_group(members: Any) -> Any:
-    """Return which results belong together; that they are the job's input is all that matters."""
-    return members
 
 
 def save(app: current.App, group: GroupResult) -> None:
@@ -39,6 +33,7 @@ def delete(app: current.App, group: GroupResult) -> None:
     async def forget() -> None:
         place = await app.locate(f"{_PREFIX}{group.id}")
         if place is not None:
+            await app.cancel(place[0])  # it need not have run yet
             await app.purge([place[0]])
 
     app.block_on(forget)

@@ -54,7 +54,7 @@ def _shared(fn: Callable[..., Any], *, name: str | None = None, base: type[Task]
         options.pop(meaningless, None)
     if name is None:
         name = gen_task_name(_state.get_current_app(), fn.__name__, fn.__module__)
-    return _state.share(task_class(base or Task, fn, None, {**options, "name": name})())
+    return _state.share(task_class(base or Task, fn, None, {**options, "name": name, "follows_app": base is None})())
 
 
 _state.set_factory(lambda: Celery("default", set_as_current=False))

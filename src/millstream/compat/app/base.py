@@ -20,7 +20,7 @@ from millstream.compat._state import performing
 from millstream.compat.app.control import Control
 from millstream.compat.app.door import Door
 from millstream.compat.app.finding import django_apps, import_related, imported, listed
-from millstream.compat.app.making import task_class
+from millstream.compat.app.making import adopt, task_class
 from millstream.compat.app.naming import gen_task_name
 from millstream.compat.app.registry import TaskRegistry
 from millstream.compat.app.task import Task as TaskBase
@@ -198,6 +198,7 @@ class Celery(Source):
         with self._lock:
             for task in _state.shared():
                 self.known.setdefault(task.name, task)
+                adopt(task, self)
             if self.finalized:
                 return
             if auto and not self.autofinalize:

@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from millstream.compat._state import is_current
 from millstream.compat.app.models import Models, with_models
 from millstream.compat.app.task import Task
 
 if TYPE_CHECKING:  # an app makes tasks
     from millstream.compat.app.base import Celery
+
+
+def adopt(task: Task, app: Celery) -> None:
+    """Let a shared task be of the class of the current app's tasks, unless it was given one of its own."""
+    made = type(task)
+    if made.follows_app and is_current(app) and made.__bases__ != (app.Task,):
+        made.__bases__ = (app.Task,)
 
 
 def task_class(base: type[Task], fn: Callable[..., Any], app: Celery | None, options: dict[str, Any]) -> type[Task]:

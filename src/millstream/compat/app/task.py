@@ -49,9 +49,11 @@ class Task(PlainTask[..., Any]):
             reject_on_worker_lost, resultrepr_maxsize: Kept; they mean nothing here. `conf.report()` says why of the
             settings of these names.
         rate_limit: Not there yet.
+        follows_app: Whether its class is that of the current app's tasks: so it is for `shared_task` without `base`.
     """
 
     performs: ClassVar[bool] = True
+    follows_app: ClassVar[bool] = False
     MaxRetriesExceededError = MaxRetriesExceededError
     OperationalError = OperationalError
 
