@@ -13,7 +13,7 @@ from millstream.ledger.base import Ledger, SharedLedger
 from millstream.ledger.items import Task
 from millstream.ledger.sql import SqlLedger
 from millstream.testing import LedgerContract, SharedLedgerContract
-from millstream.testing.ledger_doings import CLAIMERS, make_job, nobody, submit
+from millstream.testing.ledger_doings import make_job, nobody, submit
 
 
 class OnSqlite:
@@ -34,12 +34,14 @@ class Alone(LedgerContract):
     @asynccontextmanager
     async def open(self, clock: Clock) -> AsyncIterator[Ledger]:
         ledger = SqlLedger(self.url, clock)
-        for process in CLAIMERS:
-            await ledger.join(process, nobody)
         try:
             yield ledger
         finally:
             await ledger.close()
+
+    async def join(self, ledger: Ledger, process: str) -> None:
+        assert isinstance(ledger, SqlLedger)
+        await ledger.join(process, nobody)
 
     @pytest.mark.parametrize("key", ["a\0b", "a\udcff"], ids=["nul", "surrogate"])
     async def test_a_key_that_no_database_takes_is_refused(self, ledger: Ledger, key: str) -> None:

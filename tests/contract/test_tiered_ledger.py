@@ -16,7 +16,7 @@ from millstream.ledger.sql import SqlLedger
 from millstream.ledger.tiered import TieredLedger
 from millstream.model.job import JobRecord, JobState
 from millstream.testing import LedgerContract
-from millstream.testing.ledger_doings import CLAIMERS, ME, claimed, ended, make_job, nobody, record, submit
+from millstream.testing.ledger_doings import ME, claimed, ended, make_job, nobody, record, submit
 
 
 class Rung:
@@ -36,14 +36,12 @@ class Rung:
 
 
 @asynccontextmanager
-async def tiered(path: Path, clock: Clock, bell: Rung | None = None) -> AsyncIterator[TieredLedger]:
+async def tiered(path: Path, clock: Clock, bell: Rung | None = None) -> AsyncIterator[tuple[TieredLedger, SqlLedger]]:
     shared = SqlLedger(f"sqlite:///{path}/ledger.db", clock)
-    for process in CLAIMERS:
-        await shared.join(process, nobody)
     ledger = TieredLedger(MemoryLedger(clock))
     ledger.share(shared, bell)
     try:
-        yield ledger
+        yield ledger, shared
     finally:
         await shared.close()
 
@@ -55,8 +53,11 @@ class TestTieredLedgerWithDurableJobs(LedgerContract):
 
     @asynccontextmanager
     async def open(self, clock: Clock) -> AsyncIterator[Ledger]:
-        async with tiered(self.path, clock) as ledger:
+        async with tiered(self.path, clock) as (ledger, self.shared):
             yield ledger
+
+    async def join(self, ledger: Ledger, process: str) -> None:  # noqa: ARG002
+        await self.shared.join(process, nobody)
 
 
 def off(**fields: Any) -> JobRecord:
@@ -64,7 +65,8 @@ def off(**fields: Any) -> JobRecord:
 
 
 async def test_jobs_of_both_are_found_claimed_and_listed_as_one(tmp_path: Path) -> None:
-    async with tiered(tmp_path, SystemClock()) as ledger:
+    async with tiered(tmp_path, SystemClock()) as (ledger, shared):
+        await shared.join(ME, nobody)
         jobs = [make_job(), off(), make_job(), off()]
         for job in jobs:
             await submit(ledger, job, None)
@@ -77,7 +79,8 @@ async def test_jobs_of_both_are_found_claimed_and_listed_as_one(tmp_path: Path) 
 
 async def test_what_lives_in_memory_never_reaches_the_file(tmp_path: Path) -> None:
     bell = Rung()
-    async with tiered(tmp_path, SystemClock(), bell) as ledger:
+    async with tiered(tmp_path, SystemClock(), bell) as (ledger, shared):
+        await shared.join(ME, nobody)
         claim = await claimed(ledger, durability="off")
         ledger.record(claim, [], Settlement(JobState.SUCCEEDED, result=1), lambda _first, _kept: None)
     assert bell.rung == []
@@ -89,7 +92,8 @@ async def test_what_lives_in_memory_never_reaches_the_file(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(("has", "wants"), [("full", "off"), ("off", "full"), ("off", "off"), ("full", "full")])
 async def test_an_alias_has_one_job_of_both(tmp_path: Path, has: str, wants: str) -> None:
-    async with tiered(tmp_path, SystemClock()) as ledger:
+    async with tiered(tmp_path, SystemClock()) as (ledger, shared):
+        await shared.join(ME, nobody)
         first = make_job(durability=has)
         await submit(ledger, first, None, mine="a")
         with pytest.raises(IdempotencyConflictError, match=rf"'mine'.*{first.id}"):
@@ -100,7 +104,8 @@ async def test_an_alias_has_one_job_of_both(tmp_path: Path, has: str, wants: str
 
 
 async def test_one_nodes_result_is_read_where_its_job_is(tmp_path: Path) -> None:
-    async with tiered(tmp_path, SystemClock()) as ledger:
+    async with tiered(tmp_path, SystemClock()) as (ledger, shared):
+        await shared.join(ME, nobody)
         for durability in ("off", "full"):
             claim = await claimed(ledger, durability=durability)
             await record(ledger, claim, ended("a", durability))
@@ -111,7 +116,8 @@ async def test_one_nodes_result_is_read_where_its_job_is(tmp_path: Path) -> None
 
 async def test_others_are_woken_for_what_may_concern_them(tmp_path: Path) -> None:
     bell = Rung()
-    async with tiered(tmp_path, SystemClock(), bell) as ledger:
+    async with tiered(tmp_path, SystemClock(), bell) as (ledger, shared):
+        await shared.join(ME, nobody)
         mine = await claimed(ledger)
         assert bell.rung == []
         await ledger.cancel(mine.job.id, [])

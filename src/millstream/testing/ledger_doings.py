@@ -16,8 +16,6 @@ from millstream.model.graph import Graph, Node
 from millstream.model.job import JobRecord, JobState
 
 ME, OTHER = "process-1", "process-2"
-CLAIMERS = (ME, OTHER, *(f"claimer-{number}" for number in range(32)))
-"""Whoever claims in the suite; a ledger that has members has these before a test begins."""
 SUCCEEDED, FAILED, CANCELLED = JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
 GRAPH = Graph(nodes=(Node(id="a", task="a.task"), Node(id="b", task="a.task")), slots=2)
 PLANNED: Draft = (True, "planned", 1.0, None, {"nodes": 2})
