@@ -13,8 +13,8 @@ help: ## show this list
 demo: .venv/.product ## install millstream into .venv and run a first flow
 	@$(BIN)/millstream run examples/stdlib_report.py
 
-quick: .venv/.dev ## run unit and contract tests (under a minute)
-	@$(BIN)/python -m pytest -q $(wildcard tests/unit tests/contract)
+quick: .venv/.dev ## run unit tests and contracts (under a minute): backends in memory, ledgers in memory and on SQLite
+	@$(BIN)/python -m pytest -q -m 'not postgresql and not long' $(wildcard tests/unit tests/contract)
 
 test: .venv/.dev ## run all tests
 	@$(BIN)/python -m pytest tests

@@ -14,6 +14,16 @@ settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
+_SERVERS = frozenset({"shared_postgres", "postgres_server"})
+"""The fixtures that start one."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is given a server; the cases of a parameter that may need one are marked where it is defined."""
+    for item in items:
+        if not _SERVERS.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.postgresql)
+
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
@@ -48,7 +58,7 @@ def postgres_server() -> Iterator[PostgresServer]:
         yield server
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where a test's ledger lies: nothing is there yet, once in a file and once on a server."""
     if request.param == "sqlite":

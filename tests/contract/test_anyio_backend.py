@@ -26,6 +26,7 @@ class OnDisk(SegmentBackendContract):
         return Millstream(clock=clock, settings=Settings(durability="full", database_url=self.url, **settings))
 
 
+@pytest.mark.long  # it is in memory and the ledger's own contract is on SQLite that `make quick` runs
 class TestAnyIOSegmentBackendOnSqlite(OnDisk):
     @pytest.fixture(autouse=True)
     def where(self, tmp_path: Path) -> None:
