@@ -35,7 +35,7 @@ from millstream.compat.exceptions import (
     TaskRevokedError,
     TimeoutError,  # noqa: A004  Celery's name for it
 )
-from millstream.compat.result import AsyncResult, EagerResult, allow_join_result
+from millstream.compat.result import AsyncResult, EagerResult, GroupResult, ResultSet, allow_join_result
 from millstream.errors import BlockingCallError, DefinitionError
 
 WAIT = 30
@@ -243,6 +243,21 @@ def test_shared_tasks_belong_to_every_app(app: Celery) -> None:
     assert double.app is app
     assert double.delay(4).get(timeout=WAIT) == 8
     assert Celery("other").tasks["shared.double"] is double
+
+
+def test_results_are_found_by_their_ids_with_the_app_given(app: Celery) -> None:
+    @app.task(name="shop.double")
+    def double(x: int) -> int:
+        return 2 * x
+
+    one, two = double.delay(1), group(double.s(1), double.s(2)).apply_async()
+
+    found = AsyncResult(one.id, app=app, backend=None, task_name="shop.double")
+    assert (found.get(timeout=WAIT), found.state) == (2, "SUCCESS")
+    restored = GroupResult.restore(two.id, app=app)
+    assert restored is not None
+    assert restored.get(timeout=WAIT) == [2, 4]
+    assert ResultSet([found, *restored], app=app).get(timeout=WAIT) == [2, 2, 4]
 
 
 def test_a_shared_task_without_a_class_has_that_of_the_apps_tasks(app: Celery) -> None:

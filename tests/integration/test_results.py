@@ -220,6 +220,22 @@ def add_and_revoke_late() -> bool:
     return revoked
 
 
+@pytest.mark.parametrize("nothing", [None, 5, ""])
+def test_what_is_no_id_is_refused_at_once(nothing: Any) -> None:
+    with pytest.raises(ValueError, match="id of its task, a text"):
+        AsyncResult(nothing)
+
+
+def test_a_result_tells_which_process_had_the_task() -> None:
+    result, later = add.delay(1, 2), add.apply_async((1, 2), countdown=3600)
+    assert result.get(timeout=SECONDS) == 3
+
+    assert result.worker
+    assert later.worker is None
+    assert not result.ignored
+    assert later.revoke()
+
+
 def test_a_result_is_forgotten_with_its_job(name: str) -> None:
     result, other = add.delay(1, 2), wait_at.delay(name)
     result.get(timeout=SECONDS)

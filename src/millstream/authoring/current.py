@@ -180,6 +180,11 @@ def app() -> App:
         return known
 
 
+def behind(given: Any) -> App:
+    """Return a given app, or the one in force; of an app of `millstream.compat` what it hands its work to, its door."""
+    return app() if given is None else getattr(given, "door", given)
+
+
 @contextmanager
 def use(other: App) -> Iterator[App]:
     """Put an app in the default one's place within a block."""

@@ -4,35 +4,35 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import anyio
 
 from millstream.authoring import current
-from millstream.authoring.results import states
+from millstream.authoring.results.facts import Facts
 from millstream.authoring.results.rules import CONTROL, POLLING, check_known, refuse_inside_tasks
-from millstream.authoring.results.watch import Standing, Watch
 from millstream.errors import (
     IncompleteResultsError,
-    JobNotFoundError,
     ResultTimeoutError,
     StateTransitionError,
 )
-from millstream.model.failure import Failure
 from millstream.model.graph import Result
 from millstream.model.job import JobState
 
 Callback = Callable[[str, Any], object]
 
 
-class AsyncResult:
+class AsyncResult(Facts):
     """The result of a task that was submitted, by its id. Its methods block; coroutines use `Job`.
 
     Args:
         id: `<job id>.<node id>`, a job's id, or the `task_id` that it was submitted under.
-        app: The app; by default the one in force where it is made.
+        app: The app, also one of `millstream.compat`; by default the one in force where it is made.
         parent: The result of what came before it, where it came from a submission.
+        celerys: `backend` and `task_name`, which mean nothing here.
+
+    Raises:
+        ValueError: The id is no text, or empty.
 
     Example:
         >>> from millstream import AsyncResult, task
@@ -48,14 +48,6 @@ class AsyncResult:
         node: Path of the node, once it is located; `None` for a whole job.
     """
 
-    def __init__(self, id: str, *, app: current.App | None = None, parent: Any = None) -> None:  # noqa: A002  Celery's
-        """Take the id; nothing is looked up yet."""
-        self.id = id
-        self.parent = parent
-        self._given: current.App | None = app or current.app()
-        self._watch: Watch | None = None
-        self.node: str | None = None
-
     @staticmethod
     def of_node(app: current.App, job_id: str, node: str | None, parent: Any = None, task_id: str = "") -> AsyncResult:
         """Return the result of a node, or of a whole job, that is known to be there; under the id that it was given."""
@@ -63,94 +55,6 @@ class AsyncResult:
         result = app.result_type(known_as, app=app, parent=parent)
         result._watch, result.node = app.watch(job_id), node  # noqa: SLF001  of its own class
         return result
-
-    # --------------------------------------------------------------------------------------------------- looking
-    @property
-    def task_id(self) -> str:
-        """The id, under Celery's other name for it."""
-        return self.id
-
-    @property
-    def state(self) -> str | None:
-        """Where it stands: PENDING, STARTED, RETRY, SUCCESS, FAILURE, REVOKED, REJECTED, IGNORED, or its own state.
-
-        `None` for an id that the ledger does not know (in Celery that is PENDING for ever).
-        """
-        standing = self._look()
-        return None if standing is None else standing.state
-
-    status = state
-
-    @property
-    def result(self) -> Any:
-        """What the task returned, or the exception that ended it; before that, what it said with its own state."""
-        return self._app.block_on(self._result)
-
-    info = result
-
-    @property
-    def traceback(self) -> str | None:
-        """The traceback of where the task failed, as text; `None` unless it did."""
-        standing = self._look()
-        failure = self._app.block_on(self._failure) if standing is not None and standing.is_bad else None
-        return None if failure is None else failure.traceback
-
-    @property
-    def date_done(self) -> datetime | None:
-        """When the task ended, in UTC."""
-        standing = self._look()
-        at = None if standing is None else standing.ended_at
-        return None if at is None else datetime.fromtimestamp(at, UTC)
-
-    @property
-    def retries(self) -> int:
-        """How often the task was tried again."""
-        standing = self._look()
-        return 0 if standing is None else standing.retries
-
-    @property
-    def root_id(self) -> str | None:
-        """Id of the job; `None` for an id that is not known."""
-        return self._watch.job_id if self._look() is not None and self._watch is not None else None
-
-    @property
-    def name(self) -> str | None:
-        """Name of the task, or of a whole job's first one; `None` for an id that is not known."""
-        return self._app.block_on(self._name) if self._look() is not None else None
-
-    @property
-    def args(self) -> tuple[Any, ...] | None:
-        """What the task got by position; `None` while that is not known."""
-        return self._app.block_on(self._call)[0]
-
-    @property
-    def kwargs(self) -> dict[str, Any] | None:
-        """What the task got by name; `None` while that is not known."""
-        return self._app.block_on(self._call)[1]
-
-    @property
-    def children(self) -> list[Any]:
-        """The results of what came of the task: of the tasks behind it in its canvas, and of those it submitted."""
-        return self._app.block_on(self._children) if self._look() is not None else []
-
-    def exists(self) -> bool:
-        """Return whether the ledger knows the id."""
-        return self._look() is not None
-
-    def ready(self) -> bool:
-        """Return whether the task has ended, in whatever way."""
-        standing = self._look()
-        return standing is not None and standing.is_ready
-
-    def successful(self) -> bool:
-        """Return whether the task succeeded."""
-        standing = self._look()
-        return standing is not None and standing.ended_as(states.SUCCESS)
-
-    def failed(self) -> bool:
-        """Return whether the task failed, or could not run since what came before it failed."""
-        standing = self._look()
-        return standing is not None and standing.ended_as(states.FAILURE)
 
     # --------------------------------------------------------------------------------------------------- waiting
     def get(
@@ -288,62 +192,6 @@ class AsyncResult:
         return {"id": self.id, "parent": self.parent, "_given": None, "_watch": None, "node": None}
 
     # ---------------------------------------------------------------------------------------------------- inside
-    @property
-    def _app(self) -> current.App:
-        """The app; of a result that was sent here, the one in force where it is used first."""
-        if self._given is None:
-            self._given = current.app()
-        return self._given
-
-    async def located(self) -> Watch:
-        """Return what follows the job; afterwards `node` is known.
-
-        Raises:
-            JobNotFoundError: The ledger does not know the id.
-        """
-        if self._watch is None:
-            place = await self._app.locate(self.id)
-            if place is None:
-                raise JobNotFoundError(f"no task is known under the id {self.id!r}: was it submitted to this ledger?")
-            self._watch, self.node = self._app.watch(place[0]), place[1]
-        return self._watch
-
-    def let_go(self) -> None:
-        """Drop what is known, so that the id is looked up again when it is asked for."""
-        self._watch = None
-
-    def _look(self) -> Standing | None:
-        """Return where it stands by now; `None` where the ledger does not know the id."""
-        if self._watch is not None and self._watch.job.is_ready:
-            return self._known(self._watch)
-        return self._app.block_on(self._looked)
-
-    async def _looked(self) -> Standing | None:
-        try:
-            watch = await self.located()
-            known = self._known(watch)
-            if known is None or not known.is_ready:
-                await watch.refresh()
-        except JobNotFoundError:
-            return None
-        return self._known(watch)
-
-    def _known(self, watch: Watch) -> Standing | None:
-        try:
-            return watch.standing(self.node)
-        except JobNotFoundError:
-            return None
-
-    async def _result(self) -> Any:
-        standing = await self._looked()
-        if standing is None:
-            return None
-        watch = await self.located()
-        return (await watch.outcomes([self.node]))[0] if standing.is_ready else await watch.meta(self.node)
-
-    async def _failure(self) -> Failure | None:
-        return await (await self.located()).failure(self.node)
-
     async def _awaited(self, timeout: float | None) -> tuple[bool, Any]:  # noqa: ASYNC109  Celery's name for it
         """Wait for the end; return whether that is to be raised, and what it came to."""
         watch = await self.located()
@@ -356,31 +204,6 @@ class AsyncResult:
             raise ResultTimeoutError(f"{self.id} has not ended within {timeout:g} s; it is {standing.state}")
         (value,) = await watch.outcomes([self.node])
         return standing.is_bad, value
-
-    async def _name(self) -> str | None:
-        watch = await self.located()
-        node = await watch.only_node(self.node)
-        if node is None:
-            return (await self._app.record(watch.job_id)).flow
-        shape, _ = await watch.graph()
-        return shape.graph.nodes[shape.index_of[node]].task if node in shape.index_of else None
-
-    async def _call(self) -> tuple[tuple[Any, ...] | None, dict[str, Any] | None]:
-        if await self._looked() is None:
-            return None, None
-        watch = await self.located()
-        node = await watch.only_node(self.node)
-        return (node is not None and await watch.call(node)) or (None, None)
-
-    async def _children(self) -> list[Any]:
-        from millstream.authoring.results.making import of_id  # noqa: PLC0415  groups are made of these
-
-        watch = await self.located()
-        node = await watch.only_node(self.node)
-        if node is None:
-            return []
-        behind = [AsyncResult.of_node(self._app, watch.job_id, known) for known in await watch.after(node)]
-        return behind + [await of_id(self._app, known) for known in watch.standing(node).calls]
 
     async def _forget(self) -> None:
         watch = await self.located()

@@ -42,9 +42,9 @@ class ResultSet:
         results: The results.
     """
 
-    def __init__(self, results: Iterable[Any], *, app: current.App | None = None) -> None:
+    def __init__(self, results: Iterable[Any], *, app: Any = None) -> None:
         """Take the results."""
-        self._given: current.App | None = app or current.app()
+        self._given: current.App | None = current.behind(app)
         self.results: list[Any] = list(results)
 
     def add(self, result: Any) -> None:
@@ -289,7 +289,7 @@ class GroupResult(ResultSet):
         id: str | None = None,  # noqa: A002  Celery's
         results: Iterable[Any] = (),
         *,
-        app: current.App | None = None,
+        app: Any = None,
         parent: Any = None,
     ) -> None:
         """Take the results."""
@@ -332,11 +332,11 @@ class GroupResult(ResultSet):
         delete(self._app, self)
 
     @classmethod
-    def restore(cls, id: str, *, app: current.App | None = None) -> GroupResult | None:  # noqa: A002  Celery's
+    def restore(cls, id: str, *, app: Any = None) -> GroupResult | None:  # noqa: A002  Celery's
         """Return the group of an id: of a job that is a group, or one that was saved; `None` if there is none."""
         from millstream.authoring.results.saving import restore  # noqa: PLC0415  as in `save`
 
-        return restore(app or current.app(), id)
+        return restore(current.behind(app), id)
 
     def __bool__(self) -> bool:
         return bool(self.id or self.results)

@@ -85,6 +85,7 @@ class Watch:
     Attributes:
         job_id: The job.
         job: Where it stands as a whole.
+        process: Id of the process that took it up last.
         ended: Paths of the nodes that have ended, in the order in which they did.
     """
 
@@ -98,6 +99,7 @@ class Watch:
         self._graph: tuple[Shape, Sequence[Any]] | None = None
         self.job_id = job_id
         self.job = Standing()
+        self.process: str | None = None
         self.ended: list[str] = []
 
     # --------------------------------------------------------------------------------------------------- looking
@@ -293,7 +295,7 @@ class Watch:
             case "planned":
                 self._size = event.data["nodes"]
             case "started":
-                self.job.state = states.STARTED
+                self.job.state, self.process = states.STARTED, event.data["process"]
             case _ if event.type == TERMINAL:
                 told = event.data
                 end = states.OF_REASONS.get(told["reason"], states.OF_JOBS[told["state"]])
