@@ -169,6 +169,12 @@ def test_a_groups_errback_answers_for_each_member() -> None:
     assert [member.options for member in canvas.tasks] == [{"link_error": [tell.s()]}] * 2
 
 
+def test_a_signature_may_be_its_own_callback() -> None:
+    sig = add.s(1)
+    sig.link(sig)
+    assert sig.options == {"link": [add.s(1)]}
+
+
 def test_a_chords_callbacks_are_those_of_its_body() -> None:
     canvas = chord([add.s(1, 1), chord([add.s(2, 2)], total.s())], total.s())
     canvas.link(tell.s())

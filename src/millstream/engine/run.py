@@ -267,7 +267,7 @@ class Run:
         """
         if frame.depth >= MAX_DEPTH:
             raise DefinitionError(
-                f"flows are nested over {MAX_DEPTH} deep at node {frame.node(index).id}; does one call itself?"
+                f"flows or replacements are nested over {MAX_DEPTH} deep at node {frame.node(index).id}: do they end?"
             )
         size = inside if isinstance(inside, int) else inside.size
         if isinstance(scope, Scope) and scope.program.is_prioritised and self.chains:

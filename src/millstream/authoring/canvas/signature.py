@@ -235,8 +235,8 @@ class Signature(Stampable, dict[str, Any]):
         return self
 
     def _link(self, key: str, callback: Any) -> Any:
+        linked = to_signature(callback)  # first: it may be a copy of this very signature
         links = self.options[key] = listed(self.options.get(key))
-        linked = to_signature(callback)
         if linked not in links:
             links.append(linked)
         return callback
