@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from millstream.clock import Clock, new_id
 from millstream.errors import JobNotFoundError
-from millstream.ledger.base import Claim, FencedError, Filter, IdempotencyConflictError, Ledger, Settlement
+from millstream.ledger.base import Claim, FencedError, Filter, Ledger, Settlement
 from millstream.model.event import TERMINAL, Event
 from millstream.model.failure import record_failure
 from millstream.model.job import JobState, NodeState
@@ -87,44 +87,6 @@ class LedgerContract(LedgerWaits, LedgerAliases):
         assert claim == Claim(running, 1, 1, ME)
         assert recorded == await ledger.get(job.id) == running
         assert await ledger.claim(OTHER, 10) == []
-
-    # -------------------------------------------------------------------------------------------- idempotency
-    async def test_a_key_that_is_known_gives_its_job_and_records_nothing(self, ledger: Ledger) -> None:
-        first, again = make_job(idempotency_key="k"), make_job(idempotency_key="k")
-        await submit(ledger, first, None)
-        assert await submit(ledger, again, ME) == (first, None)
-        with pytest.raises(JobNotFoundError):
-            await ledger.get(again.id)
-        assert [job.id for job in await ledger.find(Filter())] == [first.id]
-        assert len(await ledger.events(first.id, 0, 10)) == 1
-        assert [claim.job.id for claim in await ledger.claim(ME, 10)] == [first.id]
-
-    async def test_a_key_gives_its_job_also_when_that_has_ended(self, ledger: Ledger) -> None:
-        claim = await claimed(ledger, idempotency_key="k")
-        await record(ledger, claim, end=Settlement(SUCCEEDED, result=7))
-        job, _ = await submit(ledger, make_job(idempotency_key="k"), ME)
-        assert (job.id, job.state, job.result) == (claim.job.id, SUCCEEDED, 7)
-
-    @pytest.mark.parametrize("change", [{"flow": "another"}, {"inputs": {"x": 2}}], ids=["flow", "inputs"])
-    async def test_a_key_with_another_body_is_refused(self, ledger: Ledger, change: dict[str, Any]) -> None:
-        first = make_job(idempotency_key="k", inputs={"x": 1})
-        await submit(ledger, first, None)
-        other = replace(first, id=new_id(), **change)
-        with pytest.raises(IdempotencyConflictError, match=first.id):
-            await submit(ledger, other, ME)
-        assert await ledger.find(Filter()) == [first]
-
-    async def test_of_many_submits_with_one_key_one_counts(self, ledger: Ledger) -> None:
-        jobs = [make_job(idempotency_key="k") for _ in range(50)]
-        answers = await asyncio.gather(*(submit(ledger, job, ME) for job in jobs))
-        assert len({job.id for job, _ in answers}) == 1
-        assert len([claim for _, claim in answers if claim is not None]) == 1
-        assert len(await ledger.find(Filter())) == 1
-
-    async def test_jobs_without_a_key_are_all_different(self, ledger: Ledger) -> None:
-        for _ in range(3):
-            await submit(ledger, make_job(), None)
-        assert len(await ledger.find(Filter())) == 3
 
     # -------------------------------------------------------------------------------------------------- claim
     async def test_the_higher_priority_is_claimed_first_then_the_older(self, ledger: Ledger) -> None:
