@@ -192,6 +192,22 @@ def test_a_retry_with_other_arguments_goes_on_with_the_retries_that_are_left(app
         count.delay(-10).get(timeout=WAIT)
 
 
+def test_retries_are_counted_over_those_with_other_arguments(app: Celery) -> None:
+    told: list[tuple[int, int, Any]] = []
+
+    @app.task(bind=True, name="shop.paged", max_retries=5, default_retry_delay=0)
+    def paged(self: Any, page: int) -> int:
+        told.append((self.request.retries, self.request.max_retries, self.request.headers))
+        if page < 3:
+            raise self.retry(args=(page + 1,))
+        if self.request.retries < 4:
+            raise self.retry()
+        return page
+
+    assert paged.apply_async((0,), headers={"user": "Ann"}).get(timeout=WAIT) == 3
+    assert told == [(count, 5, {"user": "Ann"}) for count in range(5)]
+
+
 def test_a_coroutine_function_is_a_task_with_handlers_too(app: Celery) -> None:
     told: list[Any] = []
 

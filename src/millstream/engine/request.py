@@ -70,6 +70,14 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     called_directly: bool = False
     is_eager: bool = False
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return an attribute by its name, as Celery's requests have it.
+
+        >>> Request(retries=2).get("retries"), Request().get("no_such_thing", "none")
+        (2, 'none')
+        """
+        return getattr(self, name, default)
+
 
 DIRECT = Request(called_directly=True)
 """The request of a task that no job runs."""

@@ -16,6 +16,7 @@ from millstream.compat._state import get_current_app, performing
 from millstream.compat.app.models import Models
 from millstream.compat.app.naming import gen_task_name
 from millstream.compat.app.options import ATTRIBUTES, OWN_POLICIES, policy_of
+from millstream.compat.app.retries import counted, headers_after
 from millstream.compat.app.times import aware, countdown_of
 from millstream.compat.app.trace import Trace, told, tracing
 from millstream.compat.exceptions import Ignore, MaxRetriesExceededError, OperationalError, Retry
@@ -213,6 +214,11 @@ class Task(PlainTask[..., Any]):
             return await super().perform_async(args, kwargs)
 
     # ------------------------------------------------------------------------------------------- for a running task
+    @property
+    def request(self) -> Context:
+        """The attempt that runs here; it counts retries also over those with other arguments."""
+        return counted(super().request)
+
     def retry(  # type: ignore[override]  # Celery's order
         self,
         args: Iterable[Any] | None = None,
@@ -272,7 +278,8 @@ class Task(PlainTask[..., Any]):
             args, kwargs = (), {**bound, **kwargs}
         left = {} if again.limit in (None, inf) else {"max_retries": int(again.limit or 0) - request.retries - 1}
         named = request.kwargs if kwargs is None else kwargs
-        self.replace(self.signature(tuple(args or ()), named, immutable=True, countdown=again.delay, **left))
+        options = {"countdown": again.delay, "headers": headers_after(request), **left}
+        self.replace(self.signature(tuple(args or ()), named, immutable=True, **options))
 
     def _autoretry(self, error: Exception) -> None:
         """Ask for another attempt after an exception of `autoretry_for`."""
