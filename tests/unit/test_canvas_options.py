@@ -96,3 +96,12 @@ def test_a_wrong_option_is_one_clear_error(options: dict[str, Any], message: str
 def test_a_drawing_flow_refuses_policies_that_it_cannot_keep() -> None:
     with pytest.raises(DefinitionError, match="flow doubled cannot have retries"):
         layout(same.s() | doubled.s().set(max_retries=3))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [({"countdown": "3"}, "countdown is '3', but must be a number"), ({"eta": "soon"}, "'soon' is no point in time")],
+)
+def test_a_delay_that_is_none_is_refused(options: dict[str, Any], told: str) -> None:
+    with pytest.raises(DefinitionError, match=told):
+        layout(add.s(1) | add.s(2).set(**options))

@@ -184,7 +184,7 @@ def _aliases(layout: Layout) -> dict[str, str]:
     return aliases
 
 
-def _start(now: float, countdown: float | None, eta: datetime | None) -> float | None:
+def _start(now: float, countdown: Any, eta: Any) -> float | None:
     """Return when a job may start, in seconds since the epoch.
 
     Raises:
@@ -193,12 +193,12 @@ def _start(now: float, countdown: float | None, eta: datetime | None) -> float |
     if countdown is not None:
         if eta is not None:
             raise DefinitionError("give countdown or eta, not both")
-        if not 0 <= countdown < float("inf"):
+        if not (isinstance(countdown, int | float) and 0 <= countdown < float("inf")):
             raise DefinitionError(f"countdown is {countdown!r}, but must be a number of seconds, 0 or more")
         return now + countdown
-    if eta is not None and eta.tzinfo is None:
+    if eta is not None and not (isinstance(eta, datetime) and eta.tzinfo):
         raise DefinitionError(f"eta is {eta!r}, but must have a time zone, as in datetime.now(UTC)")
-    return None if eta is None else eta.timestamp()
+    return None if eta is None else float(eta.timestamp())
 
 
 def _seconds(option: str, length: Any, now: float) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from millstream.authoring.canvas.stamps import STAMPED, stamp_names
@@ -68,14 +68,30 @@ def policy_changes(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def instant(value: str | datetime) -> datetime:
-    """Return a point in time, also where it was written as text; without a time zone it is UTC."""
-    point = datetime.fromisoformat(value) if isinstance(value, str) else value
+    """Return a point in time, also where it was written as text; without a time zone it is UTC.
+
+    Raises:
+        DefinitionError: It is none.
+    """
+    try:
+        point = datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        point = None
+    if not isinstance(point, datetime):
+        raise DefinitionError(f"{value!r} is no point in time; give a datetime, or its text in ISO 8601")
     return point if point.tzinfo else point.replace(tzinfo=UTC)
 
 
 def delay_of(options: Mapping[str, Any]) -> Any:
-    """Return how long, or until when, options put a task off; `None` where they do not."""
-    if options.get("countdown") is not None:
-        return options["countdown"]
+    """Return how long, or until when, options put a task off; `None` where they do not.
+
+    Raises:
+        DefinitionError: What they say is no length of time, or no point in time.
+    """
+    countdown = options.get("countdown")
+    if countdown is not None:
+        if not isinstance(countdown, int | float | timedelta):
+            raise DefinitionError(f"countdown is {countdown!r}, but must be a number of seconds, 0 or more")
+        return countdown
     eta = options.get("eta")
     return None if eta is None else instant(eta)
