@@ -2,10 +2,12 @@
 
 import gc
 import pickle
+import re
 import subprocess
 import sys
 import types
 import warnings
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +60,79 @@ def test_a_misspelt_setting_is_refused_with_what_comes_near(name: str, near: str
         setattr(Conf(), name, True)
 
 
+@pytest.mark.parametrize(
+    ("namespace", "name", "near"),
+    [
+        ("CELERY", "CELERY_TASK_TIME_LIMITS", "did you mean 'CELERY_TASK_TIME_LIMIT'"),
+        (None, "CELERY_TASK_TIME_LIMITS", "did you mean 'CELERY_TASK_TIME_LIMIT'"),
+        (None, "CELERYD_TASK_TIME_LIMITT", "did you mean 'CELERYD_TASK_TIME_LIMIT'"),
+        ("SHOP", "SHOP_BROKER_URLL", "did you mean 'SHOP_BROKER_URL'"),
+    ],
+)
+def test_a_misspelt_setting_in_capitals_is_refused_too(namespace: str | None, name: str, near: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=near):
+        Conf(namespace).update({name: 3})
+    read = Conf(namespace)
+    read.read_later({name: 3})
+    for _ in range(2):  # what could not be read is not taken for read
+        with pytest.raises(ImproperlyConfigured, match=near):
+            _ = read.timezone
+
+
+@pytest.mark.parametrize(
+    "name", ["TASK_TIME_LIMITS", "CELERY_RESULT_BACKEND_DB", "CELERY_TASK_TIME_LIMIT_LONG", "CELERY"]
+)
+def test_names_in_capitals_that_are_somebody_elses_are_left_alone(name: str) -> None:
+    conf = Conf("CELERY")
+    conf.update({name: 3})
+    assert conf[name] == 3
+    assert conf.report() == []
+
+
+def test_an_old_name_counts_beside_a_namespace() -> None:
+    conf = Conf("CELERY")
+    conf.read_later({"CELERY_ALWAYS_EAGER": True, "CELERY_TASK_TIME_LIMIT": 3})
+    assert (conf.task_always_eager, conf.task_time_limit) == (True, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("task_time_limit", "abc", "a number of seconds over 0, or None"),
+        ("CELERYD_TASK_SOFT_TIME_LIMIT", 0, "a number of seconds over 0, or None"),
+        ("task_always_eager", "false", "True or False"),
+        ("task_default_priority", 10, "a whole number from 0 to 9, or None"),
+        ("task_default_queue", None, "a queue's name"),
+        ("timezone", "Europe/Nowhere", "the name of a time zone"),
+        ("include", [1], "a list of modules' names"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_refused_where_it_is_set(name: str, value: object, kind: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=f"^{NAMES[name]} is {re.escape(repr(value))}; it must be {kind}"):
+        Conf().update({name: value})
+
+
+def test_every_kind_that_celery_takes_is_taken() -> None:
+    given = {
+        "task_time_limit": 0.5,
+        "task_soft_time_limit": None,
+        "task_always_eager": 1,
+        "task_default_priority": 9,
+        "task_default_queue": "gpu",
+        "timezone": UTC,
+        "include": ("a", "b"),
+        "imports": "a",
+    }
+    conf = Conf()
+    conf.update(given)
+    assert {name: conf[name] for name in given} == given
+
+
 def test_a_setting_that_is_not_there_yet_is_told_of_once() -> None:
     conf = Conf()
-    with pytest.warns(NotYetWarning, match="beat_schedule is not there yet: schedules"):
+    with pytest.warns(NotYetWarning, match="beat_schedule is not there yet: schedules") as told:
         conf.beat_schedule = {"nightly": {}}
+    assert told[0].filename == __file__  # the line that set it, however deep the call
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         conf.beat_schedule = {}

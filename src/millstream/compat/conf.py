@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
 from millstream.compat.conf_catalogue import NAMES, SETTINGS, Setting, Standing
+from millstream.compat.conf_checks import near, wrong_name, wrong_value
 from millstream.compat.exceptions import CeleryWarning, ImproperlyConfigured
 
 _ENVIRONMENT: Final = {"broker_url": "CELERY_BROKER_URL", "result_backend": "CELERY_RESULT_BACKEND"}
-_FAMILIES: Final = ("beat_", "broker_", "result_", "task_", "worker_")
+_PACKAGE: Final = f"{Path(__file__).parent.parent}{os.sep}"
 _SECRETS: Final = ("password", "secret", "key", "token")
 
 
@@ -106,11 +108,15 @@ class Conf(MutableMapping[str, Any]):
         source: Any = None
         while self._sources:
             source, silent = self._sources.pop(0)
-            if silent is None:
-                source()
-            else:
-                found = _settings_in(source, silent=silent)
-                self._take(found, self._defaults, prefix=self.namespace, is_whole=True)
+            try:
+                if silent is None:
+                    source()
+                else:
+                    found = _settings_in(source, silent=silent)
+                    self._take(found, self._defaults, prefix=self.namespace, is_whole=True)
+            except Exception:
+                self._sources.insert(0, (source, silent))  # what cannot be read is told at each use, not only once
+                raise
         while self._after:
             self._after.pop(0)(source)
 
@@ -142,7 +148,7 @@ class Conf(MutableMapping[str, Any]):
         try:
             return self[key]
         except KeyError:
-            raise AttributeError(f"there is no setting {key!r}{_near(key)}") from None
+            raise AttributeError(f"there is no setting {key!r}{near(key)}") from None
 
     def __setattr__(self, key: str, value: Any) -> None:
         self[key] = value
@@ -162,7 +168,8 @@ class Conf(MutableMapping[str, Any]):
         """Set several settings; a dict may hold keys that are somebody else's.
 
         Raises:
-            ImproperlyConfigured: A lower-case name looks like one of Celery's and is none.
+            ImproperlyConfigured: A name looks like one of Celery's and is none, or the value of a setting that does
+                something here is of another kind.
         """
         self._take(dict(*args, **kwargs), self._set)
 
@@ -202,25 +209,31 @@ class Conf(MutableMapping[str, Any]):
         prefix: str | None = None,
         is_whole: bool = False,
     ) -> None:
-        """Sort what is given into settings and foreign keys; a name with the prefix is one without it."""
+        """Sort what is given into settings and foreign keys; a name with the prefix is one without it.
+
+        Raises:
+            ImproperlyConfigured: See `update`.
+        """
         for key, value in (given() if callable(given) else given).items():
             if prefix and not key.startswith(f"{prefix}_"):
                 continue
-            name = NAMES.get(key.removeprefix(f"{prefix}_").lower() if prefix else key)
+            name = (NAMES.get(key.removeprefix(f"{prefix}_").lower()) if prefix else None) or NAMES.get(key)
+            if name is None and is_whole and key.startswith("_"):
+                continue
+            wrong = wrong_name(key, self.namespace) if name is None else wrong_value(name, value)
+            if wrong is not None:
+                raise ImproperlyConfigured(wrong)
             if name is not None:
                 into[name] = value
                 self._tell(SETTINGS[name])
-            elif prefix or (is_whole and key.startswith("_")):
-                continue
-            else:
-                _check_foreign(key)
+            elif not prefix:
                 self._foreign[key] = value
         self._put("revision", self.revision + 1)
 
     def _tell(self, setting: Setting) -> None:
         if setting.standing is Standing.NOT_YET and setting.name not in self._told:
             self._told.add(setting.name)
-            warnings.warn(f"{setting.name} is not there yet: {setting.says}", NotYetWarning, stacklevel=4)
+            warnings.warn(f"{setting.name} is not there yet: {setting.says}", NotYetWarning, stacklevel=_users_level())
 
     def _put(self, key: str, value: Any) -> None:
         """Set an attribute of the object itself."""
@@ -281,16 +294,9 @@ def _is_setting(source: Any, key: str) -> bool:
     return key in NAMES or key.isupper() or not isinstance(source, ModuleType)
 
 
-def _check_foreign(key: str) -> None:
-    """Raise where a name looks like a setting that was misspelt."""
-    if key.islower() and (hint := _near(key) or ("; Celery has none of this name" if _is_of_family(key) else "")):
-        raise ImproperlyConfigured(f"there is no setting {key!r}{hint}")
-
-
-def _is_of_family(key: str) -> bool:
-    return key.startswith(_FAMILIES)
-
-
-def _near(key: str) -> str:
-    near = difflib.get_close_matches(key.lower(), SETTINGS, n=1, cutoff=0.85)
-    return f"; did you mean {near[0]!r}?" if near else ""
+def _users_level() -> int:
+    """Return the `stacklevel`, for who calls this, of the nearest line that is not millstream's own."""
+    frame, level = sys._getframe(1), 1  # noqa: SLF001  as `warnings` itself finds it
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    return level
