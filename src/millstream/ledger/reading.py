@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 from millstream.ledger.base import LedgerUnavailableError
 from millstream.ledger.database import Connection, Database
+from millstream.ledger.fork import between_forks
 from millstream.ledger.relief import Relief
 
 T = TypeVar("T")
@@ -73,7 +74,8 @@ class Reader:
         connection: Connection | None = None
         while (asked := self._asked.get()) is not None:
             question, loop, answer = asked
-            outcome, connection = self._answer(question, connection)
+            with between_forks():
+                outcome, connection = self._answer(question, connection)
             try:
                 loop.call_soon_threadsafe(_tell, answer, outcome)
             except RuntimeError:  # the loop is closed: nobody waits any more

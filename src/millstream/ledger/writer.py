@@ -21,6 +21,7 @@ from millstream.errors import MillstreamError
 from millstream.ledger.base import LedgerUnavailableError, StorageFullError
 from millstream.ledger.blobs import Blobs
 from millstream.ledger.database import CollisionError, Connection, Database, UnknownOutcomeError, transaction
+from millstream.ledger.fork import between_forks
 from millstream.ledger.items import Change, Item, Record, Task
 from millstream.ledger.relief import Relief
 from millstream.ledger.shortage import Shortage
@@ -146,11 +147,12 @@ class Writer:
         is_last = False
         while not is_last:
             waiting, is_last = self._take(_RETRY_SECONDS if kept else self._beat.due_in())
-            if self._beat.due_in() <= 0:
-                self._keep_beating()
-            if kept or waiting:
-                kept = self._write([*kept, *waiting])
-                self._settle_in()
+            with between_forks():
+                if self._beat.due_in() <= 0:
+                    self._keep_beating()
+                if kept or waiting:
+                    kept = self._write([*kept, *waiting])
+                    self._settle_in()
             if not kept and self._has_beaten:
                 self._shortage.over()
         self._refuse_all(kept, LedgerUnavailableError("the ledger was closed before it could be written to"))
