@@ -112,8 +112,7 @@ class Task(PlainTask[..., Any]):
         run = self.run
 
         def called(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            is_custom = type(self).__call__ is not Task.__call__
-            return self(*args, **kwargs) if is_custom else self.run(*args, **kwargs)
+            return (self.run if type(self).__call__ is Task.__call__ else self)(*args, **kwargs)
 
         if inspect.iscoroutinefunction(run):
 
@@ -195,6 +194,7 @@ class Task(PlainTask[..., Any]):
 
     def called(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the function for somebody who called the task like one."""
+        self.app.finalize(auto=True)  # which gives a shared task its class
         token = performing.set(self)
         try:
             return super().called(args, kwargs)
