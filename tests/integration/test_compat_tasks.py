@@ -3,6 +3,8 @@
 import asyncio
 import importlib.util
 import os
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from millstream import Millstream
+from millstream import Millstream, ctx
 from millstream.authoring import current
 from millstream.compat import (
     Celery,
@@ -33,10 +35,10 @@ from millstream.compat.exceptions import (
     NotRegistered,
     Reject,
     TaskRevokedError,
-    TimeoutError,  # noqa: A004  Celery's name for it
 )
 from millstream.compat.result import AsyncResult, EagerResult, GroupResult, ResultSet, allow_join_result
 from millstream.errors import BlockingCallError, DefinitionError
+from tests.integration.results_tasks import until
 
 WAIT = 30
 
@@ -379,21 +381,59 @@ def test_ignore_and_reject_end_a_task_as_they_say(app: Celery) -> None:
         assert result.state == state
 
 
-def test_a_revoked_task_is_told_of_where_it_was_revoked(app: Celery) -> None:
-    told: list[bool] = []
+@pytest.fixture
+def revoked() -> Iterator[list[tuple[str, bool]]]:
+    """What `task_revoked` tells: names of tasks, and whether they ran."""
+    told: list[tuple[str, bool]] = []
 
+    @signals.task_revoked.connect
+    def kept(sender: Any, terminated: bool, **_: Any) -> None:  # noqa: FBT001  as Celery calls it
+        told.append((sender.name, terminated))
+
+    yield told
+    assert signals.task_revoked.disconnect(kept)
+
+
+def test_a_revoked_task_that_had_not_started_is_told_of_once(app: Celery, revoked: list[tuple[str, bool]]) -> None:
     @app.task(name="shop.later.on")
     def later() -> None: ...
 
-    kept = signals.task_revoked.connect(lambda terminated, **_: told.append(terminated), weak=False)
-    result = later.apply_async(countdown=3600)
-    with pytest.raises(TimeoutError):
-        result.get(timeout=0.01)
-    app.control.revoke(result.id)
-    with pytest.raises(TaskRevokedError):
-        result.get(timeout=WAIT)
-    assert told == [False]
-    assert signals.task_revoked.disconnect(kept)
+    for revoke in (lambda result: app.control.revoke(result.id), lambda result: result.revoke()):
+        result = later.apply_async(countdown=3600)
+        revoke(result)
+        revoke(result)
+        with pytest.raises(TaskRevokedError):
+            result.get(timeout=WAIT)
+    group(later.s(), later.s()).apply_async(countdown=3600).revoke()
+
+    assert revoked == [("shop.later.on", False)] * 4
+
+
+@pytest.mark.parametrize("kind", ["thread", "coroutine"])
+def test_a_revoked_task_that_runs_is_told_of_once(app: Celery, revoked: list[tuple[str, bool]], kind: str) -> None:
+    begun = threading.Event()
+
+    @app.task(name="shop.running")
+    def in_thread() -> None:
+        begun.set()
+        while not ctx.cancelled:
+            time.sleep(0.005)
+
+    @app.task(name="shop.running.async")
+    async def on_loop() -> None:
+        begun.set()
+        await asyncio.sleep(3600)
+
+    work = in_thread if kind == "thread" else on_loop
+    result = work.delay()
+    assert begun.wait(WAIT)
+    until(lambda: result.state == "STARTED")
+
+    assert result.revoke()
+
+    until(lambda: revoked)
+    asyncio.run(current.app().aclose())  # type: ignore[attr-defined]  # whatever would still tell has ended then
+    assert revoked == [(work.name, True)]
 
 
 def test_control_answers_for_this_process(app: Celery) -> None:

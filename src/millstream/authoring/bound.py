@@ -169,6 +169,9 @@ class Bound:
         if not self.request.called_directly:
             self._here("update_state").record("state", {"state": state, "meta": meta})
 
+    def tell_revoked(self, result: Any, *, was_running: bool) -> None:
+        """Be told that a node of it was cancelled from here, by its result; a subclass may do something then."""
+
     def perform(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the function for a node, and return its value, or a `Growth`; a subclass may put more around it."""
         with _Growing() as growing:

@@ -150,7 +150,12 @@ class AsyncResult(Facts):
             record = await self._app.cancel((await self.located()).job_id)
             return record.state is JobState.CANCELLED
 
-        return self._app.block_on(cancel)
+        was = self._look()
+        is_open, is_running = was is not None and not was.is_ready, was is not None and was.is_running
+        is_cancelled = self._app.block_on(cancel)
+        if is_cancelled and is_open:
+            self.tell_revoked(was_running=is_running)
+        return is_cancelled
 
     def forget(self) -> None:
         """Drop the result: from the ledger too, where it stands for a whole job.

@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from millstream.authoring import current
+from millstream.authoring.bound import Bound
 from millstream.authoring.results import states
 from millstream.authoring.results.rules import check_known
 from millstream.authoring.results.watch import Standing, Watch
-from millstream.errors import JobNotFoundError
+from millstream.errors import JobNotFoundError, UnknownNameError
 from millstream.model.failure import Failure
 
 _CELERYS = frozenset({"backend", "task_name"})
@@ -148,6 +149,15 @@ class Facts:
                 raise JobNotFoundError(f"no task is known under the id {self.id!r}: was it submitted to this ledger?")
             self._watch, self.node = self._app.watch(place[0]), place[1]
         return self._watch
+
+    def tell_revoked(self, *, was_running: bool) -> None:
+        """Tell the task that it was cancelled from here, where its code is known."""
+        try:
+            work = self._app.definition(self.name or "")
+        except UnknownNameError:
+            return
+        if isinstance(work, Bound):
+            work.tell_revoked(self, was_running=was_running)
 
     def let_go(self) -> None:
         """Drop what is known, so that the id is looked up again when it is asked for."""

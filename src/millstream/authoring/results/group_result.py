@@ -188,7 +188,11 @@ class ResultSet:
             for watch in await places_of(_leaves(self.results)):
                 await self._app.cancel(watch.job_id)
 
+        were = self._app.block_on(self._looked)
         self._app.block_on(cancel)
+        for leaf, standing in self._app.block_on(self._looked).items():
+            if standing.ended_as(states.REVOKED) and not were[leaf].is_ready:
+                leaf.tell_revoked(was_running=were[leaf].is_running)
 
     def forget(self) -> None:
         """Drop all results; the ledger forgets those of their jobs that have ended, as a whole."""

@@ -64,6 +64,11 @@ class Standing(msgspec.Struct):
         """Whether `get` raises."""
         return self.is_ready and self.state in states.RAISING_STATES
 
+    @property
+    def is_running(self) -> bool:
+        """Whether an attempt runs."""
+        return not self.is_ready and self.state not in {states.PENDING, states.RETRY}
+
     def ended_as(self, state: str) -> bool:
         """Return whether it has ended, and shows this state."""
         return self.is_ready and self.state == state

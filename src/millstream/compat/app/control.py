@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from millstream.authoring.results.async_result import AsyncResult
-from millstream.compat import signals, states
 from millstream.errors import JobNotFoundError
 from millstream.model.job import JobRecord, JobState
 
@@ -41,20 +41,8 @@ class Control:
             terminate: Means nothing here: what runs is stopped anyway.
         """
         for one in [task_id] if isinstance(task_id, str) else task_id:
-            result = AsyncResult(one)
-            was = result.state
-            try:
-                is_cancelled = result.revoke(terminate=terminate)
-            except JobNotFoundError:
-                continue
-            if is_cancelled and was in (states.PENDING, states.RETRY):
-                signals.task_revoked.send(
-                    self._app.known.get(result.name or ""),
-                    request=result,
-                    terminated=False,
-                    signum=None,
-                    expired=False,
-                )
+            with suppress(JobNotFoundError):
+                AsyncResult(one).revoke(terminate=terminate)
 
     def terminate(self, task_id: str | Iterable[str], **options: Any) -> None:
         """Cancel the jobs of tasks; see `revoke`."""

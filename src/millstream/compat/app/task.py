@@ -18,7 +18,7 @@ from millstream.compat.app.naming import gen_task_name
 from millstream.compat.app.options import ATTRIBUTES, OWN_POLICIES, policy_of
 from millstream.compat.app.retries import counted, headers_after
 from millstream.compat.app.times import aware, countdown_of
-from millstream.compat.app.trace import Trace, told, tracing
+from millstream.compat.app.trace import Trace, told, told_revoked, tracing
 from millstream.compat.exceptions import Ignore, MaxRetriesExceededError, OperationalError, Retry
 from millstream.engine.request import Request as Context
 from millstream.errors import Reject, Skip
@@ -319,6 +319,10 @@ class Task(PlainTask[..., Any]):
         if task_id is not None and task_id != self.request.id:
             raise NotImplementedError(f"{self.name} can tell its own state only, not that of {task_id}")
         super().update_state(state, meta)
+
+    def tell_revoked(self, result: Any, *, was_running: bool) -> None:
+        """Send `task_revoked` in the process that cancels a node of it, where no run of it does."""
+        told_revoked(self, result, was_running=was_running)
 
     # ------------------------------------------------------------------------------------------------- handlers
     def before_start(self, task_id: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

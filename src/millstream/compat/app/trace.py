@@ -176,6 +176,12 @@ class Trace:
             )
 
 
+def told_revoked(task: Task, result: Any, *, was_running: bool) -> None:
+    """Send `task_revoked` where no run of the task does: it had not started, or was killed with its process."""
+    if not was_running or task.policy.run_in == "process":
+        signals.task_revoked.send(task, request=result, terminated=was_running, signum=None, expired=False)
+
+
 def _was_revoked(error: BaseException | None) -> bool:
     """Whether the job was asked to stop, and so what the task did is dropped."""
     here = running.get()
