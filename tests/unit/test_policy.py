@@ -166,3 +166,8 @@ def test_whatever_is_written_it_becomes_a_policy_or_one_clear_line(changes: dict
 
 def test_a_class_is_named_by_module_and_qualified_name() -> None:
     assert class_name(ShopError.Closed) == f"{__name__}:ShopError.Closed"
+
+
+def test_a_policy_under_its_name_in_celery_is_told_its_name_here() -> None:
+    with pytest.raises(DefinitionError, match=r"there is no policy max_retries \(max_retries is called retries here\)"):
+        revise_policy(DEFAULT_POLICY, {"max_retries": 3}, where="task fetch")

@@ -327,7 +327,7 @@ def test_what_cannot_be_written_is_named_with_its_place_and_the_way_out(value: A
         encode(value)
     message = str(caught.value)
     assert place in message
-    assert message.endswith('return plain values, or set durability="off"')
+    assert message.endswith('use plain values, or set durability="off"')
     assert "\n" not in message
 
 
@@ -369,7 +369,7 @@ def test_an_object_whose_class_nobody_else_finds_is_refused(value: Any) -> None:
         encode([1, {"it": value}])
     assert str(caught.value).startswith("value[1]['it'] is of ")
     assert "not found under its name, as one defined inside a function is not" in str(caught.value)
-    assert str(caught.value).endswith('return plain values, or set durability="off"')
+    assert str(caught.value).endswith('use plain values, or set durability="off"')
 
 
 def test_an_object_of_a_class_that_was_replaced_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-
 _MAIN = ("__main__", "__mp_main__")
 """Names of the program's own file: in the program, and in the processes that it starts."""
 

@@ -60,6 +60,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
 
 DEFAULT_POLICY = Policy()
 
+CELERY_NAMES = {"max_retries": "retries", "time_limit": "timeout", "soft_time_limit": "soft_timeout"}
+"""Celery's names of policies, as signatures take them."""
+
 
 def class_name(kind: type) -> str:
     """Return a class as `module:qualname`, the form in which policies, failures and written values name classes.
@@ -89,7 +92,9 @@ def revise_policy(policy: Policy, changes: dict[str, Any], *, where: str) -> Pol
         return policy
     unknown = sorted(set(changes) - set(Policy.__struct_fields__))
     if unknown:
-        message = f"{where}: there is no policy {', '.join(unknown)}; known are {', '.join(Policy.__struct_fields__)}"
+        own = "".join(f" ({name} is called {CELERY_NAMES[name]} here)" for name in unknown if name in CELERY_NAMES)
+        known = ", ".join(Policy.__struct_fields__)
+        message = f"{where}: there is no policy {', '.join(unknown)}{own}; known are {known}"
         raise DefinitionError(message)
     clean = {name: _plain(name, value) for name, value in changes.items()}
     for name, allowed in _CHOICES.items():

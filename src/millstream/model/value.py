@@ -89,7 +89,7 @@ def encode(value: Any, where: str = "value") -> bytes:
         place, culprit = _culprit(value, where)
         raise NotSerializableError(
             f"{place} is of {class_name(type(culprit))}, which cannot be written down ({_reason(error)}); "
-            'return plain values, or set durability="off"'
+            'use plain values, or set durability="off"'
         ) from error
 
 

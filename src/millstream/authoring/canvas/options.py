@@ -9,15 +9,12 @@ from typing import Any
 from millstream.authoring.canvas.stamps import STAMPED, stamp_names
 from millstream.clock import SystemClock
 from millstream.errors import DefinitionError
-from millstream.model.policy import Policy
+from millstream.model.policy import CELERY_NAMES, Policy
 
 JOB_OPTIONS = frozenset({"countdown", "eta", "expires", "priority", "idempotency_key"})
 """Of the options of the whole canvas, those that go to its job; inside a canvas they hold for the node."""
 
-RENAMED = {"time_limit": "timeout", "soft_time_limit": "soft_timeout", "max_retries": "retries"}
-"""Celery's names of policies."""
-
-POLICY_OPTIONS = frozenset({*Policy.__struct_fields__, *RENAMED})
+POLICY_OPTIONS = frozenset({*Policy.__struct_fields__, *CELERY_NAMES})
 """What changes the policy of a node."""
 
 NODE_OPTIONS = POLICY_OPTIONS | {"countdown", "eta", "headers", "link", "link_error", "task_id", STAMPED}
@@ -59,7 +56,7 @@ def policy_changes(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return what options change of a policy, under the policy's names."""
     if not options:
         return {}
-    changes = {RENAMED.get(name, name): options[name] for name in POLICY_OPTIONS & options.keys()}
+    changes = {CELERY_NAMES.get(name, name): options[name] for name in POLICY_OPTIONS & options.keys()}
     changes = {name: value for name, value in changes.items() if value is not None}
     if isinstance(changes.get("expires"), str | datetime):
         left = instant(changes["expires"]).timestamp() - SystemClock.now()
