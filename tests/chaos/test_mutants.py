@@ -62,6 +62,20 @@ MUTANTS = [
         (LEDGERS, "-k", "no_member and Sqlite"),
     ),
     Mutant(
+        "the check that an alias is free",
+        "ledger/batch.py",
+        "owner = self._aliases.get(name)",
+        "owner = None",
+        (LEDGERS, "-k", "alias_of_another_job and Sqlite"),
+    ),
+    Mutant(
+        "the recall of what a task was replaced by",
+        "engine/runner.py",
+        "known = run.past.drawn(frame.name(index)) if run.past is not None else None",
+        "known = None",
+        ("tests/contract/test_anyio_backend.py", "-k", "does_not_run_again_when_its_job_goes_on_later and OnSqlite"),
+    ),
+    Mutant(
         "the wait for the record before successors start",
         "engine/run.py",
         'is_open=job.durability != "full"',
