@@ -102,6 +102,15 @@ class Records:
         stored = await self._home.at(lambda _: self._home.ledger.graph(job_id))
         return stored.graph, stored.bindings
 
+    async def task_ids(self, job_id: str) -> dict[str, str]:
+        """Return the task ids of one's own that a job's nodes were given, by node.
+
+        Raises:
+            JobNotFoundError: There is no such job.
+        """
+        stored = await self._home.at(lambda _: self._home.ledger.graph(job_id))
+        return {node: name for name, node in stored.aliases.items()}
+
     async def is_left_running(self, job_id: str) -> bool:
         """Return whether a plain function of a job that was cancelled is still in its thread, in this process."""
 

@@ -440,10 +440,21 @@ def test_control_answers_for_this_process(app: Celery) -> None:
     @app.task(name="shop.seen")
     def seen() -> None: ...
 
+    @app.task(name="shop.held")
+    async def held(hours: int) -> None:
+        await asyncio.sleep(3600 * hours)
+
     result = seen.apply_async(countdown=3600)
+    running = held.apply_async((1,), task_id="of its own")
+    follows = chain(held.s(2), seen.si())()
+    until(lambda: running.state == follows.parent.state == "STARTED")
     (scheduled,) = app.control.inspect().scheduled().values()
-    assert [job["name"] for job in scheduled] == ["shop.seen"]
-    assert result.id.startswith(scheduled[0]["id"])
+    assert [(told["request"]["id"], told["request"]["name"]) for told in scheduled] == [(result.id, "shop.seen")]
+    assert scheduled[0]["eta"] > app.now().isoformat()
+    (active,) = app.control.inspect().active().values()
+    assert {told["id"]: told["args"] for told in active} == {"of its own": [1], follows.parent.id: [2]}
+    assert {told["hostname"] for told in active} == set(app.control.inspect().ping())
+    app.control.revoke([running.id, follows.id])
     assert next(iter(app.control.inspect().registered().values())) == sorted(app.tasks)
     app.control.revoke([result.id])
 

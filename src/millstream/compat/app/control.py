@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from millstream.authoring import current
 from millstream.authoring.results.async_result import AsyncResult
+from millstream.compat.app.due import as_request, as_scheduled, due_tasks
 from millstream.errors import JobNotFoundError
 from millstream.model.job import JobRecord, JobState
 
@@ -79,24 +82,24 @@ class Inspect:
         return {self.hostname: sorted(self._app.tasks)}
 
     def active(self, **_options: Any) -> dict[str, list[dict[str, Any]]]:
-        """Return the jobs that run."""
-        return self._jobs(JobState.RUNNING)
+        """Return the tasks that run, or are about to, of all jobs that run."""
+        return {self.hostname: [request for request, _ in self._tasks(JobState.RUNNING)]}
 
     def reserved(self, **_options: Any) -> dict[str, list[dict[str, Any]]]:
-        """Return the jobs that wait for room."""
-        return self._jobs(JobState.QUEUED)
+        """Return the tasks that wait for room."""
+        return {self.hostname: [request for request, _ in self._tasks(JobState.QUEUED)]}
 
     def scheduled(self, **_options: Any) -> dict[str, list[dict[str, Any]]]:
-        """Return the jobs whose time has not come."""
-        return self._jobs(JobState.SCHEDULED)
+        """Return the tasks whose time has not come: each as `{"eta", "priority", "request"}`."""
+        return {self.hostname: [as_scheduled(request, job) for request, job in self._tasks(JobState.SCHEDULED)]}
 
     def revoked(self) -> dict[str, list[str]]:
         """Return the ids of the last jobs that were cancelled."""
-        return {name: [job["id"] for job in jobs] for name, jobs in self._jobs(JobState.CANCELLED).items()}
+        return {self.hostname: [job.id for job in self._jobs(JobState.CANCELLED)]}
 
     def stats(self) -> dict[str, dict[str, Any]]:
         """Return the process's id and how many jobs run."""
-        return {self.hostname: {"pid": os.getpid(), "active": len(self.active()[self.hostname])}}
+        return {self.hostname: {"pid": os.getpid(), "active": len(self._jobs(JobState.RUNNING))}}
 
     def conf(self, with_defaults: bool = False) -> dict[str, dict[str, Any]]:
         """Return the settings, secrets as stars."""
@@ -107,11 +110,21 @@ class Inspect:
         queues = sorted({task.policy.queue for task in self._app.tasks.values()})
         return {self.hostname: [{"name": queue} for queue in queues]}
 
-    def _jobs(self, state: JobState) -> dict[str, list[dict[str, Any]]]:
+    def _jobs(self, state: JobState) -> list[JobRecord]:
         door = self._app.door
         found: list[JobRecord] = door.block_on(lambda: door.jobs(states=[state]))
-        return {self.hostname: [_shown(job) for job in found]}
+        return found
 
+    def _tasks(self, state: JobState) -> Iterator[tuple[dict[str, Any], JobRecord]]:
+        """Yield what there is to tell of each task that runs or is next, with its job; of jobs in one state."""
+        door, app = self._app.door, current.app()
 
-def _shown(job: JobRecord) -> dict[str, Any]:
-    return {"id": job.id, "name": job.flow, "type": job.flow, "time_start": job.started_at, "hostname": None}
+        async def due(job: JobRecord) -> list[AsyncResult]:
+            try:
+                return await due_tasks(app, job, await door.task_ids(job.id))
+            except JobNotFoundError:  # it was forgotten meanwhile
+                return []
+
+        for job in self._jobs(state):
+            for result in door.block_on(partial(due, job)):
+                yield as_request(result, job, self.hostname), job
