@@ -50,13 +50,21 @@ def millstream_eager(request: pytest.FixtureRequest, millstream_config: dict[str
 def _app(request: pytest.FixtureRequest, config: dict[str, Any]) -> Iterator[Millstream]:
     from millstream.app import Millstream  # noqa: PLC0415  see above
     from millstream.authoring import current  # noqa: PLC0415  see above
+    from millstream.errors import SettingsError  # noqa: PLC0415  see above
     from millstream.portal import run_here  # noqa: PLC0415  see above
     from millstream.settings import Settings  # noqa: PLC0415  see above
 
-    settings = {"durability": "off", **config}
+    values = {"durability": "off", **config}
     for mark in reversed([*request.node.iter_markers("millstream")]):
-        settings.update(mark.kwargs)
-    app = Millstream(settings=Settings(**settings))
+        if mark.args:
+            wrong = ", ".join(map(repr, mark.args))
+            pytest.fail(f"the marker millstream({wrong}) must say what {wrong} is: imports=[{wrong}]", pytrace=False)
+        values.update(mark.kwargs)
+    try:
+        settings = Settings.of(**values)
+    except SettingsError as error:
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
+    app = Millstream(settings=settings)
     with current.use_everywhere(app):
         app.block_on(app.__aenter__)
         try:

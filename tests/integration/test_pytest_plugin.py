@@ -64,19 +64,48 @@ class TestMarked:
         assert millstream_app.settings.max_threads == 4
 """
 
+MISTAKES = """
+import pytest
 
-def test_its_fixtures_and_marker_do_what_they_say(tmp_path: Path) -> None:
-    (tmp_path / "test_suite.py").write_text(SUITE, encoding="utf-8")
+@pytest.mark.millstream("json")
+def test_what_is_not_named(millstream_app): ...
+
+@pytest.mark.millstream(max_treads=3)
+def test_a_misspelt_name(millstream_app): ...
+
+@pytest.mark.millstream(max_threads="many")
+def test_a_wrong_value(millstream_eager): ...
+"""
+
+
+def run_suite(suite: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    """Run pytest in a process of its own on a directory with one file of tests."""
+    (tmp_path / "test_suite.py").write_text(suite, encoding="utf-8")
     (tmp_path / "conftest.py").write_text(
         "import pytest\n@pytest.fixture\ndef anyio_backend(): return 'asyncio'\n", encoding="utf-8"
     )
     command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "--strict-markers", "-p", "no:cacheprovider"]
-    done = subprocess.run(
+    return subprocess.run(
         [*command, "--rootdir", str(tmp_path), str(tmp_path)], capture_output=True, text=True, check=False, timeout=60
     )
+
+
+def test_its_fixtures_and_marker_do_what_they_say(tmp_path: Path) -> None:
+    done = run_suite(SUITE, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "7 passed" in done.stdout
     assert not (tmp_path / ".millstream").exists()
+
+
+def test_a_mistake_in_the_marker_is_told_in_one_line(tmp_path: Path) -> None:
+    told = run_suite(MISTAKES, tmp_path).stdout
+    assert "3 errors" in told
+    assert "During handling" not in told
+    assert "\nthe marker millstream('json') must say what 'json' is: imports=['json']\n" in told
+    assert "\nmax_treads (argument): no such setting; did you mean max_threads?\n" in told
+    assert "\nmax_threads = 'many' (argument): " in told
+    assert "Traceback" not in told
+    assert "pydantic" not in told
 
 
 def test_a_run_that_does_not_use_it_does_not_load_millstream() -> None:

@@ -167,6 +167,26 @@ class Settings(_LangflowSettings):
         reading.take(_from_variables(EnvSettingsSource(BaseSettings, env_ignore_empty=True).env_vars, "environment"))
         reading.take(_from_env_file(env_file))
         reading.take(_from_yaml(expanded(Path(str(reading.value("config_dir") or "."))) / "config.yaml"))
+        return cls._read(reading)
+
+    @classmethod
+    def of(cls, **values: object) -> Self:
+        """Return settings with these values, and the defaults of all others: no source is read.
+
+        Raises:
+            SettingsError: As `load` raises it.
+
+        Example:
+            >>> Settings.of(max_treads=3)
+            Traceback (most recent call last):
+            millstream.errors.SettingsError: max_treads (argument): no such setting; did you mean max_threads?
+        """
+        reading = _Reading()
+        reading.take(_Given(name, value, Source("argument")) for name, value in values.items())
+        return cls._read(reading)
+
+    @classmethod
+    def _read(cls, reading: _Reading) -> Self:
         settings = cls(**reading.valid_values())
         settings._sources = {name: given.source for name, given in reading.given.items()}
         if problems := [*reading.problems, *settings.missing()]:
