@@ -168,6 +168,6 @@ class AnyIOSegmentBackend:
             self._idle.set()
         if self._ended % _TRIM_EVERY == 0:
             await self._segments.trim()
-        if self._is_queue_waiting:
+        if self._is_queue_waiting or claim.crashes:  # of those that crashed, one at a time is given to a process
             self._is_queue_waiting = False
             self.wake()
