@@ -192,7 +192,7 @@ def test_what_is_ignored_rejected_or_expired_is_told_apart() -> None:
         rejected.get(timeout=SECONDS)
     assert rejected.state == "REJECTED"
     late = (add.si(1, 2).set(countdown=0.05) | expire.si()).apply_async()
-    with pytest.raises(TaskRevokedError):
+    with pytest.raises(TaskRevokedError, match="before it expired"):
         late.get(timeout=SECONDS)
     assert late.state == "REVOKED"
 
@@ -206,7 +206,7 @@ def test_what_runs_is_revoked_and_says_so(work: Any, tmp_path: Path) -> None:
     assert result.revoke(terminate=True)
 
     assert result.state == "REVOKED"
-    with pytest.raises(TaskRevokedError):
+    with pytest.raises(TaskRevokedError, match="was cancelled"):
         result.get(timeout=SECONDS)
     assert not add_and_revoke_late()
 

@@ -233,9 +233,10 @@ def test_a_task_id_of_ones_own_never_stands_for_another_task() -> None:
     other = add.delay(1, 2)
     assert other.get(timeout=SECONDS) == 3
 
-    add.apply_async((50, 50), task_id=other.root_id).get(timeout=SECONDS)
-
-    assert AsyncResult(other.root_id).get(timeout=SECONDS) == 3
+    with pytest.raises(IdempotencyConflictError, match="give another one"):
+        add.apply_async((50, 50), task_id=other.root_id)
+    assert add.apply_async((50, 50), task_id=(mine := new_id())).get(timeout=SECONDS) == 100
+    assert AsyncResult(mine).get(timeout=SECONDS) == 100
     for canvas in (add.s(1, 1), group(add.s(1, 1), add.s(2, 2))):
         with pytest.raises(DefinitionError, match="give one of another form"):
             canvas.apply_async(task_id=other.id)

@@ -377,7 +377,10 @@ def node_result(state: NodeState, path: str, data: dict[str, Any] | None) -> Nod
 
 def alias_conflict(name: str, job_id: str) -> IdempotencyConflictError:
     """Return the refusal of a job with an alias that another job has."""
-    return IdempotencyConflictError(f"the alias {name!r} belongs to job {job_id}, and an alias names one node only")
+    return IdempotencyConflictError(
+        f"the task id {name!r} belongs to job {job_id}, also after that job has ended; give another one, or none, "
+        f"or let the ledger forget that job first (app.purge, `millstream jobs purge`, retention_days)"
+    )
 
 
 def awaited(facts: Iterable[tuple[str, str | None, Any]], node: str) -> str | None:

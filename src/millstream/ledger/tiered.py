@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from millstream.errors import JobNotFoundError
 from millstream.ledger.base import (
     Claim,
     FencedError,
@@ -24,6 +25,7 @@ from millstream.ledger.bell import Bell, Heard, Topic
 from millstream.ledger.memory import MemoryLedger
 from millstream.model.event import Draft, Event
 from millstream.model.job import JobRecord, NodeResult
+from millstream.model.task_id import may_be_job_id
 
 
 class TieredLedger:
@@ -67,12 +69,21 @@ class TieredLedger:
         return recorded, claim
 
     async def _check_aliases(self, job: JobRecord, graph: JobGraph) -> None:
-        """Refuse an alias that the other ledger has; the job's own ledger refuses those that it has itself."""
+        """Refuse an alias that is a job's id, or that the other ledger has; its own refuses its own."""
         other: Ledger = self.memory if job.durability != "off" or self._shared is None else self._shared
         for name in graph.aliases:
             known = await other.alias(name)
             if known is not None:
                 raise alias_conflict(name, known[0])
+            if may_be_job_id(name) and await self._has(name):
+                raise alias_conflict(name, name)
+
+    async def _has(self, job_id: str) -> bool:
+        try:
+            await self.get(job_id)
+        except JobNotFoundError:
+            return False
+        return True
 
     async def graph(self, job_id: str) -> JobGraph:
         """Return what a job executes; see `Ledger.graph`."""

@@ -5,7 +5,17 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_NODE_ID: Final = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.(.+)")
+_JOB_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_NODE_ID: Final = re.compile(rf"({_JOB_ID.pattern})\.(.+)")
+
+
+def may_be_job_id(task_id: str) -> bool:
+    """Return whether an id has the form of those of jobs.
+
+    >>> may_be_job_id("01a1fde4-6cba-7477-bb26-ec4a56b45faa"), may_be_job_id("report-2026-11-21")
+    (True, False)
+    """
+    return _JOB_ID.fullmatch(task_id) is not None
 
 
 def split_task_id(task_id: str) -> tuple[str, str] | None:

@@ -44,6 +44,7 @@ class Standing(msgspec.Struct):
         retries: How often it was tried again.
         calls: Ids of the tasks that it submitted.
         ended_at: When it ended; seconds since the epoch, UTC.
+        is_expired: Whether it ended since it had not started in time.
     """
 
     state: str = states.PENDING
@@ -53,6 +54,7 @@ class Standing(msgspec.Struct):
     retries: int = 0
     calls: list[str] = []
     ended_at: float | None = None
+    is_expired: bool = False
 
     @property
     def is_ready(self) -> bool:
@@ -249,7 +251,8 @@ class Watch:
             meta = await self.meta(node)
             return _said_error(self._name(node), standing.state, meta) if standing.is_bad else meta
         if standing.end == states.REVOKED:
-            return TaskRevokedError(f"{self._name(node)} was cancelled, or had not started before it expired")
+            why = "had not started before it expired" if standing.is_expired else "was cancelled"
+            return TaskRevokedError(f"{self._name(node)} {why}")
         if standing.is_bad:
             failure = await self.failure(node)
             return JobFailedError(f"{self._name(node)} failed") if failure is None else failure.to_error()
@@ -289,6 +292,7 @@ class Watch:
             return
         if event.type in states.OF_ENDS:
             known.close(_end_of(event), event.at)
+            known.is_expired = known.end == states.REVOKED and event.type == "node_failed"
             self.ended.append(event.node)
             return
         _take_in(known, event)
@@ -305,6 +309,7 @@ class Watch:
                 told = event.data
                 end = states.OF_REASONS.get(told["reason"], states.OF_JOBS[told["state"]])
                 only = self._nodes[self.ended[0]].end if self._size == len(self.ended) == 1 else None
+                self.job.is_expired = told["reason"] == "expired"
                 self.job.close(states.IGNORED if only == states.IGNORED else end, event.at)
 
 
