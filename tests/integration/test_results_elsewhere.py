@@ -14,7 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from millstream import AsyncResult, BlockingCallError, GroupResult, Millstream, Settings, group
+from millstream import (
+    AsyncResult,
+    BlockingCallError,
+    GroupResult,
+    JobNotFoundError,
+    Millstream,
+    Settings,
+    TaskRevokedError,
+    group,
+)
 from millstream.authoring import current
 from millstream.errors import ClosedError
 from millstream.ledger.base import IdempotencyConflictError
@@ -103,6 +112,27 @@ def test_who_waits_while_the_app_stops_is_told_so(*, waits_for_group: bool) -> N
             with pytest.raises(ClosedError):
                 answer.result()
     asyncio.run(app.aclose())
+
+
+@pytest.mark.usefixtures("durable")
+@pytest.mark.parametrize("waits_for_group", [False, True])
+def test_who_waits_for_a_job_that_is_purged_elsewhere_waits_no_longer(*, waits_for_group: bool) -> None:
+    outside = Millstream(settings=Settings(durability="full"), executes=False)
+    later = group(add.s(1, 2), add.s(3, 4)).apply_async(countdown=3600)
+    found = (
+        GroupResult.restore(str(later.id), app=outside) if waits_for_group else AsyncResult(later[0].id, app=outside)
+    )
+    assert found is not None
+    with ThreadPoolExecutor(1) as threads:
+        answer = threads.submit(found.get, timeout=SECONDS)
+        until(outside._home.log.watched)
+        later.revoke()
+        later.forget()
+
+        with pytest.raises((JobNotFoundError, TaskRevokedError)):
+            answer.result()
+    assert later[0].state is None
+    asyncio.run(outside.aclose())
 
 
 def test_another_process_reads_states_and_results_and_waits_for_them(durable: Millstream, name: str) -> None:
