@@ -197,6 +197,19 @@ def test_a_group_is_restored_by_its_id_and_a_made_up_one_when_it_was_saved() -> 
     assert GroupResult.restore(add.delay(1, 1).root_id or "") is None
 
 
+def test_what_was_awaited_may_be_forgotten_at_once(app: Millstream) -> None:
+    for _ in range(30):
+        for result in (
+            add.delay(1, 2),
+            chain(add.s(1, 2), add_soon.s(3)).apply_async(),
+            group(add.s(1, 2)).apply_async(),
+        ):
+            result.get(timeout=SECONDS)
+            result.forget()
+
+    assert asyncio.run(app.jobs()) == []
+
+
 def test_a_saved_group_is_gone_when_it_was_deleted_and_may_be_saved_again() -> None:
     done = add.delay(1, 2)
     for _ in range(20):

@@ -213,6 +213,7 @@ class AsyncResult(Facts):
     async def _forget(self) -> None:
         watch = await self.located()
         graph = (await watch.graph())[0].graph
+        await watch.settle([self.node])
         stands_for = graph.nodes[graph.result.node].id if isinstance(graph.result, Result) else None
         if self.node in {None, stands_for} and not await self._app.purge([watch.job_id]):
             raise StateTransitionError(f"job {watch.job_id} has not ended; cancel it first, or leave it to retention")

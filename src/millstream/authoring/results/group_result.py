@@ -198,7 +198,10 @@ class ResultSet:
         """Drop all results; the ledger forgets those of their jobs that have ended, as a whole."""
 
         async def forget() -> None:
-            await self._app.purge([watch.job_id for watch in await places_of(leaves)])
+            places = await places_of(leaves)
+            for watch, nodes in places.items():
+                await watch.settle(nodes)
+            await self._app.purge([watch.job_id for watch in places])
 
         leaves = _leaves(self.results)
         self._app.block_on(forget)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import msgspec
 
 from millstream.authoring.results import states
@@ -152,6 +153,13 @@ class Watch:
                     return
         if not self.job.is_ready:
             raise JobNotFoundError(f"job {self.job_id} was forgotten while it was waited for")
+
+    async def settle(self, nodes: Collection[str | None]) -> None:
+        """Where these nodes have ended, wait a second at most for the job to be over, as it mostly soon is."""
+        with suppress(JobNotFoundError), anyio.move_on_after(1.0):
+            await self.refresh()
+            if all(self.standing(node).is_ready for node in nodes):
+                await self.follow(lambda: self.job.is_ready)
 
     async def graph(self) -> tuple[Shape, Sequence[Any]]:
         """Return the job's graph, compiled, and the values of its slots."""
