@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import threading
 from collections import Counter
 from typing import Any
 
@@ -197,17 +198,20 @@ def test_a_group_is_restored_by_its_id_and_a_made_up_one_when_it_was_saved() -> 
     assert GroupResult.restore(add.delay(1, 1).root_id or "") is None
 
 
-def test_what_was_awaited_may_be_forgotten_at_once(app: Millstream) -> None:
-    for _ in range(30):
-        for result in (
-            add.delay(1, 2),
-            chain(add.s(1, 2), add_soon.s(3)).apply_async(),
-            group(add.s(1, 2)).apply_async(),
-        ):
-            result.get(timeout=SECONDS)
-            result.forget()
+@pytest.mark.parametrize("is_group", [False, True])
+def test_what_was_awaited_may_be_forgotten_though_its_job_ends_a_moment_later(
+    app: Millstream, name: str, *, is_group: bool
+) -> None:
+    one = add.s(1, 2).set(link=wait_at.si(name))
+    result = (group(one, add.s(1, 1)) if is_group else one).apply_async()
+    result.get(timeout=SECONDS)
+
+    moment_later = threading.Timer(0.1, gate(name).set)
+    moment_later.start()
+    result.forget()
 
     assert asyncio.run(app.jobs()) == []
+    moment_later.join()
 
 
 def test_a_saved_group_is_gone_when_it_was_deleted_and_may_be_saved_again() -> None:
