@@ -59,6 +59,12 @@ def test_a_tasks_result_is_to_be_had_by_its_id() -> None:
     assert result.date_done is not None
 
 
+def test_a_task_gives_its_results_by_their_ids() -> None:
+    submitted = add.delay(1, 2)
+    assert add.AsyncResult(submitted.id) == submitted
+    assert add.AsyncResult(submitted.id).get(timeout=SECONDS) == 3
+
+
 def test_a_jobs_id_stands_for_what_it_returns() -> None:
     submitted = (add.s(1, 2) | add.s(10)).apply_async()
 

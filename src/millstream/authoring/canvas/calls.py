@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
+from millstream.authoring import current
 from millstream.authoring.canvas.maps import chunks, xmap, xstarmap
 from millstream.authoring.canvas.signature import Signature
 from millstream.model.graph import NodeKind
@@ -73,6 +74,18 @@ class Signable:
     def apply(self, args: Iterable[Any] | None = None, kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
         """Run it here and now, in this process and without a record; return an `EagerResult`."""
         return Signature(self, args, kwargs).apply(**options)
+
+    def AsyncResult(self, task_id: str) -> Any:  # noqa: N802  Celery's
+        """Return the `AsyncResult` of a task that was submitted, by its id.
+
+        >>> from millstream import task
+        >>> @task(name="add")
+        ... def add(x: int, y: int) -> int: return x + y
+        >>> add.AsyncResult(add.delay(2, 3).id).get(timeout=10)
+        5
+        """
+        app = current.app() if self.runs_on is None else self.runs_on
+        return app.result_type(task_id, app=app)
 
     def starmap(self, it: Iterable[Iterable[Any]]) -> xstarmap:
         """Return a signature that runs it once for each tuple of arguments; its result is the list of results."""
