@@ -16,10 +16,11 @@ demo: .venv/.product ## install millstream into .venv and run a first flow
 quick: .venv/.dev ## run unit tests and contracts (under a minute): backends in memory, ledgers in memory and on SQLite
 	@$(BIN)/python -m pytest -q -m 'not postgresql and not long' $(wildcard tests/unit tests/contract)
 
-test: .venv/.dev ## run all tests
-	@$(BIN)/python -m pytest tests
+test: .venv/.dev ## run all tests but the rest of the matrix (a quarter of an hour)
+	@$(BIN)/python -m pytest -m 'not matrix' tests
 
-test-all: test ## run all tests, and compare canvases with real Celery (CASES=300 SEED=1)
+test-all: .venv/.dev ## run all tests and the whole matrix, and compare canvases with real Celery (CASES=300 SEED=1)
+	@$(BIN)/python -m pytest tests
 	@$(BIN)/python -m tests.differential --cases $(or $(CASES),300) --seed $(or $(SEED),1)
 
 check: .venv/.dev ## check style, types, direction of imports, sizes and the lock file

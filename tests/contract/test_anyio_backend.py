@@ -33,6 +33,7 @@ class TestAnyIOSegmentBackendOnSqlite(OnDisk):
         self.url = f"sqlite:///{tmp_path}/ledger.db"
 
 
+@pytest.mark.matrix  # a durable backend is held to it on SQLite, and PostgreSQL to all that a ledger promises
 class TestAnyIOSegmentBackendOnPostgres(OnDisk):
     @pytest.fixture(autouse=True)
     def where(self, postgres_url: str) -> None:
