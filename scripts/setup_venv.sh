@@ -56,7 +56,7 @@ product)
     ;;
 dev)
     pip install --quiet 'pip>=25.1' # the first that knows dependency groups
-    pip install --quiet --editable '.[postgres]' --group dev
+    pip install --quiet --editable '.[celery,django,flask,postgres]' --group dev
     touch .venv/.product .venv/.dev
     ;;
 *) fail "usage: setup_venv.sh product|dev" ;;
