@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextvars import Context
 
 import anyio
@@ -37,6 +37,7 @@ class AnyIOSegmentBackend:
         clock: Tells when paused segments may be claimed again.
         slots: How many run at once, 1 or more.
         context: What running tasks find in their context: the app that runs them.
+        queues: Segments of these queues are claimed, `None` among them for the default queue; `None`: of all.
     """
 
     name = "anyio"
@@ -49,9 +50,13 @@ class AnyIOSegmentBackend:
         clock: Clock,
         slots: int,
         context: Context,
+        queues: Collection[str | None] | None = None,
     ) -> None:
-        """Start nothing yet."""
+        """Start nothing yet; the gate is open."""
         self._context = context
+        self._queues = queues
+        self._is_open = True
+        self._first_end: asyncio.Event = asyncio.Event()
         self._process = process
         self._ledger = ledger
         self._segments = segments
@@ -87,9 +92,30 @@ class AnyIOSegmentBackend:
         host, self._host = self._host, None
         await end(host)
 
+    # ---------------------------------------------------------------------------------------------------- the gate
+    def open_gate(self) -> None:
+        """Take segments from now on."""
+        self._is_open = True
+        self._first_end.clear()
+        self.wake()
+
+    def close_gate(self) -> None:
+        """Take no segments until `open_gate`; those that run go on."""
+        self._is_open = False
+
+    async def until_idle(self, seconds: float) -> None:
+        """Close the gate when nothing is left to take, or some time after a segment ended; return when nothing runs.
+
+        For whoever opened the gate for a while: what ran has then ended or been laid down.
+
+        Args:
+            seconds: How long segments are taken after the first one ended, 0 or more.
+        """
+        raise NotImplementedError
+
     def can_take(self) -> bool:
-        """Whether a slot is free; see `Dispatcher.can_take`."""
-        return self._free > 0 and self._group is not None and not self._is_draining
+        """Whether a slot is free, and the gate open; see `Dispatcher.can_take`."""
+        return self._is_open and self._free > 0 and self._group is not None and not self._is_draining
 
     def take(self, claim: Claim) -> None:
         """Execute a claimed segment; see `Dispatcher.take`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ from millstream.engine.program import Program, Work
 from millstream.engine.threads import ThreadPool
 from millstream.graph.shape import Shape
 from millstream.model.event import Draft
+from millstream.model.policy import DEFAULT_QUEUE
 
 
 class Sink(Protocol):
@@ -87,6 +88,29 @@ class Programs:
         return program
 
 
+@dataclass(slots=True)
+class HandOut:
+    """What a run goes by that may hand nodes out, for other processes to execute them.
+
+    Attributes:
+        queues: The queues whose segments this process executes, `None` among them for the default one; `None`: all.
+        default_queue: The name of the default queue.
+        members: How many processes of the ledger execute and are alive; kept up to date by a duty.
+    """
+
+    queues: Collection[str | None] | None = None
+    default_queue: str = DEFAULT_QUEUE
+    members: int = 1
+
+    def queue(self, name: str) -> str | None:
+        """Return a queue as the ledger knows it: `None` for the default one."""
+        return None if name in (DEFAULT_QUEUE, self.default_queue) else name
+
+    def takes(self, queue: str | None) -> bool:
+        """Whether this process executes segments of a queue (`None`: the default one)."""
+        return self.queues is None or queue in self.queues
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """What every run of one event loop shares.
@@ -101,6 +125,7 @@ class Services:
         linger: Seconds that a conducting flow stays when all that it awaits are waits.
         max_crashes: Processes that a node may kill before it fails as poison.
         is_eager: Whether jobs run in place of being handed in, as `request.is_eager` tells their tasks.
+        hand_out: By what nodes are handed out; `None` where all of a job runs in one process.
     """
 
     clock: Clock
@@ -112,3 +137,4 @@ class Services:
     linger: float = 30.0
     max_crashes: int = 3
     is_eager: bool = False
+    hand_out: HandOut | None = None

@@ -36,6 +36,7 @@ class Order:
         aliases: Names of its nodes that no other job has, each with the node's path; "" stands for the whole job.
         repeats: Id of the ended job that it repeats.
         facts: What it need not do again of that one (see `again`).
+        queue: The queue that workers take it from; `None` for the default one.
     """
 
     flow: str
@@ -51,6 +52,7 @@ class Order:
     aliases: Mapping[str, str] = field(default_factory=dict)
     repeats: str | None = None
     facts: Sequence[Draft] = ()
+    queue: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
