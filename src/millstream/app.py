@@ -51,7 +51,8 @@ class Millstream(Records):
         imports: Modules whose tasks and flows it knows by name, beside those of the setting `imports`.
         settings: The settings; by default they are read from the environment, `.env` and `config.yaml`.
         clock: The time; tests put a virtual one here.
-        executes: Whether it executes jobs. Without, it submits them for other processes, and looks after them.
+        executes: Whether it executes jobs. Without, it submits them for other processes, and looks after them. By
+            default it does, but where the setting `celery_enabled` leaves that to workers.
 
     Raises:
         SettingsError: A setting is wrong.
@@ -81,9 +82,11 @@ class Millstream(Records):
         imports: Sequence[str] = (),
         settings: Settings | None = None,
         clock: Clock | None = None,
-        executes: bool = True,
+        executes: bool | None = None,
     ) -> None:
         self.settings = settings or Settings.load()
+        if executes is None:
+            executes = not self.settings.celery_enabled
         self.registry = Registry()
         self._clock = clock or SystemClock()
         super().__init__(Home(self.settings, self.registry, self._clock, current.context_of(self), executes=executes))

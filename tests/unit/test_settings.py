@@ -213,6 +213,7 @@ def test_a_setting_of_the_guides_has_the_default_they_give(name: str, default: o
 @pytest.mark.usefixtures("with_all_parts")
 def test_a_setting_of_the_guides_is_read_under_its_langflow_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     text = {"job_queue_type": "redis", "database_url": "postgresql:///jobs"}.get(name, "1")
+    monkeypatch.setenv("MILLSTREAM_BROKER_URL", "redis://localhost")  # which celery_enabled asks for
     monkeypatch.setenv(f"LANGFLOW_{name.upper()}", text)
     assert str(Settings.load().sources()[name]) == f"environment LANGFLOW_{name.upper()}"
 
@@ -249,15 +250,11 @@ def test_the_environment_of_the_guide_works_unchanged(monkeypatch: pytest.Monkey
         (Settings(), "asyncio"),
         (Settings(redis_url="redis://r"), "asyncio"),
         (Settings(celery_enabled=True, broker_url="amqp://r"), "asyncio"),
-        (Settings(celery_enabled=True, redis_url="redis://r"), "redis"),
-        (Settings(celery_enabled=True, redis_queue_url="redis://r"), "redis"),
-        (Settings(celery_enabled=True, redis_url="redis://r", job_queue_type="asyncio"), "asyncio"),
+        (Settings(celery_enabled=True, redis_url="redis://r"), "asyncio"),
         (Settings(job_queue_type="redis"), "redis"),
     ],
 )
-def test_an_unset_job_queue_type_means_redis_where_celery_is_on_and_a_redis_url_is_known(
-    settings: Settings, event_log: str
-) -> None:
+def test_the_event_log_is_in_memory_unless_the_settings_name_another(settings: Settings, event_log: str) -> None:
     assert settings.effective_job_queue_type == event_log
 
 
@@ -346,6 +343,8 @@ def test_without_a_database_the_ledger_lies_in_config_dir(work: Path) -> None:
         ("redis_queue_polling_watchdog_interval_s", "0", "give a number above 0"),
         ("port", "65536", "give a whole number from 0 to 65535"),
         ("redis_port", "0", "give a whole number from 1 to 65535"),
+        ("worker_prefetch_multiplier", "0", "give a whole number of at least 1"),
+        ("default_queue", "a,b", "give a name without spaces and commas, as in celery"),
     ],
 )
 def test_a_wrong_value_is_told_with_its_source_and_what_is_allowed(
@@ -436,14 +435,12 @@ def test_a_directory_called_env_is_no_env_file(work: Path) -> None:
 # ------------------------------------------------------------------------------------- parts that are not there yet
 NOT_YET = {
     "auto_login": "false",
-    "broker_url": "amqp://broker",
-    "celery_enabled": "true",
     "disconnect_grace": "1",
     "gunicorn_preload": "true",
     "host": "localhost",
     "job_queue_type": "redis",
     "port": "8000",
-    "redis_url": "redis://localhost",
+    "redis_host": "redis",
     "redis_queue_cancel_channel_enabled": "false",
     "redis_queue_ttl": "60",
     "redis_queue_url": "redis://localhost/1",
@@ -484,6 +481,55 @@ def test_every_setting_that_is_not_there_yet_is_a_setting() -> None:
     assert set(missing_parts().values()) == set(millstream.settings._NOT_YET)
 
 
+# ------------------------------------------------------------------------------------------------ Celery workers
+def test_celery_and_a_redis_url_are_all_that_workers_take(work: Path) -> None:
+    (work / "config.yaml").write_text("celery_enabled: true\nredis_url: redis://localhost:6379/0\n")
+    settings = Settings.load()
+    assert settings.celery_enabled
+    assert settings.effective_broker_url == "redis://localhost:6379/0"
+
+
+def test_a_broker_url_goes_before_redis_url_and_may_be_several() -> None:
+    settings = Settings.load(broker_url="amqp://one, amqp://two", redis_url="redis://localhost")
+    assert settings.effective_broker_url == "amqp://one;amqp://two"
+
+
+@pytest.mark.parametrize("url", ["localhost:6379", "http://broker", "redis://one;two", "memory://"])
+def test_a_broker_of_another_kind_is_refused_in_one_line(url: str) -> None:
+    (problem,) = problems(broker_url=url)
+    assert problem.endswith(
+        "give redis://HOST:PORT/DATABASE or amqp://USER:PASSWORD@HOST/VHOST; several with ; between"
+    )
+
+
+def test_celery_without_a_broker_is_refused_in_one_line() -> None:
+    (problem,) = problems(celery_enabled=True)
+    assert problem == (
+        "celery_enabled = true (argument): needs a broker; set broker_url or redis_url, as in redis://localhost:6379/0"
+    )
+    with pytest.raises(SettingsError, match="needs a broker"):
+        _ = Settings(celery_enabled=True).effective_broker_url
+
+
+def test_jobs_in_memory_are_refused_where_workers_execute() -> None:
+    (problem,) = problems(celery_enabled=True, redis_url="redis://localhost", durability="off")
+    assert problem.startswith("durability = off (argument): such jobs end with their process")
+
+
+def test_celery_that_is_not_installed_is_told_with_the_way_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(millstream.settings.celery, "find_spec", lambda _: None)
+    (problem,) = problems(celery_enabled=True, redis_url="redis://localhost")
+    assert problem.endswith('needs Celery; install it with pip install "millstream[celery]"')
+
+
+def test_a_short_message_key_is_refused_and_no_key_is_shown() -> None:
+    (problem,) = problems(message_key="s3cr3t")
+    assert problem == "message_key = *** (argument): give at least 16 characters, the same to all processes"
+    settings = Settings.load(message_key="s3cr3t" * 3)
+    assert settings.message_secret == b"s3cr3t" * 3
+    assert "s3cr3t" not in f"{settings} {settings.display('message_key')}"
+
+
 # ------------------------------------------------------------------------------------------------ what is shown
 @given(password=st.text(alphabet="ab@:/?#&=%' \n", max_size=12))
 def test_no_password_is_ever_shown(password: str) -> None:
@@ -512,7 +558,7 @@ def test_no_password_is_ever_shown(password: str) -> None:
         ("database_url", "postgresql+psycopg://u:p@w@db/jobs", "postgresql+psycopg://***@db/jobs"),
         ("database_url", "postgresql:///jobs?user=u&password=pw&x=1", "postgresql:///jobs?user=u&password=***&x=1"),
         ("broker_url", "amqp://u:one@a;amqp://u:two@b", "amqp://***@b"),
-        ("broker_url", "u:pw@host", "***@host"),
+        ("redis_queue_url", "u:pw@host", "***@host"),
         ("superuser_password", "pw", "***"),
         ("superuser", "admin", "admin"),
         ("imports", "a,b", "a,b"),

@@ -15,27 +15,20 @@ from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
 import yaml  # type: ignore[import-untyped, unused-ignore]  # PyYAML ships no types; the stubs may be installed or not
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    SecretStr,
-    ValidationError,
-)
+from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource
 
 from millstream.errors import SettingsError
-from millstream.settings.kinds import Count, Database, Directory, Modules, Port, Seconds, SomeSeconds, expanded, lower
+from millstream.settings.celery import CelerySettings
+from millstream.settings.kinds import Count, Modules, Seconds, SomeSeconds, expanded, lower
+from millstream.settings.langflow import LangflowSettings
 from millstream.urls import without_password
 
 # What this version does not have yet, and the settings that need it: they are refused unless they have their default,
 # or the value that says the default aloud. Whoever adds a part takes its line out; a trailing `*` stands for the rest.
 _NOT_YET: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
-        "Celery backend": ("broker_url", "celery_enabled"),
-        "Redis event log": ("job_queue_type", "redis_*"),
+        "Redis event log": ("job_queue_type", "redis_host", "redis_port", "redis_queue_*"),
         "server": ("disconnect_grace", "gunicorn_preload", "host", "port", "worker_timeout", "workers"),
         "user accounts": ("auto_login", "superuser", "superuser_password"),
     }
@@ -65,44 +58,7 @@ class Source:
         return " ".join(filter(None, (self.kind, f"({self.path})" if self.path else "", self.key)))
 
 
-class _LangflowSettings(BaseModel):
-    """The settings that Langflow has too, with its defaults; they are also read under their `LANGFLOW_` names."""
-
-    # Pydantic quotes the inputs it refuses; one of them may be a password.
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
-
-    config_dir: Directory | None = None
-    database_url: Database | None = None
-
-    host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65_535)] = 7860  # 0: one that is free
-    workers: Count = 1
-    worker_timeout: Count = 300
-    gunicorn_preload: bool = False
-
-    superuser: str | None = None
-    superuser_password: SecretStr | None = None
-    auto_login: bool | None = None  # None: on where the server listens on loopback only
-
-    celery_enabled: bool = False
-    redis_url: str | None = None
-    redis_host: str = "localhost"
-    redis_port: Port = 6379
-
-    job_queue_type: Annotated[Literal["asyncio", "redis"], BeforeValidator(lower)] | None = None
-    redis_queue_url: str | None = None
-    redis_queue_host: str | None = None  # None: redis_host
-    redis_queue_port: Port | None = None  # None: redis_port
-    redis_queue_db: Annotated[int, Field(ge=0)] = 1
-    redis_queue_ttl: Count = 3600
-    redis_queue_startup_grace_s: Seconds = 30.0
-    redis_queue_cancel_channel_enabled: bool = True
-    redis_queue_cancel_marker_ttl: Count = 60
-    redis_queue_polling_stale_threshold_s: Seconds = 90.0
-    redis_queue_polling_watchdog_interval_s: SomeSeconds = 15.0
-
-
-class Settings(_LangflowSettings):
+class Settings(CelerySettings):
     """All settings of one process, checked and frozen.
 
     `Settings.load` reads them from where the user put them. Made directly, a `Settings` has the values that are passed
@@ -128,8 +84,6 @@ class Settings(_LangflowSettings):
     max_graph_nodes: Count = 100_000
     draw_timeout: SomeSeconds = 5.0
     disconnect_grace: Seconds = 5.0
-
-    broker_url: str | None = None
 
     task_always_eager: bool = False
     task_eager_propagates: bool = False
@@ -205,14 +159,13 @@ class Settings(_LangflowSettings):
 
     @property
     def effective_job_queue_type(self) -> Literal["asyncio", "redis"]:
-        """The event log in use: `job_queue_type`; if unset, `redis` where Celery is on and a Redis URL is known.
+        """The event log in use: `job_queue_type`, else `asyncio`.
 
         Example:
             >>> Settings(celery_enabled=True, redis_url="redis://localhost").effective_job_queue_type
-            'redis'
+            'asyncio'
         """
-        is_redis_known = bool(self.redis_queue_url or self.redis_url)
-        return self.job_queue_type or ("redis" if self.celery_enabled and is_redis_known else "asyncio")
+        return self.job_queue_type or "asyncio"
 
     def sources(self) -> dict[str, Source]:
         """Return where the value of each setting was read, by name of the setting.
@@ -251,13 +204,15 @@ class Settings(_LangflowSettings):
         return [(name, self.display(name)) for name in type(self).model_fields if name in self.model_fields_set]
 
     def missing(self) -> Iterator[str]:
-        """Yield a line for each value that needs a part which this version does not have.
+        """Yield a line for each value that needs what is not there: a part, a package or another setting.
 
         Example:
             >>> next(Settings(celery_enabled=True).missing()).partition(";")[0]
-            'celery_enabled = true (argument): needs the Celery backend, which this version does not have yet'
+            'celery_enabled = true (argument): needs a broker'
         """
         sources, plain = self.sources(), Settings()
+        for name, problem in self._celery_problems(is_durable=self.durability != "off"):
+            yield f"{name} = {self.display(name)} ({sources[name]}): {problem}"
         for name, part in missing_parts().items():
             default = getattr(plain, name)
             if getattr(self, name) not in (default, _SAYS_THE_DEFAULT.get(name, default)):
@@ -270,7 +225,7 @@ def missing_parts() -> dict[str, str]:
     """Return the settings that this version refuses, each with the part that it needs.
 
     Example:
-        >>> missing_parts()["redis_url"]
+        >>> missing_parts()["redis_host"]
         'Redis event log'
     """
     return {
@@ -338,7 +293,7 @@ def _from_variables(
     for prefix, is_ours in (("millstream_", True), ("langflow_", False)):
         for variable, value in variables.items():
             name = variable.removeprefix(prefix)
-            if name != variable and (is_ours or name in _LangflowSettings.model_fields):
+            if name != variable and (is_ours or name in LangflowSettings.model_fields):
                 yield _Given(name, value, Source(kind, variable.upper(), path))
 
 
@@ -374,7 +329,7 @@ def _from_yaml(path: Path) -> Iterator[_Given]:
 
 def _presentable(name: str, text: str) -> str:
     """Put `***` in place of what must not be shown."""
-    if name == "superuser_password":
+    if name in ("superuser_password", "message_key"):
         return "***"
     return without_password(text) if name.endswith("_url") or "://" in text else text
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from millstream.urls import database_url
 
@@ -46,6 +46,31 @@ def _database(url: str) -> str:
     return url
 
 
+_BROKERS = ("redis://", "rediss://", "sentinel://", "amqp://", "amqps://", "pyamqp://")
+_LEAST_KEY = 16
+
+
+def _brokers(urls: str) -> str:
+    if not all(url.strip().startswith(_BROKERS) for url in urls.replace(",", ";").split(";")):
+        raise ValueError("give redis://HOST:PORT/DATABASE or amqp://USER:PASSWORD@HOST/VHOST; several with ; between")
+    return urls
+
+
+def _queue(name: str) -> str:
+    if not name or any(letter.isspace() or letter in ",;" for letter in name):
+        raise ValueError("give a name without spaces and commas, as in celery")
+    return name
+
+
+def _key(key: SecretStr) -> SecretStr:
+    if len(key.get_secret_value()) < _LEAST_KEY:
+        raise ValueError(f"give at least {_LEAST_KEY} characters, the same to all processes")
+    return key
+
+
+Brokers = Annotated[str, AfterValidator(_brokers)]
+QueueName = Annotated[str, AfterValidator(_queue)]
+Key = Annotated[SecretStr, AfterValidator(_key)]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(ge=0)]
 SomeSeconds = Annotated[float, Field(gt=0)]

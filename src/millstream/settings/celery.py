@@ -1,0 +1,62 @@
+"""The settings of work on Celery workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+from pydantic import SecretStr
+
+from millstream.errors import SettingsError
+from millstream.settings.kinds import Brokers, Count, Key, QueueName
+from millstream.settings.langflow import LangflowSettings
+
+_NO_BROKER = "needs a broker; set broker_url or redis_url, as in redis://localhost:6379/0"
+
+
+class CelerySettings(LangflowSettings):
+    """The settings of work on Celery workers; `celery_enabled` and `redis_url` are Langflow's."""
+
+    broker_url: Brokers | None = None  # None: redis_url
+    result_backend: str | None = None  # of users' own Celery tasks; ours need none
+    default_queue: QueueName = "celery"
+    message_key: Key | None = None  # None: the ledger's own
+    outbox_limit: Count = 10_000
+
+    worker_concurrency: Count | None = None  # None: as many as there are CPUs
+    worker_prefetch_multiplier: Count = 1
+    worker_max_tasks_per_child: Count | None = None
+    worker_max_memory_per_child: Count | None = None  # KiB, as in Celery
+
+    @property
+    def effective_broker_url(self) -> str:
+        """The broker's URL, or several separated by semicolons: `broker_url`, else `redis_url`.
+
+        Raises:
+            SettingsError: Neither is set.
+
+        Example:
+            >>> CelerySettings(redis_url="redis://localhost:6379/0").effective_broker_url
+            'redis://localhost:6379/0'
+        """
+        broker = self.broker_url or self.redis_url
+        if broker is None:
+            raise SettingsError(f"celery_enabled = true: {_NO_BROKER}")
+        return ";".join(part.strip() for part in broker.replace(",", ";").split(";"))
+
+    @property
+    def message_secret(self) -> bytes | None:
+        """What messages are signed with where it is set, else `None`: then it is the ledger's own key."""
+        key: SecretStr | None = self.message_key
+        return None if key is None else key.get_secret_value().encode()
+
+    def _celery_problems(self, *, is_durable: bool) -> Iterator[tuple[str, str]]:
+        """Yield what keeps jobs from running on workers: the name of a setting, and what is wrong with it."""
+        if not self.celery_enabled:
+            return
+        if self.broker_url is None and self.redis_url is None:
+            yield "celery_enabled", _NO_BROKER
+        if find_spec("celery") is None:
+            yield "celery_enabled", 'needs Celery; install it with pip install "millstream[celery]"'
+        if not is_durable:
+            yield "durability", "such jobs end with their process and reach no worker; with celery_enabled give full"
