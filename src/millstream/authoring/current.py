@@ -151,6 +151,7 @@ class App(Protocol):
 _lock = threading.Lock()
 _apps: dict[int, App] = {}
 _factory: list[Callable[[], App]] = []
+_finders: list[Callable[[], App | None]] = []
 _override: ContextVar[App | None] = ContextVar("millstream_app", default=None)
 
 
@@ -159,8 +160,19 @@ def set_factory(make: Callable[[], App]) -> None:
     _factory[:] = [make]
 
 
+def look_for(find: Callable[[], App | None]) -> None:
+    """Let a function say which app is in force where no override is, such as that of the web request here."""
+    if find not in _finders:
+        _finders.append(find)
+
+
+def override() -> App | None:
+    """Return the override of this context: in a running task the app that runs it."""
+    return _override.get()
+
+
 def app() -> App:
-    """Return the app in force here: the override of this context, else the process's default app.
+    """Return the app in force here: the override of this context, what a finder finds, else the process's default app.
 
     Raises:
         BlockingCallError: A task runs here in a process of the pool, where there is no app.
@@ -173,6 +185,9 @@ def app() -> App:
             "a task with run_in='process' has no app at hand: it can submit nothing and read no results; "
             "give it run_in='thread', or let it return self.replace(...)"
         )
+    for find in _finders:
+        if (found := find()) is not None:
+            return found
     with _lock:
         known = _apps.get(os.getpid())
         if known is None:

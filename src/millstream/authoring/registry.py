@@ -7,7 +7,7 @@ import importlib
 import inspect
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 from types import FunctionType, ModuleType
 from typing import Any, Final
@@ -47,6 +47,10 @@ class Source(ABC):
     @abstractmethod
     def definition(self, name: str) -> Definition | None:
         """Return the task of a name, if there is one."""
+
+    def settings(self) -> Mapping[str, object]:
+        """Return the settings that it brings, by name: they count more than the environment's where its tasks run."""
+        return {}
 
     @abstractmethod
     def working(self, moment: Moment) -> None:

@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 import millstream
+from millstream.authoring.registry import Source
 from millstream.cli import config, doctor, flows, jobs, ledger
 from millstream.cli.exits import Exit, explain
 from millstream.cli.run import run
@@ -59,16 +60,18 @@ def _root(
         raise typer.Exit(Exit.OK)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, host: Source | None = None, called: str = "millstream") -> int:
     """Run one command, and return the exit code; errors become lines on standard error.
 
     Args:
         arguments: The command line without the program's name; by default that of this process.
+        host: Whose program took this command line in: its settings count, and a worker knows its tasks.
+        called: The program's name, as usage shows it.
     """
     fill_missing()
-    session = Session()
+    session = Session(host=host)
     try:
-        code = program(args=arguments, prog_name="millstream", obj=session, standalone_mode=False)
+        code = program(args=arguments, prog_name=called, obj=session, standalone_mode=False)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  the last resort
         code, lines = explain(error)
         if session.is_debugging:

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from millstream.authoring.registry import Registry, Source
 from millstream.cli.load import known_definitions
 
 if TYPE_CHECKING:
@@ -53,12 +54,14 @@ class Session:
         err: Standard error: everything that is said about it.
         is_debugging: Whether `--debug` was given.
         env_file: What `--env-file` named.
+        host: What took this command line in, and brings settings and tasks; see `main`.
     """
 
     out: Console = field(default_factory=lambda: console_for(sys.stdout))
     err: Console = field(default_factory=lambda: console_for(sys.stderr))
     is_debugging: bool = False
     env_file: Path | None = None
+    host: Source | None = None
 
     @classmethod
     def of(cls, context: typer.Context, *, debug: bool, env_file: Path | None = None) -> Session:
@@ -69,14 +72,26 @@ class Session:
         return session
 
     def settings(self) -> Settings:
-        """Return the settings.
+        """Return the settings, of which the host's count most.
 
         Raises:
             SettingsError: One is wrong.
         """
         from millstream.settings import Settings  # noqa: PLC0415  pydantic: --help and completion do without
 
-        return Settings.load(env_file=self.env_file, **({"log_level": "debug"} if self.is_debugging else {}))
+        given = dict(self.host.settings()) if self.host is not None else {}
+        return Settings.load(env_file=self.env_file, **(given | ({"log_level": "debug"} if self.is_debugging else {})))
+
+    def known(self, app: str | None, imports: Iterable[str]) -> Registry:
+        """Return the tasks and flows of a worker: see `known_definitions`; those of the host too.
+
+        Raises:
+            Exception: What `known_definitions` raises.
+        """
+        registry = known_definitions(app, imports)
+        if self.host is not None:
+            registry.take(self.host)
+        return registry
 
     def default_settings(self) -> Settings:
         """Return the settings of somebody who has set nothing."""

@@ -13,7 +13,6 @@ import typer
 from millstream.authoring.registry import Moment, Registry
 from millstream.cli.exits import Exit, WrongUseError
 from millstream.cli.interrupts import Interrupts
-from millstream.cli.load import known_definitions
 from millstream.cli.options import AppOption, Debug, EnvFile
 from millstream.cli.session import Session
 from millstream.errors import SettingsError
@@ -45,7 +44,7 @@ def worker(
     if max_segments is not None:
         settings = settings.model_copy(update={"max_segments": max_segments})
     program = session.app(settings)
-    known = known_definitions(app, settings.imports)
+    known = session.known(app, settings.imports)
     _teach(program, known)
 
     def tell(moment: Moment) -> None:

@@ -15,6 +15,7 @@ _lock = threading.Lock()
 _apps: Final[dict[str, Celery]] = {}
 _shared: Final[dict[str, Task]] = {}
 _make: Final[list[Callable[[], Celery]]] = []
+_finders: Final[list[Callable[[], Celery | None]]] = []
 
 performing: Final[ContextVar[Task | None]] = ContextVar("millstream_compat_task", default=None)
 """The task that runs here."""
@@ -25,8 +26,17 @@ def set_factory(make: Callable[[], Celery]) -> None:
     _make[:] = [make]
 
 
+def look_for(find: Callable[[], Celery | None]) -> None:
+    """Let a function say which app is the current one here, such as that of the web request."""
+    if find not in _finders:
+        _finders.append(find)
+
+
 def get_current_app() -> Celery:
-    """Return the app that was made last, or made the current one; without any, one that is made for this."""
+    """Return what a finder finds, or the app that was made the current one last; without any, one made for this."""
+    for find in _finders:
+        if (found := find()) is not None:
+            return found
     with _lock:
         known = _apps.get("current")
     if known is None:

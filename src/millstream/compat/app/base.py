@@ -319,15 +319,15 @@ class Celery(Source):
 
     def AsyncResult(self, id: str, *_args: Any, **_options: Any) -> AsyncResult:
         """Return the result of a task by its id."""
-        return AsyncResult(id)
+        return AsyncResult(id, app=self)
 
     def GroupResult(self, id: str, results: Iterable[Any] | None = None, **_options: Any) -> GroupResult:
         """Return the results of a group by its id."""
-        return GroupResult(id, results or ())
+        return GroupResult(id, results or (), app=self)
 
     def ResultSet(self, results: Iterable[Any], **_options: Any) -> ResultSet:
         """Return several results as one."""
-        return ResultSet(results)
+        return ResultSet(results, app=self)
 
     @property
     def current_task(self) -> TaskBase | None:

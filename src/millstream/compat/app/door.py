@@ -25,14 +25,16 @@ class Door:
 
     Args:
         app: The app.
+        engine: Says which millstream app that is; by default the one in force.
     """
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, engine: Callable[[], Any] = current.app) -> None:
         self._app = app
+        self._engine = engine
         self._has_said = False
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(current.app(), name)
+        return getattr(self._engine(), name)
 
     def definition(self, name: str) -> Any:
         """Return a task by its name.
@@ -41,7 +43,7 @@ class Door:
             UnknownNameError: There is none.
         """
         known: dict[str, Any] = self._app.tasks
-        return known[name] if name in known else current.app().definition(name)
+        return known[name] if name in known else self._engine().definition(name)
 
     def hand_in(self, work: Any, /, *args: Any, **options: Any) -> Any:
         """Submit a signature, or run it at once where `task_always_eager` is on; return its result."""
@@ -50,7 +52,7 @@ class Door:
             return self.apply(work, *args, **options)
         self._say_where()
         prepared, for_job = self._prepared(work), self._for_job(options)
-        return self._published(prepared, lambda: current.app().hand_in(prepared, *args, **for_job))
+        return self._published(prepared, lambda: self._engine().hand_in(prepared, *args, **for_job))
 
     def apply(self, work: Any, /, *args: Any, throw: bool | None = None, **options: Any) -> Any:
         """Run a signature here and now; return its `EagerResult`.
@@ -62,7 +64,7 @@ class Door:
             options: Options of the job.
         """
         self._app.finalize(auto=True)
-        here = current.app()
+        here = self._engine()
         prepared, for_job = self._prepared(work), self._for_job(options)
         if isinstance(here, EagerApp):
             return here.hand_in(prepared, *args, **for_job)
@@ -72,7 +74,7 @@ class Door:
     async def submit(self, work: Any, /, *args: Any, **options: Any) -> Any:
         """Submit a signature from an event loop, and return its job."""
         prepared, for_job = self._prepared(work), self._for_job(options)
-        return await current.app().submit(prepared, *args, **for_job)
+        return await self._engine().submit(prepared, *args, **for_job)
 
     # ------------------------------------------------------------------------------------------------ inside
     def _prepared(self, work: Any) -> Any:
