@@ -1,0 +1,141 @@
+"""The app with Celery's names of one Flask app, and its tasks, which run in the Flask app's context."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from flask import Flask
+
+from millstream.authoring import current
+from millstream.compat import Celery, Task, _state
+from millstream.compat._state import performing
+from millstream.compat.conf_catalogue import NAMES
+from millstream.engine.context import running
+from millstream.errors import DefinitionError
+from millstream.integrations.config import settings_of
+from millstream.integrations.flask.engine import FlaskEngine, engine_here
+
+if TYPE_CHECKING:  # which makes these
+    from millstream.integrations.flask.extension import FlaskMillstream
+
+_CELERYS: Final = ("CELERY_", "CELERYD_", "CELERYBEAT_")
+
+
+class FlaskTask(Task):
+    """A task that runs in the context of its Flask app, each run in one of its own."""
+
+    extension: ClassVar[FlaskMillstream | None] = None
+    """What made it, where it belongs to each Flask app of an extension."""
+
+    @property
+    def app(self) -> Celery:
+        """The app that it belongs to."""
+        return super().app if self.extension is None else self.extension.celery
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function in the Flask app's context; in the body of a flow add a node."""
+        if performing.get() is not self:
+            return super().__call__(*args, **kwargs)  # which comes back here, unless it draws
+        if inspect.iscoroutinefunction(self.run):
+            return self._awaited(args, kwargs)
+        with self.flask_app.app_context():
+            return self.run(*args, **kwargs)
+
+    async def _awaited(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        with self.flask_app.app_context():
+            return await self.run(*args, **kwargs)
+
+    @property
+    def flask_app(self) -> Flask:
+        """The Flask app in whose context it runs.
+
+        Raises:
+            DefinitionError: This process has none.
+        """
+        app = self.app
+        if isinstance(app, FlaskCelery):
+            return app.flask_app
+        raise DefinitionError(
+            f"{self.name} runs in the context of a Flask app, and the current app of Celery's names is of none: "
+            "make the Flask app last, or give the task to one by @ext.task"
+        )
+
+
+class FlaskCelery(Celery):
+    """The app with Celery's names of one Flask app: `app.extensions["celery"]`.
+
+    Its settings are those of the Flask app: the keys `CELERY_…` of `app.config`, and its dict `CELERY`.
+
+    Args:
+        flask_app: The Flask app.
+
+    Attributes:
+        flask_app: The same.
+        engine: The millstream app on which its tasks run.
+
+    Raises:
+        ImproperlyConfigured: One of Celery's settings is wrong.
+        SettingsError: One of millstream's is.
+    """
+
+    def __init__(self, flask_app: Flask) -> None:
+        config = flask_app.config
+        super().__init__(flask_app.name, task_cls=FlaskTask, set_as_current=False)
+        self.conf.update({key: value for key, value in config.items() if _is_celerys(key) and value is not None})
+        self.conf.update(config.get("CELERY") or {})
+        self.flask_app = flask_app
+        self._given = settings_of(config, self.conf)
+        self.engine = FlaskEngine(flask_app, self._given)
+        self._is_taken = False
+        self.door = type(self.door)(self, self._engine_in_force)
+        self.set_current()
+
+    def settings(self) -> Mapping[str, object]:
+        """Return the settings that `app.config` brings."""
+        return self._given
+
+    def _engine_in_force(self) -> current.App:
+        """Return the millstream app to hand work to: in a running task that which runs it, unless it is another's."""
+        here = current.app() if running.get() is not None else None
+        if here is not None and (not isinstance(here, FlaskEngine) or here is self.engine):
+            return here
+        if not self._is_taken:  # not before: what it imports then may need the Flask app
+            self._is_taken = True
+            self.engine.registry.take(self)
+        return self.engine
+
+    def _made(self, fn: Callable[..., Any], *, base: type[Task] | None = None, **options: Any) -> Any:
+        return super()._made(fn, base=in_context(base), **options)
+
+    def _register(self, task: Task, *, is_newer: bool = False) -> Task:
+        registered = super()._register(task, is_newer=is_newer)
+        if self._is_taken:
+            self.engine.registry.add(registered)
+        return registered
+
+    def adopt(self, task: Task) -> None:
+        """Take a task that belongs to several Flask apps."""
+        self._register(task)
+
+
+def in_context(base: type[Task] | None) -> type[Task] | None:
+    """Return a class of tasks as one whose tasks run in the context of their Flask app."""
+    if base is None or issubclass(base, FlaskTask):
+        return base
+    return type(base.__name__, (FlaskTask, base), {"abstract": True, "__module__": base.__module__})
+
+
+def _is_celerys(key: str) -> bool:
+    return key in NAMES or key.startswith(_CELERYS)
+
+
+def celery_here() -> FlaskCelery | None:
+    """Return the app with Celery's names of the Flask app whose context or task this is; `None` for none of them."""
+    engine = engine_here()
+    found = engine.flask_app.extensions.get("celery") if engine is not None else None
+    return found if isinstance(found, FlaskCelery) else None
+
+
+_state.look_for(celery_here)
