@@ -46,6 +46,18 @@ if ! usable; then
     fi
 fi
 
+# RabbitMQ is the one server that no wheel carries; the tests start nodes of their own from Debian's package.
+have_rabbitmq() { ls /usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server >/dev/null 2>&1; }
+need_rabbitmq() {
+    have_rabbitmq && return
+    line="apt-get install -y --no-install-recommends rabbitmq-server"
+    [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 || fail "the tests need RabbitMQ; run: sudo $line"
+    echo "setup: $line"
+    # RUNLEVEL=1: the machine's own node is not started.
+    { apt-get update && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive $line; } >/dev/null 2>&1 && have_rabbitmq ||
+        fail "RabbitMQ, which the tests need, could not be installed; try: $line"
+}
+
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
 
 echo "setup: installing millstream ($what) into .venv"
@@ -55,6 +67,7 @@ product)
     touch .venv/.product
     ;;
 dev)
+    need_rabbitmq
     pip install --quiet 'pip>=25.1' # the first that knows dependency groups
     pip install --quiet --editable '.[celery,django,flask,postgres]' --group dev
     touch .venv/.product .venv/.dev

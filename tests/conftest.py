@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.celery_workers import Workers, workers
+from tests.rabbitmq import RabbitMQServer
 from tests.services import PostgresServer
+from tests.valkey import ValkeyServer
 
 # Machines differ in speed, so no example has a deadline; a build that fails must fail again when it is run again.
 settings.register_profile("local", deadline=None)
@@ -63,6 +66,70 @@ def postgres_server() -> Iterator[PostgresServer]:
     """A server of a test's own, which it may stop, kill and pause."""
     with PostgresServer() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def shared_valkey() -> Iterator[ValkeyServer]:
+    """The server of all tests that leave it running; it is started by the first."""
+    with ValkeyServer() as server:
+        yield server
+
+
+@pytest.fixture
+def valkey_url(shared_valkey: ValkeyServer) -> Iterator[str]:
+    """An empty database of a test's own."""
+    with shared_valkey.database() as url:
+        yield url
+
+
+@pytest.fixture
+def valkey_server() -> Iterator[ValkeyServer]:
+    """A server of a test's own, which it may stop, kill and pause."""
+    with ValkeyServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def shared_rabbitmq() -> Iterator[RabbitMQServer]:
+    """The server of all tests that leave it running; it is started by the first, which takes some seconds."""
+    with RabbitMQServer() as server:
+        yield server
+
+
+@pytest.fixture
+def rabbitmq_url(shared_rabbitmq: RabbitMQServer) -> Iterator[str]:
+    """A virtual host of a test's own."""
+    with shared_rabbitmq.vhost() as url:
+        yield url
+
+
+@pytest.fixture
+def rabbitmq_server() -> Iterator[RabbitMQServer]:
+    """A server of a test's own, which it may stop, kill and pause; its start takes some seconds."""
+    with RabbitMQServer() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_workers(tmp_path: Path, valkey_url: str) -> Iterator[Workers]:
+    """Starts Celery workers on a ledger in the test's directory, over a Redis-compatible broker."""
+    with workers(tmp_path / "workers.log", _celery_settings(tmp_path, valkey_url)) as started:
+        yield started
+
+
+@pytest.fixture
+def rabbitmq_workers(tmp_path: Path, rabbitmq_url: str) -> Iterator[Workers]:
+    """Starts Celery workers on a ledger in the test's directory, over RabbitMQ."""
+    with workers(tmp_path / "workers.log", _celery_settings(tmp_path, rabbitmq_url)) as started:
+        yield started
+
+
+def _celery_settings(directory: Path, broker: str) -> dict[str, str]:
+    return {
+        "celery_enabled": "true",
+        "broker_url": broker,
+        "database_url": f"sqlite:///{directory}/ledger.db",
+    }
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])

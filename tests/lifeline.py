@@ -1,13 +1,23 @@
-"""What a private server of the tests needs, whichever it is: a port of its own, and an end when its starter ends."""
+"""What a private server of the tests needs, whichever it is: a directory, a port, a user, an end with its starter."""
 
 from __future__ import annotations
 
 import ctypes
+import fcntl
+import os
+import pwd
+import shutil
 import signal
 import socket
 import sys
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
 
 _PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
+_END_SECONDS = 30.0
 
 
 def free_port() -> int:
@@ -19,5 +29,75 @@ def free_port() -> int:
 
 def end_with_parent() -> None:
     """Let this new process end when the one that started it does, however that ends: a `preexec_fn`."""
+    _end_with_parent(signal.SIGQUIT)
+
+
+def die_with_parent() -> None:
+    """As `end_with_parent`, for what takes its time over every other signal: a `preexec_fn`."""
+    _end_with_parent(signal.SIGKILL)
+
+
+def _end_with_parent(how: signal.Signals) -> None:
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT, 0, 0, 0)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, how, 0, 0, 0)
+
+
+def ordinary_user() -> int | None:
+    """Return as whom a server runs that refuses to run as root; `None` stands for the present user."""
+    return pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
+
+
+def new_home(prefix: str, parent: Path | None = None) -> tuple[Path, BinaryIO]:
+    """Make a directory that the server's user may write to; unless it is said where, in memory if possible.
+
+    With it comes a file in it that is locked for as long as this process lives. What processes that were killed left
+    behind is removed.
+    """
+    fast = Path("/dev/shm")  # noqa: S108  the directory in it is made under a new name, for one user only
+    parent = parent or (fast if os.access(fast, os.W_OK) else Path(tempfile.gettempdir()))
+    for left in parent.glob(f"millstream-{prefix}*/lock"):
+        with suppress(OSError), left.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left.parent)
+    home = Path(tempfile.mkdtemp(prefix=f"millstream-{prefix}", dir=parent))
+    lock = (home / "lock.new").open("wb")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    (home / "lock.new").rename(home / "lock")  # locked before anybody can find it
+    user = ordinary_user()
+    if user is not None:
+        os.chown(home, user, -1)
+    return home, lock
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started and that are still there."""
+    found: list[int] = []
+    with suppress(OSError):  # of each of its threads
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError):
+                found += map(int, (thread / "children").read_text(encoding="ascii").split())
+    return found
+
+
+def send(how: signal.Signals, *pids: int) -> None:
+    """Send a signal to those of the processes that are still there."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, how)
+
+
+def await_end(pid: int) -> None:
+    """Wait until a process has ended."""
+    until = time.monotonic() + _END_SECONDS
+    while not is_gone(pid):
+        if time.monotonic() > until:
+            raise RuntimeError(f"process {pid} does not end")
+        time.sleep(0.002)
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended, even if nobody has asked how."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True

