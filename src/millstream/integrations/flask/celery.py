@@ -47,6 +47,13 @@ class FlaskTask(Task):
         with self.flask_app.app_context():
             return await self.run(*args, **kwargs)
 
+    async def _called_async(self, *called: Any) -> Any:
+        token = performing.set(self)
+        try:
+            return await super()._called_async(*called)
+        finally:
+            performing.reset(token)
+
     @property
     def flask_app(self) -> Flask:
         """The Flask app in whose context it runs.

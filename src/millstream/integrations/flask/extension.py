@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, overload
+from typing import Any, Final, overload
 from weakref import WeakSet
 
+import click
 from flask import Blueprint, Flask
 from flask.cli import ScriptInfo
 
@@ -18,6 +19,9 @@ from millstream.integrations.flask.celery import FlaskCelery, FlaskTask, celery_
 from millstream.integrations.flask.command import command
 from millstream.integrations.flask.engine import NAME, FlaskEngine
 from millstream.integrations.flask.pages import pages
+
+_APP: Final = "FLASK_APP"
+"""The environment variable that names the Flask app, as Flask itself reads it."""
 
 
 class FlaskMillstream:
@@ -77,6 +81,7 @@ class FlaskMillstream:
             celery.adopt(task)
         self._known.add(celery)
         self._last = celery
+        _tell_processes()
         app.cli.add_command(command(celery))
 
     # ---------------------------------------------------------------------------------------------- its parts
@@ -90,12 +95,12 @@ class FlaskMillstream:
         here = celery_here()
         if here is not None and here in self._known:
             return here
-        if self._last is None and os.environ.get("FLASK_APP"):  # a process that runs tasks, and was told no more
-            ScriptInfo().load_app()
+        if self._last is None and _APP in os.environ:  # in a process of the pool, which imports no more than a task
+            ScriptInfo(os.environ[_APP]).load_app()
         if self._last is None:
             raise DefinitionError(
-                "this FlaskMillstream has no Flask app here: call init_app(app), or name the app in the environment "
-                "variable FLASK_APP"
+                "this FlaskMillstream has no Flask app here: call init_app(app); for tasks with "
+                f"run_in='process', name the app in the environment variable {_APP} as well"
             )
         return self._last
 
@@ -168,3 +173,10 @@ class FlaskMillstream:
             202
         """
         return pages(lambda: self.celery, task, name, inputs)
+
+
+def _tell_processes() -> None:
+    """Let the processes of the pool find the Flask app that `flask --app` names."""
+    context = click.get_current_context(silent=True)
+    if context is not None and isinstance(context.obj, ScriptInfo) and context.obj.app_import_path:
+        os.environ.setdefault(_APP, context.obj.app_import_path)
