@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from millstream.app import Millstream
 from millstream.authoring import current
@@ -13,9 +13,14 @@ from millstream.service.backend import AnyIOBackend, TaskBackend
 from millstream.service.result import AnyIOTaskResult
 from millstream.settings import Settings
 
+if TYPE_CHECKING:  # it imports Celery: see `__getattr__`
+    from millstream.service.celery import CeleryBackend, CeleryTaskResult
+
 __all__ = [
     "AnyIOBackend",
     "AnyIOTaskResult",
+    "CeleryBackend",
+    "CeleryTaskResult",
     "SettingsService",
     "TaskBackend",
     "TaskService",
@@ -23,6 +28,24 @@ __all__ = [
     "WorkflowServiceUnavailableError",
     "get_settings_service",
 ]
+
+_OF_CELERY = ("CeleryBackend", "CeleryTaskResult")
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs Celery when it is asked for.
+
+    Raises:
+        SettingsError: Celery is not installed.
+        AttributeError: There is no such name.
+    """
+    if name not in _OF_CELERY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from millstream.service import celery  # noqa: PLC0415  who does without Celery needs none
+    except ModuleNotFoundError as error:
+        raise SettingsError("tasks on Celery workers need Celery: pip install 'millstream[celery]'") from error
+    return getattr(celery, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +71,13 @@ def get_settings_service() -> SettingsService:
 class TaskService:
     """Runs functions in the background, on the backend that the settings name.
 
+    Without the setting `celery_enabled`:
+
     - Any callable runs in this process, with any arguments; its result is not copied.
     - A task, a flow or a signature runs by its own policy, and is as durable as its flow or the settings say.
     - So does an undecorated function at the top level of a module that the app imports (setting `imports`).
+
+    With it, tasks run on Celery workers: see `CeleryBackend`.
 
     It starts on first use. Close it with `async with` or `stop()`.
 
@@ -85,7 +112,7 @@ class TaskService:
             self._owned = Millstream(settings=_checked(settings))
         app = self._owned or settings
         self.settings: Settings = app.settings
-        self._backend = AnyIOBackend(app)
+        self._backend: TaskBackend = _backend_of(app)
 
     @property
     def use_celery(self) -> bool:
@@ -94,7 +121,7 @@ class TaskService:
 
     @property
     def backend_name(self) -> str:
-        """The backend's public name: `anyio`."""
+        """The backend's public name: `anyio` or `celery`."""
         return self._backend.name
 
     def get_backend(self) -> TaskBackend:
@@ -141,7 +168,8 @@ class TaskService:
             DefinitionError: `fn` cannot be called.
             InvalidInputError: The arguments do not fit.
             NotSerializableError: The task is durable, and an argument cannot be written down.
-            WorkflowServiceUnavailableError: The ledger cannot be reached, or is full.
+            WorkflowServiceUnavailableError: The ledger cannot be reached, or is full; of a task of Celery's own, its
+                broker cannot be reached.
             WorkflowResourceError: The arguments or the graph are too large.
         """
         return await self._backend.launch_task(fn, *args, **kwargs)
@@ -156,18 +184,30 @@ class TaskService:
         return await task
 
     def get_task(self, task_id: str) -> Any:
-        """Return the handle of a task; see `AnyIOTaskResult`."""
+        """Return the handle of a task; see `AnyIOTaskResult` and `CeleryTaskResult`."""
         return self._backend.get_task(task_id)
 
     async def revoke_task(self, task_id: str) -> bool:
         """Stop a task; return whether it was stopped by this, so that nothing of it runs any more.
 
-        `False` says that it had ended, is not known, or still runs; see `AnyIOBackend.revoke_task`.
+        `False` says that it had ended, is not known, or still runs; see `revoke_task` of the backends.
 
         Raises:
-            WorkflowServiceUnavailableError: The ledger cannot be reached.
+            WorkflowServiceUnavailableError: The ledger cannot be reached; of a task of Celery's own, its broker or
+                result backend.
         """
         return await self._backend.revoke_task(task_id)
+
+
+def _backend_of(app: Millstream) -> TaskBackend:
+    """Return the backend that an app's settings name.
+
+    Raises:
+        SettingsError: It needs Celery, which is not installed.
+    """
+    if app.settings.celery_enabled:
+        return cast("TaskBackend", __getattr__("CeleryBackend")(app))
+    return AnyIOBackend(app)
 
 
 def _checked(given: Any) -> Settings:

@@ -1,9 +1,10 @@
-"""What runs the tasks of the service: what every backend offers, and the one on AnyIO."""
+"""What runs the tasks of the service: what every backend offers, what they have in common, and the one on AnyIO."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Protocol, cast
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Protocol, cast
 from weakref import WeakValueDictionary
 
 import anyio
@@ -50,19 +51,15 @@ class TaskBackend(Protocol):
         """Let go of all tasks; may be called twice, and before `start`."""
 
 
-class AnyIOBackend:
-    """Runs functions as jobs of an app; see `TaskBackend` for what its methods promise.
-
-    - A task, a flow or a signature runs as its own policy and durability say.
-    - So does an undecorated function of a module that the app imports: it is known by its name, and another process
-      that imports the module can go on with it.
-    - Any other callable runs in this process, with any arguments, and ends with it.
+class JobBackend(ABC):
+    """Runs tasks, flows, signatures and functions as jobs of an app: what the backends have in common.
 
     Args:
         app: The app; by default the one in force here.
     """
 
-    name = "anyio"
+    name: ClassVar[str]
+    _way_out: ClassVar[str]
 
     def __init__(self, app: Millstream | None = None) -> None:
         """Start nothing yet."""
@@ -100,11 +97,7 @@ class AnyIOBackend:
 
     def get_task(self, task_id: str) -> AnyIOTaskResult:
         """Return the handle of a task: the one that `launch_task` returned, or one that knows only the id yet."""
-        known = self._tasks.get(task_id)
-        if known is None:
-            known = self._tasks[task_id] = AnyIOTaskResult(task_id, self._app)
-            if len(self._tasks) > _KEPT_TASKS:
-                self._forget_ended()
+        known = self._tasks.get(task_id) or self._keep(self._handle(task_id))
         if running_loop() is not None and not known.ready() and task_id not in self._following:
             follower = self._following[task_id] = asyncio.create_task(known.follow(), name=f"millstream {task_id}")
             follower.add_done_callback(lambda _: self._following.pop(task_id, None))
@@ -138,6 +131,25 @@ class AnyIOBackend:
                 await self._tasks[task_id].refresh()
             return record.state is JobState.CANCELLED and not await self._app.is_left_running(job_id)
 
+    def _handle(self, task_id: str) -> AnyIOTaskResult:
+        """Make the handle of a task that knows only the id yet."""
+        return AnyIOTaskResult(task_id, self._app)
+
+    def _keep(self, task: AnyIOTaskResult) -> AnyIOTaskResult:
+        """Keep a handle for `get_task`, and return it."""
+        self._tasks[task.id] = task
+        if len(self._tasks) > _KEPT_TASKS:
+            self._forget_ended()
+        return task
+
+    @abstractmethod
+    async def _submit_unnamed(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job:
+        """Submit the call of something that the app does not know by a name.
+
+        Raises:
+            DefinitionError: It cannot be called, or not by this backend.
+        """
+
     async def _submit(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job:
         if isinstance(fn, Signature):
             return await self._app.submit(fn.clone(args, kwargs))
@@ -148,13 +160,32 @@ class AnyIOBackend:
             return await self._app.submit(Signature(fn, args, kwargs))
         task = self._app.registry.task_of(fn)
         if task is None:
-            call = LocalCall(fn, args, kwargs)
-            return await self._app.submit(call.task, call)
+            return await self._submit_unnamed(fn, args, kwargs)
         try:
             return await self._app.submit(Signature(task, args, kwargs))
         except NotSerializableError as error:
-            raise NotSerializableError(f"{error}; to run it in this process only, put the call in a lambda") from error
+            raise NotSerializableError(f"{error}; {self._way_out}") from error
 
     def _forget_ended(self) -> None:
         for task_id in [task_id for task_id, task in self._tasks.items() if task.ready()][: _KEPT_TASKS // 2]:
             del self._tasks[task_id]
+
+
+class AnyIOBackend(JobBackend):
+    """Runs functions as jobs of an app, which executes them; see `TaskBackend` for what its methods promise.
+
+    - A task, a flow or a signature runs as its own policy and durability say.
+    - So does an undecorated function of a module that the app imports: it is known by its name, and another process
+      that imports the module can go on with it.
+    - Any other callable runs in this process, with any arguments, and ends with it.
+
+    Args:
+        app: The app; by default the one in force here.
+    """
+
+    name = "anyio"
+    _way_out = "to run it in this process only, put the call in a lambda"
+
+    async def _submit_unnamed(self, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job:
+        call = LocalCall(fn, args, kwargs)
+        return await self._app.submit(call.task, call)
