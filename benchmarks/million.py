@@ -83,7 +83,8 @@ def fill(path: Path, pattern: str, count: int) -> None:
 
 async def _acts(path: Path) -> dict[str, float]:
     from millstream.clock import SystemClock, new_id  # noqa: PLC0415  as above
-    from millstream.ledger.base import Filter, JobGraph  # noqa: PLC0415
+    from millstream.ledger.base import JobGraph  # noqa: PLC0415
+    from millstream.ledger.filter import Filter  # noqa: PLC0415
     from millstream.ledger.sql import SqlLedger  # noqa: PLC0415
     from millstream.model.graph import Graph, Node, digest  # noqa: PLC0415
     from millstream.model.job import JobRecord, JobState  # noqa: PLC0415

@@ -9,7 +9,9 @@ from typing import Any
 from millstream.assembly import Process
 from millstream.errors import ClosedError, JobNotFoundError
 from millstream.home import Home
-from millstream.ledger.base import ENDS, Filter, Ledger, node_result
+from millstream.ledger.base import Ledger
+from millstream.ledger.facts import ENDS, node_result
+from millstream.ledger.filter import Filter
 from millstream.model.event import START, TERMINAL, Cursor, Event
 from millstream.model.graph import Graph
 from millstream.model.job import JobRecord, JobState, NodeResult, Reason

@@ -9,8 +9,9 @@ import pytest
 
 from millstream.clock import Clock, SystemClock
 from millstream.errors import JobNotFoundError
-from millstream.ledger.base import Filter, IdempotencyConflictError, Ledger, Settlement
+from millstream.ledger.base import IdempotencyConflictError, Ledger, Settlement
 from millstream.ledger.bell import Topic
+from millstream.ledger.filter import Filter
 from millstream.ledger.memory import MemoryLedger
 from millstream.ledger.sql import SqlLedger
 from millstream.ledger.tiered import TieredLedger
@@ -24,9 +25,11 @@ class Rung:
 
     def __init__(self) -> None:
         self.rung: list[tuple[Topic, str]] = []
+        self.queues: list[str | None] = []
 
-    def ring(self, topic: Topic, job_id: str) -> None:
+    def ring(self, topic: Topic, job_id: str, queue: str | None = None) -> None:
         self.rung.append((topic, job_id))
+        self.queues.append(queue)
 
     async def listen(self, heard: Any) -> None:
         """Hear nothing."""

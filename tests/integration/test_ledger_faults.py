@@ -13,13 +13,13 @@ from millstream.errors import JobNotFoundError
 from millstream.ledger.base import (
     Claim,
     FencedError,
-    Filter,
     IdempotencyConflictError,
     LedgerUnavailableError,
     RefusedRecordError,
     Settlement,
     StorageFullError,
 )
+from millstream.ledger.filter import Filter
 from millstream.ledger.sql import SqlLedger
 from millstream.model.job import JobState
 from millstream.testing.ledger_doings import SUCCEEDED, claimed, ended, fact, make_job, nobody, record, submit

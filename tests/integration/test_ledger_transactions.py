@@ -16,15 +16,9 @@ from millstream import points
 from millstream.clock import SystemClock
 from millstream.errors import DefinitionError
 from millstream.ledger import forgetting, sqlite
-from millstream.ledger.base import (
-    FencedError,
-    Filter,
-    IdempotencyConflictError,
-    JobGraph,
-    Pause,
-    Settlement,
-)
+from millstream.ledger.base import FencedError, IdempotencyConflictError, JobGraph, Pause, Settlement
 from millstream.ledger.database import KeyHeldError
+from millstream.ledger.filter import Filter
 from millstream.ledger.maintenance import Keeper
 from millstream.ledger.sql import SqlLedger
 from millstream.model.job import JobRecord, JobState

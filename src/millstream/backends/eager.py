@@ -28,7 +28,7 @@ from millstream.execution.library import Library
 from millstream.execution.segment import Segments
 from millstream.execution.submit import Order, Submitter
 from millstream.graph.shape import Shape
-from millstream.ledger.base import Claim, Pause, Recorded, Settlement
+from millstream.ledger.base import Claim, End, Pause, Recorded, Settlement
 from millstream.ledger.memory import MemoryLedger
 from millstream.model.event import TERMINAL, Draft
 from millstream.model.failure import Failure
@@ -226,7 +226,7 @@ class EagerLedger(MemoryLedger):
         super().__init__(clock)
         self._raised = raised
 
-    def record(self, claim: Claim, drafts: Sequence[Draft], end: Settlement | Pause | None, done: Recorded) -> None:
+    def record(self, claim: Claim, drafts: Sequence[Draft], end: End | None, done: Recorded) -> None:
         """Record what happened; see `Ledger.record`."""
         job_id = claim.job.id
         told = [(*draft[:4], self._with_original(job_id, draft[4])) for draft in drafts]

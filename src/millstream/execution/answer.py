@@ -11,7 +11,8 @@ from millstream.events.base import EventLog
 from millstream.execution.ports import Dispatcher
 from millstream.execution.recorder import shown
 from millstream.execution.segment import Segments
-from millstream.ledger.base import Ledger, awaited
+from millstream.ledger.base import Ledger
+from millstream.ledger.facts import awaited
 from millstream.model.event import Draft
 from millstream.model.job import Decision
 from millstream.points import reach

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from millstream.ledger.base import ENDS, Claim, FencedError, Pause, Settlement
+from millstream.ledger.base import Claim, End, FencedError
+from millstream.ledger.facts import ENDS
+from millstream.ledger.sides import HANDED_OUT
 from millstream.model.event import Draft
+
+_COMMITTED = frozenset({"waiting", "node_started", HANDED_OUT})
 
 
 class Ahead:
     """A segment whose records are answered before they are committed.
 
-    Only its holder gives numbers to its job's events until a node waits for an answer, which anybody may give; from
-    then on, and where the segment was claimed before, records are answered when they are committed.
+    Only its holder gives numbers to its job's events until a node waits for an answer, which anybody may give, or is
+    handed out; from then on, and where the segment was claimed before, records are answered when they are committed.
     """
 
     __slots__ = ("ended", "is_over", "next_seq")
@@ -45,9 +49,9 @@ def may_begin(claim: Claim) -> bool:
     return claim.job.durability == "relaxed" and claim.attempt == 1 and claim.head == 1
 
 
-def may_go_on(drafts: Sequence[Draft], end: Settlement | Pause | None) -> bool:
+def may_go_on(drafts: Sequence[Draft], end: End | None) -> bool:
     """Return whether a record may be answered before it is committed.
 
-    Not one that ends a segment or lets it wait, nor the start of what must run only once.
+    Not one that ends a segment, lets it wait or hands out nodes, nor the start of what must run only once.
     """
-    return end is None and not any(draft[0] and draft[1] in {"waiting", "node_started"} for draft in drafts)
+    return end is None and not any(draft[0] and draft[1] in _COMMITTED for draft in drafts)

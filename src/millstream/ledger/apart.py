@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from threading import Lock
 
+from millstream.ledger.base import Claim
 from millstream.ledger.rows import digests_in
 from millstream.model.event import Draft
 from millstream.model.value import Sealed
@@ -20,6 +21,7 @@ class Apart:
         """Keep nothing yet."""
         self._lock = Lock()
         self._of: dict[str, dict[str, list[bytes]]] = {}
+        self._held: dict[str, set[int]] = {}
 
     def keep(self, job_id: str, values: Mapping[str, bytes]) -> None:
         """Keep values that were sealed for a job."""
@@ -48,6 +50,18 @@ class Apart:
         if not known:
             del self._of[job_id]
         return found
+
+    def begin(self, claim: Claim) -> None:
+        """Take note of a segment that is held here."""
+        self._held.setdefault(claim.job.id, set()).add(claim.segment)
+
+    def end(self, claim: Claim) -> None:
+        """Take note that a segment is held here no longer, and with the job's last one keep nothing of the job."""
+        held = self._held.get(claim.job.id, set())
+        held.discard(claim.segment)
+        if not held:
+            self._held.pop(claim.job.id, None)
+            self.drop(claim.job.id)
 
     def drop(self, job_id: str) -> dict[str, bytes]:
         """Keep nothing of a job any more, and return what was kept."""

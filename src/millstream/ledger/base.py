@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
 
 from millstream.errors import MillstreamError, WorkflowServiceUnavailableError
+from millstream.ledger.filter import Filter
+from millstream.ledger.identity import Identity
 from millstream.model.event import Draft, Event
 from millstream.model.failure import Failure
 from millstream.model.graph import Graph
-from millstream.model.job import JobRecord, JobState, NodeResult, NodeState, Reason
+from millstream.model.job import JobRecord, JobState, NodeResult, Reason
+
+MAIN = 1
+"""The number of a job's main segment, which plans; the others are side segments."""
 
 
 class IdempotencyConflictError(MillstreamError):
@@ -62,6 +67,8 @@ class Claim(msgspec.Struct, frozen=True):
         holder: Id of the process that holds it.
         head: Number of the job's last durable event; what happened before the claim has numbers up to this.
         crashes: How many holders of the segment died in it.
+        order: Number of the event `handed_out` that says what a side segment executes; `None` for the main one.
+        queue: The queue that it was claimed from; `None` for the default one.
     """
 
     job: JobRecord
@@ -70,6 +77,8 @@ class Claim(msgspec.Struct, frozen=True):
     holder: str
     head: int = 1
     crashes: int = 0
+    order: int | None = None
+    queue: str | None = None
 
 
 class Settlement(msgspec.Struct, frozen=True):
@@ -92,68 +101,65 @@ class Pause(msgspec.Struct, frozen=True):
     """How a segment is laid down unfinished: whoever claims it next goes on with it.
 
     Attributes:
-        reason: What it waits for; `shutdown` hands it on at once.
-        until: When it may be claimed; `None` until an answer comes. Seconds since the epoch, UTC.
+        reason: What it waits for; `shutdown` hands it on at once. `handed_out`: the main segment waits for a side
+            segment to end; the job stays as it is then, running.
+        until: When it may be claimed; `None` until an answer comes, or a side segment ends. Seconds since the epoch,
+            UTC.
         seen: Number of the last event that the holder knows. Where others recorded more meanwhile (an answer), the
             segment may be claimed at once, so that no answer is missed.
     """
 
-    reason: Literal["timer", "approval", "decision", "code", "shutdown"]
+    reason: Literal["timer", "approval", "decision", "code", "shutdown", "handed_out"]
     until: float | None
     seen: int
 
 
+class Done(msgspec.Struct, frozen=True):
+    """How a side segment ends: nothing of it is left. A main segment that waits for it may be claimed then."""
+
+
+End = Settlement | Pause | Done
+"""How a claim ends; `Settlement` is for main segments, `Done` for side ones."""
+
+
 class Held(msgspec.Struct, frozen=True):
-    """What others did to a job while a process holds it.
+    """What others did to a job while a process holds a segment of it.
 
     Attributes:
         job_id: The job.
         cancel_requested: Whether someone asked to stop it.
         head: Number of its last durable event.
         attempt: The attempt under which its segment is held.
+        segment: Which segment is held.
     """
 
     job_id: str
     cancel_requested: bool
     head: int
     attempt: int = 1
+    segment: int = MAIN
+
+
+class Queued(msgspec.Struct, frozen=True):
+    """A segment that may be claimed.
+
+    Attributes:
+        job: Id of its job.
+        segment: Its number in the job.
+        attempt: How often it was claimed so far.
+        queue: Its queue; `None` for the default one.
+        flow: The job's flow or task.
+    """
+
+    job: str
+    segment: int
+    attempt: int
+    queue: str | None
+    flow: str
 
 
 Recorded = Callable[[int | FencedError, Sequence[Draft]], None]
 """Gets what became of a record: the number of its first durable draft and the drafts that count, or the refusal."""
-
-
-class Filter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which jobs to list.
-
-    Attributes:
-        states: Jobs in one of these; all without.
-        flow: Jobs of this flow; all without.
-        reason: Jobs with this reason; all without.
-        created_after: Jobs submitted at this time or later; seconds since the epoch, UTC.
-        created_before: Jobs submitted before this time.
-        before: Jobs older than the one with this id, which is where the last page ended.
-        limit: At most this many, the newest first.
-    """
-
-    states: tuple[JobState, ...] = ()
-    flow: str | None = None
-    reason: Reason | None = None
-    created_after: float | None = None
-    created_before: float | None = None
-    before: str | None = None
-    limit: int = 100
-
-    def takes(self, job: JobRecord) -> bool:
-        """Return whether a job is meant, the limit aside."""
-        return (
-            (not self.states or job.state in self.states)
-            and self.flow in (None, job.flow)
-            and self.reason in (None, job.reason)
-            and (self.created_after is None or job.created_at >= self.created_after)
-            and (self.created_before is None or job.created_at < self.created_before)
-            and (self.before is None or job.id < self.before)
-        )
 
 
 class Ledger(Protocol):
@@ -194,30 +200,41 @@ class Ledger(Protocol):
             JobNotFoundError: There is no such job.
         """
 
-    async def claim(self, holder: str, limit: int, flows: Collection[str] | None = None) -> list[Claim]:
+    async def claim(
+        self,
+        holder: str,
+        limit: int,
+        flows: Collection[str] | None = None,
+        queues: Collection[str | None] | None = None,
+        sides: int | None = None,
+    ) -> list[Claim]:
         """Claim at most `limit` segments that may start: the higher priority first, then the older job.
 
-        No two callers get the same. A job becomes running with its claim. Of segments in which two or more holders
-        died a holder gets one at a time, so that the next death tells which of them kills.
+        No two callers get the same. A job becomes running with the claim of its main segment. Of segments in which two
+        or more holders died a holder gets one at a time, so that the next death tells which of them kills.
 
         Args:
             holder: Id of the process that will hold them.
             limit: At most this many.
             flows: Only jobs of these flows and tasks; all without.
+            queues: Only segments of these queues, `None` among them for the default one; all without.
+            sides: At most this many side segments among them, 0 or more; no bound without.
         """
 
-    def record(self, claim: Claim, drafts: Sequence[Draft], end: Settlement | Pause | None, done: Recorded) -> None:
-        """Record what happened in a segment, all or nothing; with `end` also how the job ends or pauses.
+    def record(self, claim: Claim, drafts: Sequence[Draft], end: End | None, done: Recorded) -> None:
+        """Record what happened in a segment, all or nothing; with `end` also how the job or the segment ends or pauses.
 
         It neither blocks nor waits: `done` is called on the loop, at once or later, exactly once. A node's end that is
-        recorded already is left out. Volatile drafts pass through unrecorded, so that they keep their place.
+        recorded already, under whichever segment, is left out. Volatile drafts pass through unrecorded, so that they
+        keep their place. Two types have an effect in records of the main segment: `handed_out` makes the side segment
+        `data["segment"]`, queued on `data["queue"]`; `taken_back` ends the one of that number, and fences who holds it.
 
         Args:
             claim: Whose record it is.
             drafts: Events in order. The ends of nodes (`node_succeeded` …) are also the nodes' results.
-            end: How the job ends, or how the segment is laid down, if either is so.
+            end: How the job or the side segment ends, or how the segment is laid down, if any of that is so.
             done: Gets the number of the first durable draft and the drafts that count, or a `FencedError` when the
-                claim is no longer valid: the job has ended, or another process holds it.
+                claim is no longer valid: the job has ended, or another process holds the segment.
         """
 
     async def answer(self, job_id: str, node: str, drafts: Sequence[Draft]) -> int | None:
@@ -230,7 +247,9 @@ class Ledger(Protocol):
         """
 
     async def cancel(self, job_id: str, drafts: Sequence[Draft]) -> tuple[JobRecord, int | None]:
-        """Ask to stop a job. One that nobody holds is cancelled at once; `drafts` then tells so.
+        """Ask to stop a job. One of which nobody holds a segment is cancelled at once; `drafts` then tells so.
+
+        Else nobody begins a segment of it any more but the main one, when no side segment is held.
 
         Returns the job, and the number of the first event where one was recorded. A job that has ended is not changed.
 
@@ -269,8 +288,10 @@ class Ledger(Protocol):
         An alias is there from the commit of its job's submission on, and goes with its job.
         """
 
-    async def due_at(self, flows: Collection[str] | None = None) -> float | None:
-        """Return when the next scheduled or paused job may be claimed, if one waits for a time."""
+    async def due_at(
+        self, flows: Collection[str] | None = None, queues: Collection[str | None] | None = None
+    ) -> float | None:
+        """Return when the next scheduled or paused segment may be claimed, if one of these waits for a time."""
 
     async def trim(self) -> list[str]:
         """Forget ended jobs that are kept no longer, a bounded number at a time, and return their ids."""
@@ -285,6 +306,14 @@ class Ledger(Protocol):
 
         Raises:
             JobNotFoundError: There is no such job.
+        """
+
+    async def event(self, job_id: str, seq: int) -> Event:
+        """Return one durable event, with its values whole.
+
+        Raises:
+            JobNotFoundError: There is no such job, or it has no event of this number.
+            NotSerializableError: A value's class is not to be found here.
         """
 
     async def history(self, job_id: str) -> list[Event]:
@@ -331,8 +360,14 @@ class SharedLedger(Ledger, Protocol):
             NotSerializableError: An input or binding cannot be written down.
         """
 
-    async def join(self, process: str, on_dead: Callable[[], None]) -> None:
-        """Become a member, under a new id; `on_dead` is called on the loop when the ledger says that it is dead."""
+    async def join(self, process: str, on_dead: Callable[[], None], *, executes: bool = True) -> None:
+        """Become a member, under a new id; `on_dead` is called on the loop when the ledger says that it is dead.
+
+        Args:
+            process: The id.
+            on_dead: See above.
+            executes: Whether it claims queued segments, and so counts among the `members`.
+        """
 
     async def leave(self, process: str) -> None:
         """End a membership. What it still holds can be claimed at once, and does not count as a crash."""
@@ -347,51 +382,19 @@ class SharedLedger(Ledger, Protocol):
         """
 
     async def reap(self) -> list[str]:
-        """Let what dead processes hold be claimed again, and return the ids of those jobs; each counts as a crash."""
+        """Let what dead processes hold be claimed again, and return those jobs' ids; each counts as a crash there."""
 
     async def held(self, process: str) -> list[Held]:
-        """Return what others did to the jobs that a process holds."""
+        """Return what others did to the jobs of which a process holds segments: one for each segment."""
+
+    async def identity(self) -> Identity:
+        """Return what tells this ledger from all others; every process gets the same."""
+
+    async def waiting(self) -> list[Queued]:
+        """Return the segments that may be claimed now, a bounded number, in the order in which they are claimed."""
+
+    async def members(self) -> int:
+        """Return how many processes are alive and execute segments of this ledger."""
 
     async def heads(self, job_ids: Collection[str]) -> dict[str, int]:
         """Return the number of the last durable event per job, for jobs that there are."""
-
-
-ENDS = {
-    f"node_{state.label}": state
-    for state in (
-        NodeState.SUCCEEDED,
-        NodeState.FAILED,
-        NodeState.SKIPPED,
-        NodeState.UPSTREAM_FAILED,
-        NodeState.CANCELLED,
-    )
-}
-"""The event types that are a node's end, with how it ended."""
-
-
-def node_result(state: NodeState, path: str, data: dict[str, Any] | None) -> NodeResult:
-    """Return the node result that an event of one of the `ENDS` tells."""
-    told = data or {}
-    return NodeResult(path, state, told.get("attempt", 0), told.get("value"), told.get("error"))
-
-
-def alias_conflict(name: str, job_id: str) -> IdempotencyConflictError:
-    """Return the refusal of a job with an alias that another job has."""
-    return IdempotencyConflictError(
-        f"the task id {name!r} belongs to job {job_id}, also after that job has ended; give another one, or none, "
-        f"or let the ledger forget that job first (app.purge, `millstream jobs purge`, retention_days)"
-    )
-
-
-def awaited(facts: Iterable[tuple[str, str | None, Any]], node: str) -> str | None:
-    """Return what a node waits for from people: `approval` or `decision`; `None` where it does not.
-
-    Args:
-        facts: The (type, node, data) of its job's durable events, in order.
-        node: Its path.
-    """
-    reason = None
-    for kind, path, data in facts:
-        if path == node:
-            reason = data["reason"] if kind == "waiting" else None
-    return None if reason == "timer" else reason

@@ -10,22 +10,18 @@ from msgspec.structs import replace
 
 from millstream.errors import JobNotFoundError
 from millstream.ledger import schema
-from millstream.ledger.base import (
-    ENDS,
-    Claim,
-    FencedError,
-    Pause,
-    Settlement,
-    alias_conflict,
-    awaited,
-)
+from millstream.ledger.aliases import alias_conflict
+from millstream.ledger.base import MAIN, Claim, Done, Pause, Settlement
 from millstream.ledger.blobs import Blobs
 from millstream.ledger.database import CollisionError, Connection
-from millstream.ledger.holds import Holds, Key, key_of
+from millstream.ledger.facts import ENDS, awaited
+from millstream.ledger.fence import fenced
+from millstream.ledger.holds import Ended, Holds, Key, key_of
 from millstream.ledger.items import Change, Item, Record, Submit
 from millstream.ledger.queries import Queries
 from millstream.ledger.rows import EVENT_COLUMNS, NEW_JOB_COLUMNS, event_row
-from millstream.ledger.standing import Part, Standing
+from millstream.ledger.sides import HANDED_OUT, SIDES, TAKEN_BACK, named
+from millstream.ledger.standing import Standing, standing_of
 from millstream.ledger.statements import Rows
 from millstream.model.event import TERMINAL, Draft
 from millstream.model.job import JobState
@@ -46,7 +42,7 @@ _CHANGED_JOB = (
 )
 _CHANGED_SEGMENT = (_S.state, _S.holder, _S.ready_at)
 _ALIASES_AT_ONCE = 1000
-_NOTHING: tuple[set[str | None], set[str | None]] = (set(), set())
+_NOTHING: tuple[Ended, set[str | None]] = (Ended(), set())
 _STATE, _STARTED, _KEY = (NEW_JOB_COLUMNS.index(column) for column in (_J.state, _J.started_at, _J.idempotency_key))
 
 
@@ -91,7 +87,7 @@ class Batch:
         self._new_jobs: list[Submit] = []
         self._new_segments: list[tuple[Any, ...]] = []
         self._asked: list[Change] = []
-        self._ended: dict[Key, tuple[set[str | None], set[str | None]]] = {}
+        self._ended: dict[str, tuple[Ended, set[str | None]]] = {}
         self._over: list[Key] = []
 
     def write(self, items: Sequence[Item]) -> None:
@@ -122,11 +118,8 @@ class Batch:
         known = sorted(ids)
         if not queries.is_sqlite:
             queries.among(connection, "locked", known)
-        for row in queries.at_once(connection, "standing", known):
-            standing = self._jobs.get(row[0])
-            if standing is None:
-                standing = self._jobs[row[0]] = Standing(row)
-            standing.segments[row[5]] = Part(*row[6:])
+            queries.among(connection, "locked_sides", sorted({i.job_id for i in items if isinstance(i, Change)}))
+        self._jobs = standing_of(queries.at_once(connection, "standing", known))
         keys = {item.new.job.idempotency_key for item in items if isinstance(item, Submit)} - {None}
         for row in queries.among(connection, "by_key", sorted(key for key in keys if key is not None)):
             self._known_keys[row[_KEY]] = row
@@ -137,17 +130,22 @@ class Batch:
         self._read_ended([item.claim for item in items if isinstance(item, Record) and _ends_nodes(item)])
 
     def _read_ended(self, claims: Sequence[Claim]) -> None:
-        """Find out which nodes have ended of the segments whose records end some."""
-        missing = {}
+        """Find out which nodes have ended of the jobs of which some end now: all of them once, then what others end."""
+        missing, queries = set(), self._tools.queries
         for claim in claims:
-            key = key_of(claim)
-            known = self._tools.holds.ended(claim)
-            if known is None and claim.job.id in self._jobs:
-                missing[claim.job.id] = key
-            if key not in self._ended:
-                self._ended[key] = (set() if known is None else known), set()
-        for job_id, node in self._tools.queries.at_once(self._connection, "ended_nodes", sorted(missing)):
-            self._ended[missing[job_id]][0].add(node)
+            job_id = claim.job.id
+            if job_id not in self._ended:
+                ended = self._tools.holds.ended(job_id) or Ended()
+                self._ended[job_id] = ended, set()
+                if not ended.until:
+                    missing.add(job_id)
+                elif job_id in self._jobs and ended.until < self._jobs[job_id].next_seq - 1:
+                    ends = queries.ends_after
+                    rows = self._connection.run(ends.sql, ends.fill(id=job_id, after=ended.until))
+                    self._ended[job_id][1].update(row[0] for row in rows)
+            self._ended[job_id][0].claims.add(key_of(claim))
+        for job_id, node in queries.at_once(self._connection, "ended_nodes", sorted(missing & self._jobs.keys())):
+            self._ended[job_id][1].add(node)
 
     # ------------------------------------------------------------------------------------------------------ records
     def _record(self, item: Record) -> None:
@@ -156,9 +154,7 @@ class Batch:
         part = job.segments.get(claim.segment) if job is not None else None
         if job is None or part is None or (part.attempt, part.holder) != (claim.attempt, claim.holder):
             self._over.append(key_of(claim))
-            item.refuse(
-                FencedError(f"job {claim.job.id} is no longer held by {claim.holder} (attempt {claim.attempt})")
-            )
+            item.refuse(fenced(claim))
             return
         first = job.next_seq
         kept = self._take(item, job)
@@ -171,7 +167,13 @@ class Batch:
                 job.values = item.values
                 self._over.append(key_of(claim))
             case Pause() as pause:
-                job.pause(part, pause, has_news=first > pause.seen + 1)
+                if claim.segment == MAIN:
+                    job.pause(part, pause, has_news=first > pause.seen + 1)
+                else:
+                    job.pause_side(part, pause, has_news=self._is_answered(claim.job.id, pause.seen))
+                self._over.append(key_of(claim))
+            case Done():
+                job.end_side(part)
                 self._over.append(key_of(claim))
         self._put_large(claim.job.id, item)
         item.outcome = first, kept
@@ -183,17 +185,38 @@ class Batch:
     def _take(self, item: Record, job: Standing) -> list[Draft]:
         """Number the drafts that count, and return them."""
         job_id = item.claim.job.id
-        known, fresh = self._ended.get(key_of(item.claim), _NOTHING)
+        known, fresh = self._ended.get(job_id, _NOTHING)
         kept = []
         for draft, data in zip(item.drafts, item.data, strict=True):
             if draft[1] in ENDS:
-                if draft[3] in known or draft[3] in fresh:
+                if draft[3] in known.nodes or draft[3] in fresh:
                     continue
                 fresh.add(draft[3])
+            elif draft[1] in SIDES and item.claim.segment == MAIN:
+                self._move_side(item.claim, job, draft)
             kept.append(draft)
             if draft[0]:
                 self._add(job_id, job, draft, data)
         return kept
+
+    def _move_side(self, claim: Claim, job: Standing, draft: Draft) -> None:
+        """Make a side segment, or end one."""
+        number, queue = named(draft)
+        job.check_side(set(job.segments), number, is_new=draft[1] == HANDED_OUT)
+        if draft[1] == TAKEN_BACK:
+            job.take_back(number)
+            return
+        side, of = job.hand_out(number), claim.job
+        row = of.id, number, side.state, 0, None, 0, of.priority, of.flow, None, queue, job.next_seq
+        self._new_segments.append(row)
+        side.is_moved = False
+
+    def _is_answered(self, job_id: str, seen: int) -> bool:
+        """Return whether somebody answered a wait after an event that a side segment knows."""
+        answers = self._tools.queries.answers_after
+        if self._connection.run(answers.sql, answers.fill(id=job_id, after=seen)):
+            return True
+        return any(row[0] == job_id and row[2] == "answered" for row in self._events)
 
     def _add(self, job_id: str, job: Standing, draft: Draft, data: bytes | None) -> None:
         self._events.append(event_row(job_id, job.next_seq, draft, data))
@@ -230,6 +253,7 @@ class Batch:
             return None
         job.cancel = job.is_moved = True
         if job.is_held:
+            job.hold_back()
             return None
         first: int = job.next_seq
         for draft, data in zip(item.drafts, item.data, strict=True):
@@ -253,8 +277,10 @@ class Batch:
         self._new_segments.append(new.segment_row(claim.holder if claim else None))
         self._events += new.event_rows()
         if claim is not None:
-            self._claims.append((job.id, 1, 1, claim.holder, item.now))
-            self._ended[job.id, 1, 1] = set(), {draft[3] for draft in new.drafts if draft[1] in ENDS}
+            self._claims.append((job.id, MAIN, 1, claim.holder, item.now))
+            ended = Ended(len(new.drafts))
+            ended.claims.add(key_of(claim))
+            self._ended[job.id] = ended, {draft[3] for draft in new.drafts if draft[1] in ENDS}
         self._new_jobs.append(item)
         item.outcome = (job if claim is None else claim.job), claim
 
@@ -273,7 +299,7 @@ class Batch:
         if item.claim_for not in self._alive or job.state is JobState.SCHEDULED:
             return None
         running = replace(job, state=JobState.RUNNING, started_at=item.now)
-        return Claim(running, 1, 1, item.claim_for or "", len(item.new.drafts))
+        return Claim(running, MAIN, 1, item.claim_for or "", len(item.new.drafts), queue=job.queue)
 
     # ------------------------------------------------------------------------------------------------------ writing
     def _flush(self) -> None:
@@ -310,8 +336,6 @@ class Batch:
             (job_id, job.next_seq) for job_id, job in self._jobs.items() if not job.is_moved and job.next_seq > job.was
         ]
         update(connection, (_J.id,), (_J.next_seq,), numbers)
-        if not moved:
-            return
         rows = [
             (job_id, job.state, job.reason, job.cancel, job.next_seq, job.ended_at, *job.values)
             for job_id, job in moved.items()
@@ -319,7 +343,8 @@ class Batch:
         update(connection, (_J.id,), _CHANGED_JOB, rows)
         parts = [
             (job_id, number, part.state, part.holder, part.ready_at)
-            for job_id, job in moved.items()
+            for job_id, job in self._jobs.items()
+            if job.has_moved_parts
             for number, part in job.segments.items()
             if part.is_moved
         ]
@@ -334,8 +359,12 @@ class Batch:
     def keep(self) -> None:
         """Take note of what is known of held segments, now that the transaction is committed."""
         holds = self._tools.holds
-        for key, (known, fresh) in self._ended.items():
-            holds.keep(key, known, fresh)
+        for job_id, job in self._jobs.items():
+            if job_id not in self._ended:
+                holds.follow(job_id, job.was - 1, job.next_seq - 1)
+        for job_id, (ended, fresh) in self._ended.items():
+            standing = self._jobs.get(job_id)
+            holds.keep(job_id, ended, fresh, ended.until if standing is None else standing.next_seq - 1)
         for key in self._over:
             holds.drop(key)
 

@@ -31,8 +31,14 @@ class Bell(Protocol):
     async def listen(self, heard: Heard) -> None:
         """Call `heard` on this loop for what others ring from now on; can be called once."""
 
-    def ring(self, topic: Topic, job_id: str) -> None:
-        """Wake the others; neither blocks nor fails, and does nothing before `listen` and after `close`."""
+    def ring(self, topic: Topic, job_id: str, queue: str | None = None) -> None:
+        """Wake the others; neither blocks nor fails, and does nothing before `listen` and after `close`.
+
+        Args:
+            topic: What happened.
+            job_id: The job.
+            queue: For `queued`, the queue of the segment; `None` for the default one. Bells that wake all need not ask.
+        """
 
     async def close(self) -> None:
         """Send what was rung, and hear nothing more; may be called twice, and before `listen`."""
@@ -93,7 +99,7 @@ class SocketBell:
         self._socket = bound
         self._loop.add_reader(bound.fileno(), self._receive, bound, heard)
 
-    def ring(self, topic: Topic, job_id: str) -> None:
+    def ring(self, topic: Topic, job_id: str, queue: str | None = None) -> None:  # noqa: ARG002  all are woken
         """Wake the others, with all that is rung in this turn of the loop; see `Bell.ring`."""
         if self._socket is None:
             return

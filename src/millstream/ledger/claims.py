@@ -11,7 +11,7 @@ from sqlalchemy.sql.expression import ClauseElement
 
 from millstream import points
 from millstream.ledger import schema
-from millstream.ledger.base import Claim, FencedError
+from millstream.ledger.base import MAIN, Claim, FencedError, Queued
 from millstream.ledger.blobs import Blobs
 from millstream.ledger.database import Connection, transaction
 from millstream.ledger.queries import J, Queries, S
@@ -20,10 +20,12 @@ from millstream.ledger.statements import Rows, Statement, given
 
 _PROMOTED = 500
 _COMPILED = 200
+_TOLD = 1000
 SUSPECT = 2
 """From so many deaths on a segment is suspected to cause them."""
 
 _SUSPECT: sa.ColumnElement[int] = sa.literal_column(str(SUSPECT))
+_IS_MAIN = S.id == sa.text(str(MAIN))
 _CLAIM_COLUMNS = tuple(schema.claim.c)
 _HELD = (S.state, S.attempt, S.holder)
 _RUNNING = (J.state, J.reason, J.started_at)
@@ -35,10 +37,14 @@ class Wanted(NamedTuple):
 
     Attributes:
         flows: Those of jobs of these; all without.
+        queues: Those of these queues, `None` for the default one; all without.
+        has_sides: Whether side segments are among them.
         is_late: Those of jobs that should have started by now.
     """
 
     flows: tuple[str, ...] | None = None
+    queues: tuple[str | None, ...] | None = None
+    has_sides: bool = True
     is_late: bool = False
 
     @property
@@ -46,10 +52,16 @@ class Wanted(NamedTuple):
         """What a job and its segment have to meet; `now` is given at each execution."""
         if self.is_late:
             return [J.expires_at < given("now"), J.started_at.is_(None), J.ended_at.is_(None)]
-        return [] if self.flows is None else [S.flow.in_(self.flows)]
+        clauses: list[sa.ColumnElement[bool]] = [] if self.has_sides else [_IS_MAIN]
+        if self.flows is not None:
+            clauses.append(S.flow.in_(self.flows))
+        if self.queues is not None:
+            named = S.queue.in_([queue for queue in self.queues if queue is not None])
+            clauses.append(named | S.queue.is_(None) if None in self.queues else named)
+        return clauses
 
 
-_LATE = Wanted(is_late=True)
+_LATE = Wanted(has_sides=False, is_late=True)
 
 
 class Claims:
@@ -78,9 +90,8 @@ class Claims:
         return found
 
     # ------------------------------------------------------------------------------------------------------ looking
-    def is_any(self, connection: Connection, flows: Collection[str] | None, now: float) -> bool:
+    def is_any(self, connection: Connection, wanted: Wanted, now: float) -> bool:
         """Return whether something may start; a read, so that whoever finds nothing has written nothing."""
-        wanted = _of(flows)
         for state, clause in (("queued", _some_queued), ("due", _some_due)):
             statement = self._statement((state, wanted), partial(clause, wanted))
             if connection.run(statement.sql, statement.fill(now=now)):
@@ -92,23 +103,36 @@ class Claims:
         statement = self._statement(("queued", _LATE), lambda: _some_queued(_LATE))
         return bool(connection.run(statement.sql, statement.fill(now=now)))
 
-    def due_at(self, connection: Connection, flows: Collection[str] | None) -> float | None:
+    def due_at(self, connection: Connection, wanted: Wanted) -> float | None:
         """Return when the next timer is over."""
-        wanted = _of(flows)
         statement = self._statement(("time", wanted), lambda: _next_time(wanted))
         rows = connection.run(statement.sql, statement.fill())
         return float(rows[0][0]) if rows else None
 
+    def waiting(self, connection: Connection, now: float) -> list[Queued]:
+        """Return what may start; see `SharedLedger.waiting`."""
+        queued, due = (self._statement(("list", which), partial(_list_of, which)) for which in ("queued", "due"))
+        rows = connection.run(queued.sql, queued.fill()) + connection.run(due.sql, due.fill(now=now))
+        rows.sort(key=lambda row: (-row[0], row[1], row[2]))
+        return [Queued(*row[1:]) for row in rows[:_TOLD]]
+
     # ----------------------------------------------------------------------------------------------------- claiming
     def claim(
-        self, connection: Connection, holder: str, limit: int, flows: Collection[str] | None, now: float
+        self, connection: Connection, holder: str, most: tuple[int, int], wanted: Wanted, now: float
     ) -> list[Claim]:
-        """Claim at most `limit` segments; see `Ledger.claim`.
+        """Claim segments, and side segments among them, at most so many; see `Ledger.claim`.
 
         Raises:
             FencedError: The holder is no member (any more).
         """
-        return self._claim(connection, holder, limit, _of(flows), now)
+        with transaction(connection):
+            if not self._queries.among(connection, "alive", [holder]):
+                raise FencedError(f"{holder} is not a member of this ledger")
+            self._promote(connection, now)
+            found = self._candidates(connection, holder, most, wanted, now)
+            claims = self._take(connection, holder, found, now) if found else []
+            points.reach("in-commit")
+        return claims
 
     def claim_expired(self, connection: Connection, holder: str, limit: int, now: float) -> list[Claim]:
         """Claim at most `limit` segments of expired jobs; see `SharedLedger.claim_expired`.
@@ -116,17 +140,7 @@ class Claims:
         Raises:
             FencedError: The holder is no member (any more).
         """
-        return self._claim(connection, holder, limit, _LATE, now)
-
-    def _claim(self, connection: Connection, holder: str, limit: int, wanted: Wanted, now: float) -> list[Claim]:
-        with transaction(connection):
-            if not self._queries.among(connection, "alive", [holder]):
-                raise FencedError(f"{holder} is not a member of this ledger")
-            self._promote(connection, now)
-            found = self._candidates(connection, holder, limit, wanted, now)
-            claims = self._take(connection, holder, found, now) if found else []
-            points.reach("in-commit")
-        return claims
+        return self.claim(connection, holder, (limit, 0), _LATE, now)
 
     def _promote(self, connection: Connection, now: float) -> None:
         """Queue what has waited for its time; the rows are taken without waiting for anybody who has one locked."""
@@ -148,19 +162,24 @@ class Claims:
         )
 
     def _candidates(
-        self, connection: Connection, holder: str, limit: int, wanted: Wanted, now: float
+        self, connection: Connection, holder: str, most: tuple[int, int], wanted: Wanted, now: float
     ) -> list[Sequence[Any]]:
-        """Return what is to be claimed, its jobs locked: at most one suspect, and none while the holder has one."""
+        """Return what is to be claimed, locked: at most one suspect, and none while the holder has one."""
+        limit, sides = most
         calm = self._statement(("calm", wanted), lambda: _first(wanted, S.crashes < _SUSPECT))
-        found = connection.run(calm.sql, calm.fill(most=limit, now=now))
+        found = connection.run(calm.sql, calm.fill(most=limit, sides=sides, now=now))
         if not self._holds_suspect(connection, holder):
             suspect = self._statement(("suspect", wanted), lambda: _first(wanted, S.crashes >= _SUSPECT))
-            found += connection.run(suspect.sql, suspect.fill(most=1, now=now))
+            found += sorted(connection.run(suspect.sql, suspect.fill(most=1, sides=1, now=now)), key=_rank)[:1]
         if not self._queries.is_sqlite:  # what was read before the lock may have been claimed before it
             locked = {(row[0], row[1]) for row in found}
             again = self._queries.among(connection, "queued", sorted({job for job, _ in locked}))
             found = [row for row in again if (row[0], row[1]) in locked]
-        return sorted(found, key=lambda row: (-row[5], row[0], row[1]))[:limit]
+        found.sort(key=_rank)
+        if not wanted.has_sides:
+            return found[:limit]
+        surplus = [row for row in found if row[1] != MAIN][sides:]
+        return [row for row in found if row not in surplus][:limit]
 
     def _holds_suspect(self, connection: Connection, holder: str) -> bool:
         statement = self._statement(("held",), _suspects_held)
@@ -169,12 +188,11 @@ class Claims:
     def _take(self, connection: Connection, holder: str, found: Sequence[Sequence[Any]], now: float) -> list[Claim]:
         parts = [(job, part, "running", attempt + 1, holder) for job, part, attempt, *_ in found]
         self._rows.update(connection, (S.job, S.id), _HELD, parts)
-        ids = [row[0] for row in found]
-        jobs = {row[0]: row for row in self._queries.among(connection, "jobs", sorted(set(ids)))}
-        begun = {job_id: job[_STARTED] or now for job_id, job in jobs.items()}
-        self._rows.update(
-            connection, (J.id,), _RUNNING, [(job_id, "running", None, at) for job_id, at in begun.items()]
-        )
+        jobs = {row[0]: row for row in self._queries.among(connection, "jobs", sorted({row[0] for row in found}))}
+        begun = [(row[0], "running", None, jobs[row[0]][_STARTED] or now) for row in found if row[1] == MAIN]
+        self._rows.update(connection, (J.id,), _RUNNING, begun)
+        for job_id, _, _, started_at in begun:
+            jobs[job_id] = _running(jobs[job_id], started_at)
         taken = [(job, part, attempt + 1, holder, now) for job, part, attempt, *_ in found]
         self._rows.insert(connection, _CLAIM_COLUMNS, taken)
 
@@ -183,14 +201,16 @@ class Claims:
 
         return [
             Claim(
-                job_record_or_shown(_running(jobs[job], begun[job]), load),
+                job_record_or_shown(jobs[job], load),
                 part,
                 attempt + 1,
                 holder,
                 next_seq - 1,
                 crashes,
+                order,
+                queue,
             )
-            for job, part, attempt, crashes, next_seq, _ in found
+            for job, part, attempt, crashes, next_seq, _, queue, order in found
         ]
 
 
@@ -200,6 +220,14 @@ def _some_queued(wanted: Wanted) -> ClauseElement:
 
 def _some_due(wanted: Wanted) -> ClauseElement:
     return _some(wanted, (S.state == sa.text("'waiting'")) & (S.ready_at <= given("now")))
+
+
+def _list_of(which: str) -> ClauseElement:
+    columns = (S.priority, S.job, S.id, S.attempt, S.queue, S.flow)
+    listed = sa.select(*columns).limit(_TOLD)
+    if which == "queued":
+        return listed.where(S.state == sa.text("'queued'")).order_by(S.priority.desc(), S.job, S.id)
+    return listed.where(S.state == sa.text("'waiting'"), S.ready_at <= given("now")).order_by(S.ready_at)
 
 
 def _some(wanted: Wanted, which: sa.ColumnElement[bool]) -> ClauseElement:
@@ -213,23 +241,43 @@ def _next_time(wanted: Wanted) -> ClauseElement:
 
 
 def _first(wanted: Wanted, which: sa.ColumnElement[bool]) -> ClauseElement:
-    """Return what finds the segments to claim, and locks their jobs without waiting for anybody who has one locked."""
-    return (
-        sa.select(S.job, S.id, S.attempt, S.crashes, J.next_seq, S.priority)
+    """Return what finds the segments to claim, and locks them without waiting for anybody who has them locked.
+
+    Of a main segment the job is locked, which the claim changes; of a side one the segment alone, since its job is
+    locked much of the time by those who record in it.
+    """
+    columns = (S.job, S.id, S.attempt, S.crashes, J.next_seq, S.priority, S.queue, S.order_seq)
+    queued = (
+        sa.select(*columns)
         .select_from(schema.segment.join(schema.job, J.id == S.job))
         .where(S.state == sa.text("'queued'"), which, *wanted.clauses)
         .order_by(S.priority.desc(), S.job)
-        .limit(given("most"))
-        .with_for_update(key_share=True, skip_locked=True, of=schema.job)
     )
+    mains = queued.where(_IS_MAIN).limit(given("most"))
+    mains = mains.with_for_update(key_share=True, skip_locked=True, of=schema.job)
+    if not wanted.has_sides:
+        return mains
+    sides = queued.where(~_IS_MAIN).order_by(S.id).limit(given("sides"))
+    sides = sides.with_for_update(key_share=True, skip_locked=True, of=schema.segment)
+    return sa.union_all(sa.select(mains.subquery()), sa.select(sides.subquery()))
 
 
 def _suspects_held() -> ClauseElement:
     return sa.select(S.job).where(S.holder == given("holder"), S.crashes >= _SUSPECT).limit(1)
 
 
-def _of(flows: Collection[str] | None) -> Wanted:
-    return Wanted(None if flows is None else tuple(sorted(flows)))
+def wanted_of(flows: Collection[str] | None, queues: Collection[str | None] | None, sides: int | None = None) -> Wanted:
+    """Return what `Ledger.claim` and `Ledger.due_at` are asked for."""
+    return Wanted(
+        None if flows is None else tuple(sorted(flows)),
+        None if queues is None else tuple(sorted(queues, key=lambda queue: queue or "")),
+        sides != 0,
+    )
+
+
+def _rank(row: Sequence[Any]) -> tuple[int, str, int]:
+    """Return by what segments come one after the other: the higher priority first, then the older job."""
+    return -row[5], row[0], row[1]
 
 
 def _running(row: Sequence[Any], started_at: float) -> list[Any]:

@@ -8,12 +8,11 @@ from typing import Any
 
 from millstream.ledger.base import (
     Claim,
+    End,
     FencedError,
     LedgerUnavailableError,
-    Pause,
     Recorded,
     RefusedRecordError,
-    Settlement,
     StorageFullError,
 )
 from millstream.ledger.database import Connection
@@ -67,9 +66,7 @@ class Record(Item):
 
     __slots__ = ("claim", "data", "done", "drafts", "end", "now", "values")
 
-    def __init__(
-        self, claim: Claim, drafts: Sequence[Draft], end: Settlement | Pause | None, done: Recorded, now: float
-    ) -> None:
+    def __init__(self, claim: Claim, drafts: Sequence[Draft], end: End | None, done: Recorded, now: float) -> None:
         """Take what `Ledger.record` is given."""
         super().__init__(len(drafts) + 1)
         self.holder = claim.holder

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import sqlalchemy as sa
 
-from millstream.ledger.base import Filter
+from millstream.ledger.filter import Filter
 from millstream.ledger.queries import J, Queries
 from millstream.ledger.rows import JOB_COLUMNS
 from millstream.ledger.statements import Statement

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from millstream.errors import JobNotFoundError
-from millstream.ledger.base import ENDS, JobGraph, node_result
+from millstream.ledger.base import JobGraph
 from millstream.ledger.database import Connection
+from millstream.ledger.facts import ENDS, no_event, node_result
 from millstream.ledger.queries import Queries
 from millstream.ledger.rows import (
     Load,
@@ -79,6 +80,12 @@ class Lookups:
         """Return all durable events; see `Ledger.history`."""
         rows, load = self._rows(connection, job_id, self._queries.events, after=0, most=_ALL), self._load(connection)
         return [whole_event(row, load) for row in rows]
+
+    def event(self, connection: Connection, job_id: str, seq: int) -> Event:
+        """Return one durable event; see `Ledger.event`."""
+        for row in self._rows(connection, job_id, self._queries.event, seq=seq):
+            return whole_event(row, self._load(connection))
+        raise no_event(job_id, seq)
 
     def alias(self, connection: Connection, name: str) -> tuple[str, str] | None:
         """Return what an alias stands for; see `Ledger.alias`."""

@@ -19,6 +19,7 @@ from millstream.ledger import schema
 from millstream.ledger.base import Held, StorageFullError
 from millstream.ledger.database import Connection, transaction
 from millstream.ledger.queries import J, P, Queries, S
+from millstream.ledger.standing import standing_of
 from millstream.ledger.statements import Statement, given
 
 _log = structlog.get_logger("millstream.ledger")
@@ -106,8 +107,8 @@ class Members:
         return member in self._mine
 
     # -------------------------------------------------------------------------------------------- joining and leaving
-    def join(self, connection: Connection, member: str, on_dead: Callable[[], None]) -> None:
-        """Become a member."""
+    def join(self, connection: Connection, member: str, on_dead: Callable[[], None], *, executes: bool = True) -> None:
+        """Become a member, one that executes segments or not."""
         begun = time.monotonic()
         place = self._proof.begin(member) if self._proof is not None else None
         row = {
@@ -119,6 +120,7 @@ class Members:
             "started_at": time.time(),
             "lease_end": self._queries.now + self._lease_seconds,
             "dead": False,
+            "executes": executes,
         }
         with transaction(connection):
             connection.raw.execute(sa.insert(schema.process).values(**row))
@@ -184,31 +186,45 @@ class Members:
         """Let the segments of a job that these hold be claimed again; return whether there were any."""
         if not self._queries.is_sqlite:
             self._queries.among(connection, "locked", [job_id])
-        held = (S.job == job_id) & S.holder.in_(holders)
-        change = sa.update(schema.segment).where(held)
-        freed = connection.raw.execute(
-            change.values(state="queued", holder=None, ready_at=None, crashes=S.crashes + crashes)
-        )
-        if not freed.rowcount:
-            return False
-        running = (J.id == job_id) & (J.state == "running")
-        connection.raw.execute(sa.update(schema.job).where(running).values(state="queued", reason=None))
-        return True
+            self._queries.among(connection, "locked_sides", [job_id])
+        job = standing_of(self._queries.among(connection, "standing", [job_id]))[job_id]
+        freed = job.free(holders)
+        for number, part in job.segments.items() if freed else ():
+            if part.is_moved:
+                moved = sa.update(schema.segment).where(S.job == job_id, S.id == number)
+                died = crashes if number in freed else 0
+                connection.raw.execute(
+                    moved.values(state=part.state, holder=None, ready_at=part.ready_at, crashes=S.crashes + died)
+                )
+        if job.is_moved:
+            changed = sa.update(schema.job).where(J.id == job_id)
+            connection.raw.execute(changed.values(state=job.state, reason=job.reason))
+        return bool(freed)
 
     # --------------------------------------------------------------------------------------------------------- news
     def held(self, connection: Connection, member: str) -> list[Held]:
         """Return what others did to the jobs that a member holds."""
         rows: Sequence[Any] = connection.run(self._held.sql, self._held.fill(member=member))
-        return [Held(job_id, bool(cancel), head, attempt) for job_id, cancel, head, attempt in rows]
+        return [Held(job_id, bool(cancel), head, attempt, segment) for job_id, cancel, head, attempt, segment in rows]
+
+    def count(self, connection: Connection) -> int:
+        """Return how many are alive and execute segments."""
+        ((found,),) = connection.run(self._count.sql, self._count.fill())
+        return int(found)
+
+    @cached_property
+    def _count(self) -> Statement:
+        alive = (~P.dead, P.executes, P.lease_end >= self._queries.now)
+        return self._queries.statement(sa.select(sa.func.count()).select_from(schema.process).where(*alive))
 
     @cached_property
     def _held(self) -> Statement:
         joined = schema.segment.join(schema.job, J.id == S.job)
         return self._queries.statement(
-            sa.select(J.id, J.cancel_requested, J.next_seq - 1, S.attempt)
+            sa.select(J.id, J.cancel_requested, J.next_seq - 1, S.attempt, S.id)
             .select_from(joined)
             .where(S.holder == given("member"))
-            .order_by(J.id)
+            .order_by(J.id, S.id)
         )
 
 

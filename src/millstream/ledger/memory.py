@@ -10,20 +10,23 @@ from msgspec.structs import replace
 
 from millstream.clock import Clock
 from millstream.errors import JobNotFoundError
+from millstream.ledger.aliases import alias_conflict
 from millstream.ledger.base import (
-    ENDS,
+    MAIN,
     Claim,
-    FencedError,
-    Filter,
+    Done,
+    End,
     IdempotencyConflictError,
     JobGraph,
-    Pause,
     Recorded,
+    RefusedRecordError,
     Settlement,
-    alias_conflict,
-    awaited,
-    node_result,
 )
+from millstream.ledger.facts import ENDS, awaited, no_event, node_result
+from millstream.ledger.fence import fenced
+from millstream.ledger.filter import Filter
+from millstream.ledger.remembered import Remembered
+from millstream.ledger.standing import Part
 from millstream.model.event import TERMINAL, Draft, Event
 from millstream.model.job import JobRecord, JobState, NodeResult, check_transition
 
@@ -35,21 +38,6 @@ KEPT_JOBS = 10_000
 
 _KEPT_WHATEVER = 100
 """Ended jobs that are kept however many events they have."""
-
-
-class _Row:
-    """One job with all that belongs to it."""
-
-    __slots__ = ("attempt", "ended", "events", "graph", "holder", "is_due", "job")
-
-    def __init__(self, job: JobRecord, graph: JobGraph) -> None:
-        self.job = job
-        self.graph = graph
-        self.holder: str | None = None
-        self.attempt = 0
-        self.is_due = False
-        self.events: list[Draft] = []
-        self.ended: set[str | None] = set()
 
 
 class MemoryLedger:
@@ -64,9 +52,9 @@ class MemoryLedger:
         """Start empty."""
         self._clock = clock
         self._kept_jobs = kept_jobs
-        self._rows: dict[str, _Row] = {}
-        self._queue: list[tuple[int, str]] = []
-        self._timers: list[tuple[float, str]] = []
+        self._rows: dict[str, Remembered] = {}
+        self._queue: list[tuple[int, str, int]] = []
+        self._timers: list[tuple[float, str, int]] = []
         self._keys: dict[str, str] = {}
         self._aliases: dict[str, tuple[str, str]] = {}
         self._finished: dict[str, int] = {}
@@ -96,105 +84,142 @@ class MemoryLedger:
             self._keys[job.idempotency_key] = job.id
         for name, node in graph.aliases.items():
             self._aliases[name] = job.id, node
-        row = self._rows[job.id] = _Row(job, graph)
-        row.events.extend(drafts)
-        row.ended.update(draft[3] for draft in drafts if draft[1] in ENDS)
-        if job.state is JobState.SCHEDULED:
-            heappush(self._timers, (job.starts_at or 0.0, job.id))
-        elif claim_for is not None:
-            claim = self._hold(row, claim_for)
+        row = self._rows[job.id] = Remembered(job, graph, drafts)
+        if job.state is not JobState.SCHEDULED and claim_for is not None:
+            row.standing.segments[MAIN] = Part("queued", 0, None)
+            claim = self._hold(row, MAIN, claim_for)
             return row.job, claim
+        if job.state is JobState.SCHEDULED:
+            row.standing.begin("waiting", job.starts_at or 0.0)
         else:
-            self._enqueue(row)
+            row.standing.begin("queued")
+        self._move(row)
         return job, None
 
-    async def claim(self, holder: str, limit: int, flows: Collection[str] | None = None) -> list[Claim]:
+    async def claim(
+        self,
+        holder: str,
+        limit: int,
+        flows: Collection[str] | None = None,
+        queues: Collection[str | None] | None = None,
+        sides: int | None = None,
+    ) -> list[Claim]:
         """Claim what may start; see `Ledger.claim`."""
         while self._timers and self._timers[0][0] <= self._clock.now():
-            row = self._rows.get(heappop(self._timers)[1])
-            if row is not None and row.holder is None and not row.job.state.is_final and not row.is_due:
-                self._enqueue(row)
+            due = heappop(self._timers)
+            if self._is_waiting(due):
+                self._enqueue(self._rows[due[1]], due[2])
         claims: list[Claim] = []
         passed = []
         while self._queue and len(claims) < limit:
             entry = heappop(self._queue)
-            row = self._rows.get(entry[1])
-            if row is None or not row.is_due:
+            _, job_id, segment = entry
+            row = self._rows.get(job_id)
+            if row is None or row.standing.segments[segment].state != "queued":
                 continue
-            if flows is not None and row.job.flow not in flows:
+            is_surplus = segment != MAIN and sides is not None and sides <= 0
+            if is_surplus or not row.is_wanted(segment, flows, queues):
                 passed.append(entry)
                 continue
-            claims.append(self._hold(row, holder))
+            claims.append(self._hold(row, segment, holder))
+            sides = sides - 1 if sides is not None and segment != MAIN else sides
         for entry in passed:
             heappush(self._queue, entry)
         return claims
 
-    def _enqueue(self, row: _Row) -> None:
-        row.is_due = True
-        heappush(self._queue, (-row.job.priority, row.job.id))
+    def _is_waiting(self, timer: tuple[float, str, int]) -> bool:
+        """Whether the segment of a timer waits for it; else the timer is an old one."""
+        at, job_id, segment = timer
+        row = self._rows.get(job_id)
+        part = None if row is None else row.standing.segments[segment]
+        return part is not None and part.state == "waiting" and part.ready_at == at
 
-    def _hold(self, row: _Row, holder: str) -> Claim:
-        check_transition(row.job.state, JobState.RUNNING)
-        started_at = row.job.started_at or self._clock.now()
-        row.job = replace(row.job, state=JobState.RUNNING, reason=None, started_at=started_at)
-        row.holder = holder
-        row.attempt += 1
-        row.is_due = False
-        return Claim(row.job, 1, row.attempt, holder, len(row.events))
+    def _enqueue(self, row: Remembered, segment: int) -> None:
+        row.standing.segments[segment].state = "queued"
+        heappush(self._queue, (-row.job.priority, row.job.id, segment))
+
+    def _hold(self, row: Remembered, segment: int, holder: str) -> Claim:
+        if segment == MAIN:
+            check_transition(row.job.state, JobState.RUNNING)
+            started_at = row.job.started_at or self._clock.now()
+            row.job = replace(row.job, state=JobState.RUNNING, reason=None, started_at=started_at)
+            row.standing.state, row.standing.reason = JobState.RUNNING, None
+        part = row.standing.segments[segment]
+        part.state, part.holder = "running", holder
+        part.attempt += 1
+        order = None if segment == MAIN else row.ordered[segment][0]
+        return Claim(row.job, segment, part.attempt, holder, len(row.events), order=order, queue=row.queue(segment))
+
+    def _move(self, row: Remembered) -> None:
+        """Do what follows from where a job and its segments stand now."""
+        standing = row.standing
+        if standing.is_moved:
+            standing.is_moved = False
+            state = JobState(standing.state)
+            row.job = replace(row.job, state=state, reason=standing.reason, cancel_requested=standing.cancel)
+        if not standing.has_moved_parts:
+            return
+        standing.has_moved_parts = False
+        for segment, part in standing.segments.items():
+            if part.is_moved:
+                part.is_moved = False
+                if part.state == "queued":
+                    self._enqueue(row, segment)
+                elif part.state == "waiting" and part.ready_at is not None:
+                    heappush(self._timers, (part.ready_at, row.job.id, segment))
 
     async def graph(self, job_id: str) -> JobGraph:
         """Return what a job executes; see `Ledger.graph`."""
         return self._row(job_id).graph
 
-    async def due_at(self, flows: Collection[str] | None = None) -> float | None:
+    async def due_at(
+        self, flows: Collection[str] | None = None, queues: Collection[str | None] | None = None
+    ) -> float | None:
         """Return when the next timer is over; see `Ledger.due_at`."""
-        waiting = (JobState.SCHEDULED, JobState.WAITING)
-        while self._timers:
-            row = self._rows.get(self._timers[0][1])
-            if row is not None and row.job.state in waiting and (flows is None or row.job.flow in flows):
-                return self._timers[0][0]
+        while self._timers and not self._is_waiting(self._timers[0]):
             heappop(self._timers)
-        return None
+        if flows is None and queues is None:
+            return self._timers[0][0] if self._timers else None
+        waiting = filter(self._is_waiting, self._timers)
+        return min(
+            (at for at, job_id, part in waiting if self._rows[job_id].is_wanted(part, flows, queues)), default=None
+        )
 
     # ---------------------------------------------------------------------------------------------------- recording
-    def record(self, claim: Claim, drafts: Sequence[Draft], end: Settlement | Pause | None, done: Recorded) -> None:
+    def record(self, claim: Claim, drafts: Sequence[Draft], end: End | None, done: Recorded) -> None:
         """Record what happened; see `Ledger.record`."""
         row = self._rows.get(claim.job.id)
-        if row is None or row.job.state.is_final or (row.holder, row.attempt) != (claim.holder, claim.attempt):
-            done(FencedError(f"job {claim.job.id} is no longer held by {claim.holder} (attempt {claim.attempt})"), ())
+        part = None if row is None else row.standing.segments.get(claim.segment)
+        if row is None or part is None or (part.holder, part.attempt) != (claim.holder, claim.attempt):
+            done(fenced(claim), ())
             return
         first = len(row.events) + 1
-        kept = _without_repeated_ends(row.ended, drafts)
+        if claim.segment == MAIN:
+            try:
+                row.move_sides(drafts)
+            except ValueError as error:
+                done(RefusedRecordError(f"a record of job {claim.job.id} cannot be written: {error}"), ())
+                return
+        kept = row.take(drafts)
         if isinstance(end, Settlement):
             kept.append((True, TERMINAL, self._clock.now(), None, {"state": end.state.value, "reason": end.reason}))
         row.events.extend(draft for draft in kept if draft[0])
         if isinstance(end, Settlement):
             self._settle(row, end)
+        elif isinstance(end, Done):
+            row.standing.end_side(part)
+        elif end is not None and claim.segment == MAIN:
+            row.standing.pause(part, end, has_news=first > end.seen + 1)
         elif end is not None:
-            self._pause(row, end, has_news=first > end.seen + 1)
+            is_answered = any(draft[1] == "answered" for draft in row.events[end.seen :])
+            row.standing.pause_side(part, end, has_news=is_answered)
+        self._move(row)
         done(first, kept)
 
-    def _pause(self, row: _Row, pause: Pause, *, has_news: bool) -> None:
-        row.holder = None
-        is_due = has_news or row.job.cancel_requested or pause.reason == "shutdown"
-        row.job = replace(row.job, state=JobState.QUEUED if is_due else JobState.WAITING, reason=pause.reason)
-        if is_due:
-            self._enqueue(row)
-        elif pause.until is not None:
-            heappush(self._timers, (pause.until, row.job.id))
-
-    def _settle(self, row: _Row, end: Settlement) -> None:
-        check_transition(row.job.state, end.state)
-        row.holder = None
-        row.is_due = False
-        row.job = replace(
-            row.job,
-            state=end.state,
-            reason=end.reason,
-            result=end.result,
-            error=end.error,
-            ended_at=self._clock.now(),
-        )
+    def _settle(self, row: Remembered, end: Settlement) -> None:
+        row.standing.settle(end.state, end.reason, self._clock.now())
+        self._move(row)
+        row.job = replace(row.job, result=end.result, error=end.error, ended_at=row.standing.ended_at)
         row.ended.clear()
         self._finished[row.job.id] = len(row.events)
         self._finished_events += len(row.events)
@@ -204,8 +229,11 @@ class MemoryLedger:
         row = self._row(job_id)
         if row.job.state.is_final:
             return row.job, None
-        row.job = replace(row.job, cancel_requested=True)
-        if row.holder is not None:
+        standing = row.standing
+        standing.cancel = standing.is_moved = True
+        if standing.is_held:
+            standing.hold_back()
+            self._move(row)
             return row.job, None
         row.events.extend(drafts)
         self._settle(row, Settlement(JobState.CANCELLED, "cancel"))
@@ -218,9 +246,8 @@ class MemoryLedger:
             return None
         first = len(row.events) + 1
         row.events.extend(drafts)
-        if row.holder is None and not row.is_due:
-            row.job = replace(row.job, state=JobState.QUEUED, reason=None)
-            self._enqueue(row)
+        row.standing.wake()
+        self._move(row)
         return first
 
     # ------------------------------------------------------------------------------------------------------ reading
@@ -262,6 +289,12 @@ class MemoryLedger:
         rows = self._row(job_id).events[after : after + limit]
         return [Event(after + i, 0, kind, at, node, data) for i, (_, kind, at, node, data) in enumerate(rows, 1)]
 
+    async def event(self, job_id: str, seq: int) -> Event:
+        """Return one durable event; see `Ledger.event`."""
+        for event in await self.events(job_id, seq - 1, 1) if seq > 0 else ():
+            return event
+        raise no_event(job_id, seq)
+
     async def history(self, job_id: str) -> list[Event]:
         """Return all durable events; see `Ledger.history`."""
         return await self.events(job_id, 0, len(self._row(job_id).events))
@@ -294,28 +327,11 @@ class MemoryLedger:
         for name in row.graph.aliases:
             del self._aliases[name]
 
-    def _row(self, job_id: str) -> _Row:
+    def _row(self, job_id: str) -> Remembered:
         try:
             return self._rows[job_id]
         except KeyError:
             raise JobNotFoundError(f"there is no job {job_id!r}") from None
-
-
-def _without_repeated_ends(ended: set[str | None], drafts: Sequence[Draft]) -> list[Draft]:
-    """Leave out the ends of nodes that have ended, and add the others to `ended`; nearly always there is none."""
-    paths = [draft[3] for draft in drafts if draft[1] in ENDS]
-    fresh = set(paths)
-    if len(fresh) == len(paths) and ended.isdisjoint(fresh):
-        ended |= fresh
-        return list(drafts)
-    kept = []
-    for draft in drafts:
-        if draft[1] in ENDS:
-            if draft[3] in ended:
-                continue
-            ended.add(draft[3])
-        kept.append(draft)
-    return kept
 
 
 def _same(known: JobRecord, job: JobRecord) -> JobRecord:

@@ -54,7 +54,7 @@ class NotifyBell:
         self._thread = threading.Thread(target=self._serve, daemon=True, name="millstream-bell")
         self._thread.start()
 
-    def ring(self, topic: Topic, job_id: str) -> None:
+    def ring(self, topic: Topic, job_id: str, queue: str | None = None) -> None:  # noqa: ARG002  all are woken
         """Wake the others; see `Bell.ring`."""
         if self._thread is not None:
             self._rung.append((topic, job_id))

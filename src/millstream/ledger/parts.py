@@ -6,13 +6,16 @@ import asyncio
 import threading
 from typing import Any
 
-from millstream.ledger import upgrade
+import sqlalchemy as sa
+
+from millstream.ledger import schema, upgrade
 from millstream.ledger.batch import Batch, Tools
 from millstream.ledger.blobs import Blobs, FileBlobs, TableBlobs
 from millstream.ledger.claims import Claims
 from millstream.ledger.database import Connection, Database
 from millstream.ledger.forgetting import Forgetting
 from millstream.ledger.holds import Holds
+from millstream.ledger.identity import Identity
 from millstream.ledger.lookups import Lookups
 from millstream.ledger.members import Members, Proof
 from millstream.ledger.queries import Queries
@@ -52,6 +55,7 @@ class Parts:
         self.lookups = Lookups(self.queries, self.load)
         self._tools = Tools(self.queries, rows, self.blobs, Holds())
         self._database = database
+        self._identity: Identity | None = None
         self._is_prepared = False
         self._preparing = threading.Lock()
         self.writer = Writer(database, self._batch, self.members, self._prepare, self.blobs)
@@ -75,6 +79,13 @@ class Parts:
                 await asyncio.get_running_loop().run_in_executor(None, stop)
             except RuntimeError:  # the interpreter is about to end, and starts no more threads
                 stop()
+
+    def identity(self, connection: Connection) -> Identity:
+        """Return what tells the ledger from others; it is read once."""
+        if self._identity is None:
+            (row,) = connection.raw.execute(sa.select(schema.identity))
+            self._identity = Identity(row.id, bytes(row.key))
+        return self._identity
 
     def load(self, connection: Connection) -> Any:
         """Return what returns large values by their digests."""

@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy.sql.expression import ClauseElement
 
 from millstream.ledger import schema
-from millstream.ledger.base import ENDS
+from millstream.ledger.base import MAIN
 from millstream.ledger.database import Connection, KeyHeldError
+from millstream.ledger.facts import ENDS
 from millstream.ledger.rows import JOB_COLUMNS
 from millstream.ledger.statements import Statement, given, padded
 
@@ -110,6 +111,11 @@ class Queries:
         joined = schema.job.join(schema.segment, J.id == S.job)
         return sa.select(*columns, *parts).select_from(joined).where(among(J.id))
 
+    def _locked_sides(self, among: Any) -> ClauseElement:
+        # Who claims one locks it, and not its job: each record of the job would be in the way.
+        sides = sa.select(S.job).where(among(S.job), S.id > MAIN).order_by(S.job, S.id)
+        return sides.with_for_update(key_share=True)
+
     def _jobs(self, among: Any) -> ClauseElement:
         return sa.select(*JOB_COLUMNS).where(among(J.id))
 
@@ -130,7 +136,7 @@ class Queries:
 
     def _queued(self, among: Any) -> ClauseElement:
         joined = schema.segment.join(schema.job, J.id == S.job)
-        columns = (S.job, S.id, S.attempt, S.crashes, J.next_seq, S.priority)
+        columns = (S.job, S.id, S.attempt, S.crashes, J.next_seq, S.priority, S.queue, S.order_seq)
         return sa.select(*columns).select_from(joined).where(among(S.job), S.state == sa.text("'queued'"))
 
     def _heads(self, among: Any) -> ClauseElement:
@@ -159,6 +165,25 @@ class Queries:
             .order_by(E.seq)
             .limit(given("most"))
         )
+
+    @cached_property
+    def event(self) -> Statement:
+        """One of a job's events, by its number."""
+        return self.statement(
+            sa.select(E.seq, E.type, E.at, E.node, E.data).where(E.job == given("id"), E.seq == given("seq"))
+        )
+
+    @cached_property
+    def ends_after(self) -> Statement:
+        """Which nodes of a job have ended after one of its events."""
+        later = (E.job == given("id"), E.seq > given("after"))
+        return self.statement(sa.select(E.node).where(*later, E.type.in_(list(ENDS))))
+
+    @cached_property
+    def answers_after(self) -> Statement:
+        """An answer to a wait after one of a job's events."""
+        later = (E.job == given("id"), E.seq > given("after"))
+        return self.statement(sa.select(E.seq).where(*later, E.type == "answered").limit(1))
 
     @cached_property
     def ends(self) -> Statement:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from millstream.errors import DefinitionError, MillstreamError
 from millstream.ledger import schema
-from millstream.ledger.base import IdempotencyConflictError, JobGraph
+from millstream.ledger.base import MAIN, IdempotencyConflictError, JobGraph
 from millstream.model.event import Draft, Event
 from millstream.model.graph import Graph
 from millstream.model.job import JobRecord, JobState
@@ -38,6 +38,7 @@ JOB_COLUMNS: Final[tuple[sa.Column[Any], ...]] = (
     _J.expires_at,
     _J.idempotency_key,
     _J.parent,
+    _J.queue,
     _J.inputs,
     _J.result,
     _J.error,
@@ -153,7 +154,8 @@ class NewJob(msgspec.Struct, frozen=True):
         job, is_scheduled = self.job, self.job.state is JobState.SCHEDULED
         state = "running" if holder else "waiting" if is_scheduled else "queued"
         ready_at = (job.starts_at or 0.0) if is_scheduled else None
-        return job.id, 1, state, 1 if holder else 0, holder, 0, job.priority, job.flow, ready_at
+        attempt = 1 if holder else 0
+        return job.id, MAIN, state, attempt, holder, 0, job.priority, job.flow, ready_at, job.queue, None
 
     def known_row(self) -> tuple[Any, ...]:
         """Return its row by `JOB_COLUMNS`, as it is when nothing has happened yet."""
@@ -187,12 +189,14 @@ def write_job(
         max_bytes: What its inputs may have.
 
     Raises:
-        DefinitionError: The idempotency key or an alias is no text that a database takes.
+        DefinitionError: The idempotency key, an alias or the queue is no text that a database takes.
         NotSerializableError: An input or binding cannot be written down.
         OutputTooLargeError: They have more than `max_bytes`.
     """
     if not is_text(job.idempotency_key or ""):
         raise DefinitionError(f"the idempotency key {job.idempotency_key!r} has characters that no database takes")
+    if not is_text(job.queue or ""):
+        raise DefinitionError(f"the queue {job.queue!r} has characters that no database takes")
     for alias in graph.aliases:
         if not is_text(alias):
             raise DefinitionError(f"the alias {alias!r} has characters that no database takes")
@@ -214,6 +218,7 @@ def write_job(
         job.expires_at,
         job.idempotency_key,
         job.parent,
+        job.queue,
         inputs.raw,
         len(drafts) + 1,
         bindings.raw,
@@ -255,7 +260,7 @@ def job_record(row: Sequence[Any], load: Load | None) -> JobRecord:
         NotSerializableError: A value's class is not to be found here.
     """
     *plain, inputs, result, error = row
-    (job_id, flow, version, graph, state, reason, cancel, priority, durability, *times, key, parent) = plain
+    (job_id, flow, version, graph, state, reason, cancel, priority, durability, *times, key, parent, queue) = plain
     created_at, started_at, ended_at, starts_at, expires_at = times
 
     def value(raw: bytes) -> Any:
@@ -278,6 +283,7 @@ def job_record(row: Sequence[Any], load: Load | None) -> JobRecord:
         expires_at=expires_at,
         idempotency_key=key,
         parent=parent,
+        queue=queue,
         inputs=value(inputs),
         result=None if result is None else value(result)[_VALUE],
         error=None if error is None else decode_shown(error),

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-REVISION: Final = "0002"
+REVISION: Final = "0003"
 """The revision of the tables below; a test holds it equal to the newest migration's."""
 
 metadata = sa.MetaData()
@@ -56,6 +56,7 @@ job = _table(
     _column("result", _bytes, nullable=True),
     _column("error", _bytes, nullable=True),
     _column("parent", _text, nullable=True),
+    _column("queue", _text, nullable=True),
 )
 sa.Index("millstream_job_by_state", job.c.state, job.c.id)
 sa.Index("millstream_job_by_flow", job.c.flow, job.c.state, job.c.id)
@@ -85,6 +86,8 @@ segment = _table(
     _column("priority", sa.SmallInteger),
     _column("flow", _text),
     _column("ready_at", _seconds, nullable=True),
+    _column("queue", _text, nullable=True),
+    _column("order_seq", sa.BigInteger, nullable=True),
     clustered=True,
 )
 _queued = segment.c.state == sa.text("'queued'")
@@ -131,8 +134,12 @@ process = _table(
     _column("started_at", _seconds),
     _column("lease_end", _seconds),
     _column("dead", sa.Boolean),
+    _column("executes", sa.Boolean, server_default=sa.true()),
     clustered=True,
 )
+
+# One row, made with the tables.
+identity = _table("identity", _column("id", _text, primary_key=True), _column("key", _bytes), clustered=True)
 
 blob = _table(
     "blob",

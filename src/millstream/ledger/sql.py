@@ -18,16 +18,20 @@ from millstream.ledger.ahead import Ahead, may_begin, may_go_on
 from millstream.ledger.apart import Apart
 from millstream.ledger.base import (
     Claim,
-    Filter,
+    End,
     Held,
     JobGraph,
     LedgerUnavailableError,
     Pause,
+    Queued,
     Recorded,
     Settlement,
 )
+from millstream.ledger.claims import wanted_of
 from millstream.ledger.database import Connection, Database, database
+from millstream.ledger.filter import Filter
 from millstream.ledger.fork import call_in_child
+from millstream.ledger.identity import Identity
 from millstream.ledger.items import Ask, Change, Record, Submit, Task
 from millstream.ledger.listing import listing
 from millstream.ledger.lookups import check_id
@@ -137,6 +141,8 @@ class SqlLedger:
         recorded, claim = await self._ask(item)
         points.reach("submit-after-commit")
         if isinstance(recorded, JobRecord):
+            if claim is not None:
+                self._apart.begin(claim)
             return recorded, claim
         known = partial(job_record_or_shown, recorded)
         return await self._read(lambda connection: check_same(new, recorded, known(self._parts.load(connection)))), None
@@ -158,16 +164,26 @@ class SqlLedger:
         """Return what a job executes; see `Ledger.graph`."""
         return await self._read(lambda connection: self._parts.lookups.graph(connection, job_id))
 
-    async def claim(self, holder: str, limit: int, flows: Collection[str] | None = None) -> list[Claim]:
+    async def claim(
+        self,
+        holder: str,
+        limit: int,
+        flows: Collection[str] | None = None,
+        queues: Collection[str | None] | None = None,
+        sides: int | None = None,
+    ) -> list[Claim]:
         """Claim what may start; see `Ledger.claim`.
 
         Raises:
             FencedError: `holder` is no member of this ledger (any more).
         """
         now, claims = self._clock.now(), self._parts.claims
-        if limit <= 0 or not await self._read(lambda connection: claims.is_any(connection, flows, now)):
+        wanted, most = wanted_of(flows, queues, sides), (limit, limit if sides is None else min(limit, sides))
+        if limit <= 0 or not await self._read(lambda connection: claims.is_any(connection, wanted, now)):
             return []
-        found = await self._task(lambda connection: claims.claim(connection, holder, limit, flows, now), self._release)
+        found = await self._task(lambda connection: claims.claim(connection, holder, most, wanted, now), self._release)
+        for claim in found:
+            self._apart.begin(claim)
         if found:
             points.reach("after-claim")
         return found
@@ -179,16 +195,19 @@ class SqlLedger:
             return []
         return await self._task(lambda connection: claims.claim_expired(connection, holder, limit, now), self._release)
 
-    async def due_at(self, flows: Collection[str] | None = None) -> float | None:
+    async def due_at(
+        self, flows: Collection[str] | None = None, queues: Collection[str | None] | None = None
+    ) -> float | None:
         """Return when the next timer is over; see `Ledger.due_at`."""
-        return await self._read(lambda connection: self._parts.claims.due_at(connection, flows))
+        wanted = wanted_of(flows, queues)
+        return await self._read(lambda connection: self._parts.claims.due_at(connection, wanted))
 
     def _release(self, claim: Claim) -> None:
         """Let others have a segment that was claimed for somebody who has gone."""
         self.record(claim, (), Pause("shutdown", None, claim.head), lambda _first, _kept: None)
 
     # ---------------------------------------------------------------------------------------------------- recording
-    def record(self, claim: Claim, drafts: Sequence[Draft], end: Settlement | Pause | None, done: Recorded) -> None:
+    def record(self, claim: Claim, drafts: Sequence[Draft], end: End | None, done: Recorded) -> None:
         """Record what happened; see `Ledger.record`.
 
         While the ledger cannot be written to, records are kept, and tried again until the lease of their holder ends.
@@ -213,9 +232,9 @@ class SqlLedger:
         if ahead is not None:
             done(*first)
         if end is not None:
-            self._apart.drop(claim.job.id)
+            self._apart.end(claim)
 
-    def _ahead_of(self, claim: Claim, drafts: Sequence[Draft], end: Settlement | Pause | None) -> Ahead | None:
+    def _ahead_of(self, claim: Claim, drafts: Sequence[Draft], end: End | None) -> Ahead | None:
         """Return what numbers a record that need not be committed to be answered."""
         if not may_begin(claim):
             return None
@@ -280,6 +299,10 @@ class SqlLedger:
         """Return durable events, with their values as they are shown; see `Ledger.events`."""
         return await self._read(lambda connection: self._parts.lookups.events(connection, job_id, after, limit))
 
+    async def event(self, job_id: str, seq: int) -> Event:
+        """Return one durable event; see `Ledger.event`."""
+        return await self._read(lambda connection: self._parts.lookups.event(connection, job_id, seq))
+
     async def history(self, job_id: str) -> list[Event]:
         """Return all durable events; see `Ledger.history`."""
         return await self._read(lambda connection: self._parts.lookups.history(connection, job_id))
@@ -302,10 +325,10 @@ class SqlLedger:
         return await self._task(lambda connection: self._parts.forgetting.forget(connection, ids, now))
 
     # ------------------------------------------------------------------------------------------------------- members
-    async def join(self, process: str, on_dead: Callable[[], None]) -> None:
+    async def join(self, process: str, on_dead: Callable[[], None], *, executes: bool = True) -> None:
         """Become a member; see `SharedLedger.join`."""
         tell = on_loop(asyncio.get_running_loop(), on_dead)
-        await self._task(lambda connection: self._parts.members.join(connection, process, tell))
+        await self._task(lambda connection: self._parts.members.join(connection, process, tell, executes=executes))
         points.reach("after-join")
 
     async def leave(self, process: str) -> None:
@@ -319,6 +342,19 @@ class SqlLedger:
     async def held(self, process: str) -> list[Held]:
         """Return news of what a process holds; see `SharedLedger.held`."""
         return await self._read(lambda connection: self._parts.members.held(connection, process))
+
+    async def identity(self) -> Identity:
+        """Return what tells this ledger from others; see `SharedLedger.identity`."""
+        return await self._read(self._parts.identity)
+
+    async def waiting(self) -> list[Queued]:
+        """Return what may be claimed now; see `SharedLedger.waiting`."""
+        now = self._clock.now()
+        return await self._read(lambda connection: self._parts.claims.waiting(connection, now))
+
+    async def members(self) -> int:
+        """Return how many execute; see `SharedLedger.members`."""
+        return await self._read(self._parts.members.count)
 
     async def heads(self, job_ids: Collection[str]) -> dict[str, int]:
         """Return the last numbers; see `SharedLedger.heads`."""

@@ -9,20 +9,24 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from millstream.errors import JobNotFoundError
+from millstream.ledger.aliases import alias_conflict
 from millstream.ledger.base import (
+    MAIN,
     Claim,
+    Done,
+    End,
     FencedError,
-    Filter,
     JobGraph,
     Ledger,
     Pause,
     Recorded,
-    Settlement,
     SharedLedger,
-    alias_conflict,
 )
 from millstream.ledger.bell import Bell, Heard, Topic
+from millstream.ledger.facts import ENDS
+from millstream.ledger.filter import Filter
 from millstream.ledger.memory import MemoryLedger
+from millstream.ledger.sides import HANDED_OUT, SIDES, TAKEN_BACK, named
 from millstream.model.event import Draft, Event
 from millstream.model.job import JobRecord, NodeResult
 from millstream.model.task_id import may_be_job_id
@@ -65,7 +69,7 @@ class TieredLedger:
             return await self.memory.submit(job, graph, drafts, claim_for)
         recorded, claim = await self._durable().submit(job, graph, drafts, claim_for)
         if claim is None and recorded.id == job.id:
-            self._ring("queued", job.id)
+            self._ring("queued", job.id, job.queue)
         return recorded, claim
 
     async def _check_aliases(self, job: JobRecord, graph: JobGraph) -> None:
@@ -89,47 +93,77 @@ class TieredLedger:
         """Return what a job executes; see `Ledger.graph`."""
         return await self._of(job_id).graph(job_id)
 
-    async def claim(self, holder: str, limit: int, flows: Collection[str] | None = None) -> list[Claim]:
+    async def claim(
+        self,
+        holder: str,
+        limit: int,
+        flows: Collection[str] | None = None,
+        queues: Collection[str | None] | None = None,
+        sides: int | None = None,
+    ) -> list[Claim]:
         """Claim in memory first, then what is left in the shared ledger; see `Ledger.claim`."""
-        claims = await self.memory.claim(holder, limit, flows)
+        claims = await self.memory.claim(holder, limit, flows, queues, sides)
         if self._shared is not None and len(claims) < limit:
-            claims += await self._shared.claim(holder, limit - len(claims), flows)
+            left = None if sides is None else max(0, sides - sum(claim.segment != MAIN for claim in claims))
+            claims += await self._shared.claim(holder, limit - len(claims), flows, queues, left)
         return claims
 
-    async def due_at(self, flows: Collection[str] | None = None) -> float | None:
+    async def due_at(
+        self, flows: Collection[str] | None = None, queues: Collection[str | None] | None = None
+    ) -> float | None:
         """Return the earlier of both ledgers' times; see `Ledger.due_at`."""
-        mine = await self.memory.due_at(flows)
+        mine = await self.memory.due_at(flows, queues)
         if self._shared is None:
             return mine
-        theirs = await self._shared.due_at(flows)
+        theirs = await self._shared.due_at(flows, queues)
         return min((at for at in (mine, theirs) if at is not None), default=None)
 
     # ---------------------------------------------------------------------------------------------------- recording
-    def record(self, claim: Claim, drafts: Sequence[Draft], end: Settlement | Pause | None, done: Recorded) -> None:
-        """Record where the job is; see `Ledger.record`."""
+    def record(self, claim: Claim, drafts: Sequence[Draft], end: End | None, done: Recorded) -> None:
+        """Record where the job is, and tell others what concerns them; see `Ledger.record`."""
         ledger = self.memory if claim.job.durability == "off" else self._durable()
-        ledger.record(claim, drafts, end, done if end is None else self._telling(claim, end, done))
+        if end is not None or claim.segment != MAIN or any(draft[1] in SIDES for draft in drafts):
+            done = self._telling(claim, end, done)
+        ledger.record(claim, drafts, end, done)
 
-    def _telling(self, claim: Claim, end: Settlement | Pause, done: Recorded) -> Recorded:
-        """Return a `done` that also tells others of a segment's end."""
+    def _telling(self, claim: Claim, end: End | None, done: Recorded) -> Recorded:
+        """Return a `done` that also tells others what was recorded."""
 
         def tell(first: int | FencedError, kept: Sequence[Draft]) -> None:
             done(first, kept)
             if isinstance(first, FencedError):
                 return
-            if isinstance(end, Pause):
-                self.heard("queued", claim.job.id)
-            if claim.job.durability != "off":
-                self._ring("queued" if isinstance(end, Pause) else "ended", claim.job.id)
+            if claim.segment == MAIN:
+                self._tell_of_main(claim.job, kept, end)
+            else:
+                self._tell_of_side(claim, kept, end)
 
         return tell
+
+    def _tell_of_main(self, job: JobRecord, kept: Sequence[Draft], end: End | None) -> None:
+        for draft in kept:
+            if draft[1] == HANDED_OUT:
+                self._tell("queued", job.id, named(draft)[1])
+            elif draft[1] == TAKEN_BACK:
+                self._tell("changed", job.id)
+        if isinstance(end, Pause):
+            self._tell("queued", job.id, job.queue)
+        elif end is not None and job.durability != "off":
+            self._ring("ended", job.id)
+
+    def _tell_of_side(self, claim: Claim, kept: Sequence[Draft], end: End | None) -> None:
+        job = claim.job
+        if isinstance(end, Done) or any(draft[1] in ENDS for draft in kept):
+            self._tell("changed", job.id)
+        if end is not None:
+            self._tell("queued", job.id, job.queue if isinstance(end, Done) else claim.queue)
 
     async def answer(self, job_id: str, node: str, drafts: Sequence[Draft]) -> int | None:
         """Record an answer, and wake who holds the job or may claim it; see `Ledger.answer`."""
         first = await self._of(job_id).answer(job_id, node, drafts)
         if first is not None:
             self._tell("changed", job_id)
-            self._tell("queued", job_id)
+            self._tell("queued", job_id, (await self.get(job_id)).queue)
         return first
 
     async def cancel(self, job_id: str, drafts: Sequence[Draft]) -> tuple[JobRecord, int | None]:
@@ -170,6 +204,10 @@ class TieredLedger:
         """Return durable events; see `Ledger.events`."""
         return await self._of(job_id).events(job_id, after, limit)
 
+    async def event(self, job_id: str, seq: int) -> Event:
+        """Return one durable event; see `Ledger.event`."""
+        return await self._of(job_id).event(job_id, seq)
+
     async def history(self, job_id: str) -> list[Event]:
         """Return all durable events; see `Ledger.history`."""
         return await self._of(job_id).history(job_id)
@@ -197,14 +235,14 @@ class TieredLedger:
             raise RuntimeError("a durable job needs a shared ledger")
         return self._shared
 
-    def _tell(self, topic: Topic, job_id: str) -> None:
+    def _tell(self, topic: Topic, job_id: str, queue: str | None = None) -> None:
         self.heard(topic, job_id)
         if job_id not in self.memory:
-            self._ring(topic, job_id)
+            self._ring(topic, job_id, queue)
 
-    def _ring(self, topic: Topic, job_id: str) -> None:
+    def _ring(self, topic: Topic, job_id: str, queue: str | None = None) -> None:
         if self._bell is not None:
-            self._bell.ring(topic, job_id)
+            self._bell.ring(topic, job_id, queue)
 
 
 def _id(job: JobRecord) -> str:

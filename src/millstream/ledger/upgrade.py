@@ -8,6 +8,7 @@ from millstream import points
 from millstream.ledger import schema
 from millstream.ledger.base import UnfitLedgerError
 from millstream.ledger.database import Connection, transaction
+from millstream.ledger.identity import new_identity
 
 
 class NewerLedgerError(UnfitLedgerError):
@@ -54,6 +55,8 @@ def stamped(connection: Connection) -> str | None:
 def _create(connection: Connection) -> None:
     schema.metadata.create_all(connection.raw, checkfirst=False)
     connection.raw.execute(sa.insert(schema.revision).values(version_num=schema.REVISION))
+    made = new_identity()
+    connection.raw.execute(sa.insert(schema.identity).values(id=made.id, key=made.key))
     points.reach("migration")
 
 

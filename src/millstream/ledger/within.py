@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from millstream.ledger import schema
-from millstream.ledger.base import alias_conflict
+from millstream.ledger.aliases import alias_conflict
 from millstream.ledger.bell import CHANNEL, write
 from millstream.ledger.blobs import Blobs
 from millstream.ledger.database import CollisionError

@@ -53,9 +53,10 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     Durable types, numbered by `seq`: `planned` (`{"nodes": count}`), `started` (of the segment: `{"attempt",
     "process"}`), `expanded` (`{"nodes": count}`), `node_succeeded`, `node_failed`, `node_retried`, `node_skipped`,
     `node_upstream_failed`, `node_cancelled`, `routed`, `waiting` (`{"reason", ...}`), `answered`, `noted`, `continued`,
-    `state` (of a task's own: `{"state", "meta"}`), `called` (a task submitted a job: `{"id"}`), and as the last one
-    `ended` (`{"state", "reason"}`). Volatile types: `node_started` (durable where the task must run only once),
-    `progress`, `log`, and whatever a task emits.
+    `state` (of a task's own: `{"state", "meta"}`), `called` (a task submitted a job: `{"id"}`), `handed_out` (nodes to
+    be executed by a side segment: `{"segment", "queue", "nodes"}`), `taken_back` (such a segment executes nothing more:
+    `{"segment"}`), and as the last one `ended` (`{"state", "reason"}`). Volatile types: `node_started` (durable where
+    the task must run only once), `progress`, `log`, and whatever a task emits.
 
     Attributes:
         seq: See `Cursor`.

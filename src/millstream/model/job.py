@@ -119,6 +119,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
         idempotency_key: The caller's key; one key never makes two jobs.
         durability: How safe it is.
         parent: Task id of the running task that submitted it.
+        queue: The queue that its main segment is claimed from; `None` for the default one.
     """
 
     id: str
@@ -140,6 +141,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_key: str | None = None
     durability: Durability = "full"
     parent: str | None = None
+    queue: str | None = None
 
 
 class Decision(msgspec.Struct, frozen=True, tag=True):

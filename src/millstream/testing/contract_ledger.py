@@ -22,7 +22,8 @@ from msgspec.structs import replace
 
 from millstream.clock import Clock, new_id
 from millstream.errors import JobNotFoundError
-from millstream.ledger.base import Claim, FencedError, Filter, Ledger, Settlement
+from millstream.ledger.base import Claim, FencedError, Ledger, Settlement
+from millstream.ledger.filter import Filter
 from millstream.model.event import TERMINAL, Event
 from millstream.model.failure import record_failure
 from millstream.model.job import JobState, NodeState

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from millstream.clock import new_id
 from millstream.errors import JobNotFoundError
-from millstream.ledger.base import Filter, IdempotencyConflictError, Ledger, Settlement
+from millstream.ledger.base import IdempotencyConflictError, Ledger, Settlement
+from millstream.ledger.filter import Filter
 from millstream.model.event import Draft
 from millstream.model.failure import record_failure
 from millstream.model.job import NodeResult, NodeState

@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from millstream.clock import new_id
 from millstream.errors import JobNotFoundError
-from millstream.ledger.base import FencedError, Filter, JobGraph, Ledger, Pause, Settlement
+from millstream.ledger.base import FencedError, JobGraph, Ledger, Pause, Settlement
+from millstream.ledger.filter import Filter
 from millstream.model.event import Draft, Event
 from millstream.model.job import Decision, JobState
 from millstream.testing.clock import VirtualClock

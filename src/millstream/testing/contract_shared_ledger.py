@@ -11,16 +11,8 @@ import anyio
 import pytest
 
 from millstream.clock import Clock, new_id
-from millstream.ledger.base import (
-    Claim,
-    FencedError,
-    Filter,
-    Held,
-    IdempotencyConflictError,
-    Pause,
-    Settlement,
-    SharedLedger,
-)
+from millstream.ledger.base import Claim, FencedError, Held, IdempotencyConflictError, Pause, Settlement, SharedLedger
+from millstream.ledger.filter import Filter
 from millstream.model.event import TERMINAL
 from millstream.model.job import JobState
 from millstream.testing.clock import VirtualClock

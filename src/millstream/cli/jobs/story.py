@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from millstream.ledger.base import ENDS
+from millstream.ledger.facts import ENDS
 from millstream.model.event import Event
 from millstream.model.failure import Failure
 
