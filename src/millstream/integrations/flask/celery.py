@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from flask import Flask
 
 from millstream.authoring import current
 from millstream.compat import Celery, Task, _state
-from millstream.compat._state import performing
 from millstream.compat.conf_catalogue import NAMES
 from millstream.engine.context import running
 from millstream.errors import DefinitionError
 from millstream.integrations.config import settings_of
 from millstream.integrations.flask.engine import FlaskEngine, engine_here
+from millstream.integrations.hosted import HostedTask, hosted
 
 if TYPE_CHECKING:  # which makes these
     from millstream.integrations.flask.extension import FlaskMillstream
@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # which makes these
 _CELERYS: Final = ("CELERY_", "CELERYD_", "CELERYBEAT_")
 
 
-class FlaskTask(Task):
+class FlaskTask(HostedTask):
     """A task that runs in the context of its Flask app, each run in one of its own."""
 
     extension: ClassVar[FlaskMillstream | None] = None
@@ -34,25 +34,15 @@ class FlaskTask(Task):
         """The app that it belongs to."""
         return super().app if self.extension is None else self.extension.celery
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function in the Flask app's context; in the body of a flow add a node."""
-        if performing.get() is not self:
-            return super().__call__(*args, **kwargs)  # which comes back here, unless it draws
-        if inspect.iscoroutinefunction(self.run):
-            return self._awaited(args, kwargs)
-        with self.flask_app.app_context():
-            return self.run(*args, **kwargs)
+    def block(self) -> AbstractContextManager[Any]:
+        """Return the Flask app's context."""
+        return self.flask_app.app_context()
 
-    async def _awaited(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        with self.flask_app.app_context():
-            return await self.run(*args, **kwargs)
-
-    async def _called_async(self, *called: Any) -> Any:
-        token = performing.set(self)
-        try:
-            return await super()._called_async(*called)
-        finally:
-            performing.reset(token)
+    @asynccontextmanager
+    async def async_block(self) -> AsyncIterator[Any]:
+        """Return the Flask app's context, for a coroutine."""
+        with self.flask_app.app_context() as context:
+            yield context
 
     @property
     def flask_app(self) -> Flask:
@@ -99,7 +89,7 @@ class FlaskCelery(Celery):
         self.door = type(self.door)(self, self._engine_in_force)
         self.set_current()
 
-    def settings(self) -> Mapping[str, object]:
+    def settings(self) -> Mapping[str, Any]:
         """Return the settings that `app.config` brings."""
         return self._given
 
@@ -114,7 +104,7 @@ class FlaskCelery(Celery):
         return self.engine
 
     def _made(self, fn: Callable[..., Any], *, base: type[Task] | None = None, **options: Any) -> Any:
-        return super()._made(fn, base=in_context(base), **options)
+        return super()._made(fn, base=hosted(base, FlaskTask), **options)
 
     def _register(self, task: Task, *, is_newer: bool = False) -> Task:
         registered = super()._register(task, is_newer=is_newer)
@@ -125,13 +115,6 @@ class FlaskCelery(Celery):
     def adopt(self, task: Task) -> None:
         """Take a task that belongs to several Flask apps."""
         self._register(task)
-
-
-def in_context(base: type[Task] | None) -> type[Task] | None:
-    """Return a class of tasks as one whose tasks run in the context of their Flask app."""
-    if base is None or issubclass(base, FlaskTask):
-        return base
-    return type(base.__name__, (FlaskTask, base), {"abstract": True, "__module__": base.__module__})
 
 
 def _is_celerys(key: str) -> bool:

@@ -15,10 +15,11 @@ from millstream.compat import Task
 from millstream.compat.app.making import task_class
 from millstream.compat.app.naming import gen_task_name
 from millstream.errors import DefinitionError
-from millstream.integrations.flask.celery import FlaskCelery, FlaskTask, celery_here, in_context
+from millstream.integrations.flask.celery import FlaskCelery, FlaskTask, celery_here
 from millstream.integrations.flask.command import command
 from millstream.integrations.flask.engine import NAME, FlaskEngine
 from millstream.integrations.flask.pages import pages
+from millstream.integrations.hosted import hosted
 
 _APP: Final = "FLASK_APP"
 """The environment variable that names the Flask app, as Flask itself reads it."""
@@ -138,7 +139,7 @@ class FlaskMillstream:
         self, fn: Callable[..., Any], *, name: str | None = None, base: type[Task] | None = None, **options: Any
     ) -> Task:
         name = name or gen_task_name(self, fn.__name__, fn.__module__)
-        kind = in_context(base) or FlaskTask
+        kind = hosted(base, FlaskTask) or FlaskTask
         task: Task = task_class(kind, fn, None, {**options, "name": name, "extension": self})()
         self._tasks.append(task)
         for celery in self._known:
