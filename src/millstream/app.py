@@ -19,6 +19,7 @@ from millstream.authoring.results.async_result import AsyncResult
 from millstream.authoring.results.group_result import GroupResult
 from millstream.authoring.results.making import of_submission
 from millstream.authoring.results.watch import Watch
+from millstream.backends.role import Role
 from millstream.clock import Clock, SystemClock
 from millstream.eager import EagerApp
 from millstream.engine.context import running
@@ -89,11 +90,16 @@ class Millstream(Records):
             executes = not self.settings.celery_enabled
         self.registry = Registry()
         self._clock = clock or SystemClock()
-        super().__init__(Home(self.settings, self.registry, self._clock, current.context_of(self), executes=executes))
+        super().__init__(Home(self.settings, self.registry, self._clock, current.context_of(self), Role(executes)))
         self._watches: WeakValueDictionary[str, Watch] = WeakValueDictionary()
         self._orders = Orders(self.registry, self._home.find, self.settings, self._clock)
         for module in (*self.settings.imports, *imports):
             self.registry.load(module)
+
+    @property
+    def program(self) -> Home:
+        """The app as a Celery worker needs it; see `millstream.backends.celery.runtime.Program`."""
+        return self._home
 
     # ------------------------------------------------------------------------------------------------ lifetime
     async def __aenter__(self) -> Self:

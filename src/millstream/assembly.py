@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from millstream.backends.anyio import AnyIOSegmentBackend
+from millstream.backends.role import Role
 from millstream.clock import Clock
 from millstream.engine.cache import MemoryCache
 from millstream.engine.processes import ProcessPool
-from millstream.engine.services import Programs, Services
+from millstream.engine.services import HandOut, Programs, Services
 from millstream.engine.threads import ThreadPool
 from millstream.errors import DefinitionError
 from millstream.events.memory import MemoryEventLog
@@ -27,6 +28,7 @@ from millstream.execution.sharing import Sharing
 from millstream.execution.submit import Order, Submitter
 from millstream.ledger.base import SharedLedger
 from millstream.ledger.bell import Bell, SocketBell
+from millstream.ledger.identity import Identity
 from millstream.ledger.proof import ProofOfLife, directory_beside, directory_for
 from millstream.ledger.tiered import TieredLedger
 from millstream.model.job import JobRecord
@@ -38,6 +40,11 @@ from millstream.urls import database_url
 if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from millstream.backends.celery.outbox import Outbox
+
+_TURN_SECONDS = 1.0
+"""How long a pool process of a worker goes on with further segments before Celery has its turn again."""
 
 
 class Process:
@@ -52,7 +59,7 @@ class Process:
         ledger: The record of jobs; as the library.
         log: Their events; as the ledger.
         context: What running tasks find in their context.
-        executes: Whether segments are executed here.
+        role: What this process does for its ledger.
 
     Attributes:
         loop: The loop that they live on.
@@ -73,16 +80,17 @@ class Process:
         log: MemoryEventLog,
         *,
         context: Context,
-        executes: bool,
+        role: Role,
     ) -> None:
         """Put the parts together, and start nothing yet."""
         self.loop = asyncio.get_running_loop()
         self._settings, self._clock, self._ledger, self._log = settings, clock, ledger, log
-        self._executes = executes
+        self._role, self._executes = role, role.executes
         self.is_started = False
         self._opening = asyncio.Lock()
         self._sharing: Sharing | None = None
         self._shared: SharedLedger | None = None
+        self._outbox: Outbox | None = None
         self._services = Services(
             clock=clock,
             threads=ThreadPool(settings.max_threads, clock),
@@ -92,11 +100,15 @@ class Process:
             code=library,
             linger=settings.conduct_linger,
             max_crashes=settings.max_crashes,
+            hand_out=_hand_out(settings, role),
         )
         self.segments = segments = Segments(ledger, log, self._services, library)
         self._membership = Membership(self._stop_shared)
         me = self._membership.current
-        self._backend = AnyIOSegmentBackend(me, ledger, segments, clock, settings.max_segments, context)
+        slots = role.slots or settings.max_segments
+        self._backend = AnyIOSegmentBackend(me, ledger, segments, clock, slots, context, role.queues)
+        if role.is_gated:
+            self._backend.close_gate()
         self.submitter = Submitter(me, ledger, log, clock, segments, self._backend)
         self.cancels = Cancels(ledger, log, clock, self._backend, segments)
         self.answers = Answers(ledger, log, clock, segments, self._backend)
@@ -129,13 +141,16 @@ class Process:
         async with self._opening:
             if self._shared is None:
                 shared, bell = open_shared(self._settings, self._clock)
+                outbox = open_outbox(self._settings, shared)
+                if outbox is not None:
+                    bell = outbox.bell(bell)
                 sharing = Sharing(shared, bell, self._ledger, self._log, self._membership, self.segments, self._backend)
                 try:
-                    await sharing.start(executes=self._executes)
+                    await sharing.start(executes=self._executes, others=() if outbox is None else (outbox.duty,))
                 except BaseException:
                     await shared.close()
                     raise
-                self._shared, self._sharing = shared, sharing
+                self._shared, self._sharing, self._outbox = shared, sharing, outbox
             return self._shared
 
     async def submit(self, order: Order) -> JobRecord:
@@ -146,6 +161,7 @@ class Process:
             IdempotencyConflictError: The key belongs to a job with another flow or other inputs, or a `task_id` to
                 another job.
             LedgerUnavailableError: The ledger does not answer.
+            WorkflowServiceUnavailableError: Too much waits for a broker that is away.
         """
         if order.durability == "off" and not self._executes:
             raise DefinitionError(
@@ -153,7 +169,20 @@ class Process:
             )
         if order.durability != "off" and self._shared is None:
             await self.share()
+        if self._outbox is not None:
+            self._outbox.check()
         return await self.submitter.submit(order)
+
+    async def serve(self) -> None:
+        """Execute what can be claimed, since a message told of something.
+
+        Behind a gate it returns when nothing is left to claim, or a second after something ended; else at once.
+        """
+        if self._role.is_gated:
+            self._backend.open_gate()
+            await self._backend.until_idle(_TURN_SECONDS)
+        else:
+            self._backend.wake()
 
     async def submit_in(self, connection: Connection | AsyncConnection, order: Order) -> JobRecord:
         """Record a job in a user's own transaction, on the loop or thread that the transaction is used on.
@@ -196,6 +225,9 @@ class Process:
         await self._backend.drain(grace)
         if sharing is not None:
             await sharing.stop()
+        outbox, self._outbox = self._outbox, None
+        if outbox is not None:
+            await outbox.close()
         self._stop_shared()  # first: what is merely cancelled would say so in the record
         await self._backend.stop()
         await self.segments.give_up(self._ledger.memory, self._membership.id)
@@ -213,6 +245,28 @@ class Process:
                 self.segments.stop(job_id)
 
 
+def _hand_out(settings: Settings, role: Role) -> HandOut | None:
+    """Return by what nodes are handed out to others: only where there are workers."""
+    if not settings.celery_enabled or not role.executes:
+        return None
+    return HandOut(queues=role.queues, default_queue=settings.default_queue)
+
+
+def open_outbox(settings: Settings, ledger: SharedLedger) -> Outbox | None:
+    """Return what tells workers of what is queued, where there are any.
+
+    Raises:
+        SettingsError: There is no broker.
+    """
+    if not settings.celery_enabled:
+        return None
+    from millstream.backends.celery.outbox import Outbox  # noqa: PLC0415  only who has workers pays for it
+    from millstream.backends.celery.publisher import Publisher  # noqa: PLC0415  as above
+
+    publisher = Publisher(settings.effective_broker_url, settings.default_queue)
+    return Outbox(ledger, publisher, settings.message_secret, settings.outbox_limit)
+
+
 def holds_ledger(settings: Settings) -> bool:
     """Return whether there is a ledger where the settings say; blocks.
 
@@ -223,6 +277,21 @@ def holds_ledger(settings: Settings) -> bool:
     from millstream.ledger.database import database  # noqa: PLC0415  SQLAlchemy: as below
 
     return database(settings.effective_database_url).holds_ledger()
+
+
+async def identify(settings: Settings, clock: Clock) -> Identity:
+    """Return what tells the ledger of the settings from others, and leave nothing open.
+
+    Raises:
+        SettingsError: It needs a package that is not installed.
+        LedgerUnavailableError: It cannot be reached.
+    """
+    shared, _ = open_shared(settings, clock)
+    try:
+        await shared.open()
+        return await shared.identity()
+    finally:
+        await shared.close()
 
 
 def open_shared(settings: Settings, clock: Clock) -> tuple[SharedLedger, Bell]:

@@ -20,6 +20,7 @@ from millstream.authoring.results.group_result import GroupResult
 from millstream.authoring.results.making import of_submission
 from millstream.authoring.results.watch import Watch
 from millstream.backends.eager import EagerBackend
+from millstream.backends.role import Role
 from millstream.clock import Clock
 from millstream.engine.context import running
 from millstream.execution.orders import Orders, Placed, Terms
@@ -172,7 +173,7 @@ class EagerHome(Home):
     """
 
     def __init__(self, settings: Settings, registry: Registry, clock: Clock) -> None:
-        super().__init__(settings, registry, clock, Context(), executes=True)
+        super().__init__(settings, registry, clock, Context(), Role(executes=True))
         self.backend = EagerBackend(self._library, clock)
         self.ledger = TieredLedger(self.backend.ledger)
         self.log = self.backend.log

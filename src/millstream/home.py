@@ -6,20 +6,24 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
 from contextvars import Context
 from typing import Any, TypeVar
 
-from millstream.assembly import Process
+from millstream.assembly import Process, identify
+from millstream.authoring import current
 from millstream.authoring.registry import Registry
+from millstream.backends.role import Role
 from millstream.clock import Clock
 from millstream.engine.context import loading_main
 from millstream.engine.program import Work
 from millstream.errors import BlockingCallError, ClosedError, DefinitionError
 from millstream.events.memory import MemoryEventLog
 from millstream.execution.library import Library
+from millstream.ledger.identity import Identity
 from millstream.ledger.memory import MemoryLedger
 from millstream.ledger.tiered import TieredLedger
-from millstream.portal import Portal, run_on, running_loop
+from millstream.portal import Portal, run_here, run_on, running_loop
 from millstream.settings import Settings
 
 T = TypeVar("T")
@@ -35,7 +39,7 @@ class Home:
         registry: The tasks and flows of the app.
         clock: The time.
         context: What running tasks find in their context.
-        executes: Whether segments are executed here.
+        role: What this process does for its ledger.
 
     Attributes:
         ledger: The record of jobs; it outlives the loop.
@@ -44,14 +48,13 @@ class Home:
         is_closed: Whether the app was closed.
     """
 
-    def __init__(
-        self, settings: Settings, registry: Registry, clock: Clock, context: Context, *, executes: bool
-    ) -> None:
+    def __init__(self, settings: Settings, registry: Registry, clock: Clock, context: Context, role: Role) -> None:
         """Make nothing yet."""
-        self._settings, self._registry, self._clock, self._executes = settings, registry, clock, executes
+        self._settings, self._registry, self._clock, self._role = settings, registry, clock, role
         self._context = context
         self._lock = threading.Lock()
         self._inherited: Process | None = None
+        self._in_force: AbstractContextManager[object] | None = None
         self.is_closed = False
         self._begin()
 
@@ -125,9 +128,38 @@ class Home:
             self.ledger,
             self.log,
             context=self._context,
-            executes=self._executes,
+            role=self._role,
         )
 
+    # ------------------------------------------------------------------------------------------------ in a worker
+    def employ(self, role: Role) -> None:
+        """Have the app live by a role from its next start on; see `Program`.
+
+        Raises:
+            RuntimeError: It has started.
+        """
+        with self._lock:
+            self._check()
+            if self.process is not None:
+                raise RuntimeError("an app gets its role before it starts")
+            self._role = role
+
+    def identify(self) -> Identity:
+        """Return what tells the app's ledger from others; see `Program`."""
+        return run_here(lambda: identify(self._settings, self._clock))
+
+    async def begin(self) -> None:
+        """Start on this loop, and be the app in force in this process; see `Program`."""
+        await self.started()
+        if self._in_force is None:
+            self._in_force = current.use_everywhere(self._context.run(current.app))
+            self._in_force.__enter__()
+
+    async def serve(self) -> None:
+        """Execute what can be claimed; see `Program`."""
+        await self.at(lambda process: process.serve())
+
+    # --------------------------------------------------------------------------------------------------- the loops
     def door(self) -> Portal:
         """Return the door for blocking callers: a loop in a thread of its own.
 
@@ -144,6 +176,9 @@ class Home:
     async def close(self, grace: float) -> None:
         """Stop and release everything; what runs may still end within so many seconds."""
         self.is_closed = True
+        in_force, self._in_force = self._in_force, None
+        if in_force is not None:
+            in_force.__exit__(None, None, None)
         process, self.process = self.process, None
         if process is not None:
             await (run_on(process.loop, process.stop(grace)) if process.loop.is_running() else process.abandon())

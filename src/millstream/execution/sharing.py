@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from millstream.events.memory import MemoryEventLog
@@ -50,7 +51,7 @@ class Sharing:
         look = reconcile.Look(shared, membership, segments, executor, log)
         self._look = Duty("look", look, reconcile.LOOK_SECONDS)
         reap = partial(reconcile.reap, shared, executor, partial(bell.ring, "queued"))
-        self._duties = (
+        self._duties: tuple[Duty, ...] = (
             self._follow,
             self._look,
             Duty("revive", membership.revive, 0.0),
@@ -59,13 +60,17 @@ class Sharing:
             Duty("expire", partial(reconcile.expire, shared, membership, segments), reconcile.REAP_SECONDS),
             Duty("trim", partial(reconcile.trim, shared, log), reconcile.TRIM_SECONDS, waits=True),
         )
+        if segments.hand_out is not None:
+            counting = partial(reconcile.count, shared, segments.hand_out)
+            self._duties += (Duty("count", counting, reconcile.REAP_SECONDS),)
         self._reconciler = Reconciler(())
 
-    async def start(self, *, executes: bool) -> None:
+    async def start(self, *, executes: bool, others: Sequence[Duty] = ()) -> None:
         """Join the ledger and begin to do the duties.
 
         Args:
             executes: Whether segments are executed here; without, this process only follows what others do.
+            others: Further duties.
 
         Raises:
             LedgerUnavailableError: The ledger does not answer.
@@ -76,7 +81,7 @@ class Sharing:
         await self._bell.listen(self._heard)
         self._ledger.heard = self._heard
         self._ledger.share(self._shared, self._bell)
-        self._reconciler = Reconciler(self._duties if executes else (self._follow,))
+        self._reconciler = Reconciler([*(self._duties if executes else (self._follow,)), *others])
         await self._reconciler.start()
 
     async def stop(self) -> None:
