@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 from contextvars import Context
+from functools import partial
 
 import anyio
 import structlog
@@ -25,6 +26,10 @@ _SOON = 0.05
 """Seconds until another look at what is due already, but could not be claimed."""
 
 _TRIM_EVERY = 100
+
+_SIDES_AT_ONCE = 2
+_SIDES_SECONDS = 0.01
+"""Seconds after which it shows whether those that were taken last left room for more."""
 
 
 class AnyIOSegmentBackend:
@@ -56,7 +61,10 @@ class AnyIOSegmentBackend:
         self._context = context
         self._queues = queues
         self._is_open = True
-        self._first_end: asyncio.Event = asyncio.Event()
+        self._closes_at: float | None = None
+        self._for_seconds: float | None = None
+        self._resting: set[tuple[str, int]] = set()
+        self._sides_from = 0.0
         self._process = process
         self._ledger = ledger
         self._segments = segments
@@ -96,7 +104,7 @@ class AnyIOSegmentBackend:
     def open_gate(self) -> None:
         """Take segments from now on."""
         self._is_open = True
-        self._first_end.clear()
+        self._closes_at = None
         self.wake()
 
     def close_gate(self) -> None:
@@ -111,7 +119,15 @@ class AnyIOSegmentBackend:
         Args:
             seconds: How long segments are taken after the first one ended, 0 or more.
         """
-        raise NotImplementedError
+        self._for_seconds = seconds
+        self.wake()
+        try:
+            while self._is_pulling or self._segments.running():
+                self._idle.clear()
+                await self._idle.wait()
+        finally:
+            self._for_seconds = None
+            self.close_gate()
 
     def can_take(self) -> bool:
         """Whether a slot is free, and the gate open; see `Dispatcher.can_take`."""
@@ -122,7 +138,7 @@ class AnyIOSegmentBackend:
         self._free -= 1
         if self._group is None:
             raise RuntimeError("the backend takes segments only between start and stop")
-        self._segments.accept(claim)
+        self._segments.accept(claim, partial(self._rests, (claim.job.id, claim.segment)))
         # In a context of its own: a job inherits nothing of its submitter, for it may as well run in another process.
         self._context.copy().run(self._group.start_soon, self._execute, claim)
 
@@ -158,19 +174,49 @@ class AnyIOSegmentBackend:
             _log.error("segments could not be claimed", trace=record_failure(error).traceback)
         finally:
             self._is_pulling = False
+            self._idle.set()
 
     async def _claim(self) -> None:
         """Claim as long as slots are free and segments are queued."""
         while self.can_take():
             self._is_queue_waiting = False
             flows = self._segments.flows()
-            claims = await self._ledger.claim(self._process(), min(self._free, _AT_ONCE), flows)
+            most = min(self._free, _AT_ONCE)
+            claims = await self._ledger.claim(self._process(), most, flows, self._queues, self._room_for_sides())
             for claim in claims:
                 self.take(claim)
+            if any(claim.order is not None for claim in claims):
+                self._sides_from = self._clock.monotonic() + _SIDES_SECONDS
+                self._clock.call_later(_SIDES_SECONDS, self.wake)
             if not claims and not self._is_queue_waiting:
-                self._set_alarm(await self._ledger.due_at(flows))
+                self._set_alarm(await self._ledger.due_at(flows, self._queues))
                 return
         self._is_queue_waiting = True
+
+    def _room_for_sides(self) -> int:
+        """Return how many side segments may be claimed: none while there is enough to do here for others to help."""
+        is_early = self._clock.monotonic() < self._sides_from
+        return 0 if is_early or not self._segments.has_room() else _SIDES_AT_ONCE
+
+    def _rests(self, key: tuple[str, int], is_resting: bool) -> None:  # noqa: FBT001  see `Segments.accept`
+        """Give a segment's slot to others while it awaits what others execute; it need not wait for it afterwards."""
+        if is_resting:
+            self._resting.add(key)
+            self._free += 1
+            self.wake()
+        else:
+            self._resting.discard(key)
+            self._free -= 1
+
+    def _end_gate(self) -> None:
+        """Close the gate some time after the first segment ended, where it was opened for so long."""
+        if self._for_seconds is None:
+            return
+        now = self._clock.monotonic()
+        if self._closes_at is None:
+            self._closes_at = now + self._for_seconds
+        if now >= self._closes_at:
+            self.close_gate()
 
     def _set_alarm(self, due_at: float | None) -> None:
         """Pull when the next paused or scheduled segment may be claimed."""
@@ -189,8 +235,11 @@ class AnyIOSegmentBackend:
             if self._group is None or self._group.cancel_scope.cancel_called:
                 raise
         finally:
-            self._free += 1
+            key = claim.job.id, claim.segment
+            self._free += key not in self._resting
+            self._resting.discard(key)
             self._ended += 1
+            self._end_gate()
             self._idle.set()
         if self._ended % _TRIM_EVERY == 0:
             await self._segments.trim()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from millstream.engine.program import GATHER, INTERNAL
 from millstream.engine.request import STAMPS, Request
 from millstream.engine.scope import Call, Scope
+from millstream.engine.side import SideScope
 from millstream.errors import Skip
 from millstream.graph.frame import Frame, GraphFrame
 from millstream.model.graph import Arg, Failed, Node, Packed, Result, arguments, predecessors
@@ -30,9 +31,12 @@ def request_of(run: Run, frame: Frame, index: int, attempt: int, call: Call | No
         attempt: Which attempt it is, from 1.
         call: Its arguments, where it is one call that has them.
     """
+    due = run.dues.get((frame, index))
+    is_redelivered = run.past is not None or (due is not None and due.is_requeued)
+    if isinstance(frame.content, SideScope):
+        return frame.content.request(index, attempt, call, is_redelivered=is_redelivered)
     node, path, policy = frame.node(index), frame.name(index), frame.content.policy(index)
     task_id = _task_id(run, path)
-    due = run.dues.get((frame, index))
     position, chord = _membership(run, frame, index)
     headers = _headers(frame, node)
     stamps = headers.get(STAMPS) or {}
@@ -57,7 +61,7 @@ def request_of(run: Run, frame: Frame, index: int, attempt: int, call: Call | No
         delivery_info={
             "routing_key": policy.queue,
             "priority": policy.priority or run.job.priority,
-            "redelivered": run.past is not None or (due is not None and due.is_requeued),
+            "redelivered": is_redelivered,
             "is_eager": run.services.is_eager,
         },
         group=None if position is None else run.job_id,

@@ -195,6 +195,8 @@ _OWN_TYPES = frozenset(
         "answered",
         "continued",
         "noted",
+        "handed_out",
+        "taken_back",
         "state",
         "called",
         "ended",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,9 +14,9 @@ from millstream.engine.asked import request_of
 from millstream.engine.attempt import Attempt, run_calls
 from millstream.engine.context import running
 from millstream.engine.deadline import Deadline
+from millstream.engine.node_call import NodeCall
 from millstream.engine.program import Drawn, Growth, Mode
 from millstream.engine.scope import Call, ItemScope
-from millstream.engine.threads import ThreadCall
 from millstream.engine.wire import Order, Raised, Said
 from millstream.errors import DefinitionError, PoisonError, ProcessDiedError, TaskTimeoutError
 from millstream.graph.frame import Frame
@@ -77,29 +76,6 @@ async def await_calls(fn: Callable[..., Any], calls: list[Call], deadline: Deadl
     return values
 
 
-class NodeCall(ThreadCall):
-    """A node's attempt in a thread.
-
-    Attributes:
-        frame: The node's frame.
-    """
-
-    __slots__ = ("frame",)
-
-    def __init__(self, fn: Callable[..., Any], args: Sequence[Any], frame: Frame) -> None:
-        """Take the call, and the frame of the node that it is for."""
-        super().__init__(fn, args)
-        self.frame = frame
-
-    @property
-    @abstractmethod
-    def job_id(self) -> str:
-        """Id of the job."""
-
-    def disarm(self) -> None:
-        """Take time-outs back, where there are any."""
-
-
 class ThreadAttempt(Attempt):
     """An attempt that runs in a thread of this process.
 
@@ -125,20 +101,13 @@ class ThreadAttempt(Attempt):
 class _PlainCall(NodeCall):
     """A node's attempt in a thread, without conditions."""
 
-    __slots__ = ("attempt", "index", "run")
+    __slots__ = ("attempt",)
 
     def __init__(
         self, fn: Callable[..., Any], args: Sequence[Any], run: Run, frame: Frame, index: int, attempt: int
     ) -> None:
-        super().__init__(fn, args, frame)
-        self.run = run
-        self.index = index
+        super().__init__(fn, args, run, frame, index)
         self.attempt = attempt
-
-    @property
-    def job_id(self) -> str:
-        """Id of the job."""
-        return self.run.job_id
 
     def done(self, error: BaseException | None, value: Any) -> None:
         """Take what the function raised or returned."""
@@ -156,14 +125,10 @@ class _GuardedCall(NodeCall):
     __slots__ = ("started", "timers")
 
     def __init__(self, started: Started, timers: list[Timer]) -> None:
-        super().__init__(run_calls, (started.fn, started.calls, started.is_chunk), started.frame)
+        call = (started.fn, started.calls, started.is_chunk)
+        super().__init__(run_calls, call, started.run, started.frame, started.index)
         self.started = started
         self.timers = timers
-
-    @property
-    def job_id(self) -> str:
-        """Id of the job."""
-        return self.started.run.job_id
 
     def begin(self) -> None:
         """Let the time-outs run from now on."""
@@ -192,7 +157,19 @@ class Started:
         key: Where its result goes in the cache.
     """
 
-    __slots__ = ("attempt", "calls", "fn", "frame", "index", "is_chunk", "key", "name", "policy", "run")
+    __slots__ = (
+        "attempt",
+        "calls",
+        "fn",
+        "frame",
+        "index",
+        "is_chunk",
+        "is_taken_back",
+        "key",
+        "name",
+        "policy",
+        "run",
+    )
 
     def __init__(
         self, run: Run, frame: Frame, index: int, attempt: int, policy: Policy, calls: list[Call], key: str | None
@@ -208,6 +185,7 @@ class Started:
         self.fn = frame.content.program.fns[index]
         self.is_chunk = getattr(frame.content, "is_chunked", False)
         self.name = frame.name(index)
+        self.is_taken_back = False
 
     def announce(self) -> bool:
         """Say that the attempt starts, and return whether it may: not before that is on disk, if it must run once."""
@@ -249,6 +227,9 @@ class Started:
         run = self.run
         run.services.code.learn(drawn.works)
         told = {"graph": msgspec.json.encode(drawn.shape.graph), "bindings": list(drawn.bindings)}
+        if run.is_side:
+            data = run.seal({"nodes": drawn.shape.size, **told})
+            return run.leave(self.frame, self.index, (True, "expanded", run.now(), self.name, data))
         return run.gate.after(run.expand(self.frame, self.index, "", drawn, told))
 
     def _grown(self, growth: Growth) -> Sequence[Place]:
@@ -323,6 +304,7 @@ class Started:
         try:
             with anyio.CancelScope() as scope:
                 self.run.scopes[place] = scope
+                self.run.unbegun[place] = self
                 answer = await self.run.services.processes.run(order, self._heard, partial(self._limit, scope))
         except ProcessDiedError as error:
             places = self._died(error)
@@ -330,14 +312,21 @@ class Started:
             places = self._failed(error)
         else:
             if scope.cancelled_caught:  # by the time-out, or because the node was taken back
-                places = () if self.policy.timeout is None else self._failed(self._timeout())
+                is_over = self.policy.timeout is not None and not self.is_taken_back
+                places = self._failed(self._timeout()) if is_over else ()
             elif isinstance(answer, Raised):
                 places = self.run.failed(self.frame, self.index, answer.failure, self.attempt)
             else:
                 places = self._succeeded(answer.value)
         finally:
             del self.run.scopes[place]
+            self.run.unbegun.pop(place, None)
         self.run.resume(places)
+
+    def take_back(self) -> None:
+        """Do not run it here, now that no process has taken it."""
+        self.is_taken_back = True
+        self.run.scopes[self.frame, self.index].cancel()
 
     def _died(self, error: ProcessDiedError) -> Sequence[Place]:
         """Take the death of its process, which in isolation is another try until it was one too many."""
@@ -351,6 +340,7 @@ class Started:
 
     def _limit(self, scope: anyio.CancelScope) -> Timer | None:
         """Start the hard time-out's timer, once the process has the order."""
+        self.run.unbegun.pop((self.frame, self.index), None)
         if self.policy.timeout is None:
             return None
         return self.run.services.clock.call_later(self.policy.timeout, scope.cancel)

@@ -41,6 +41,11 @@ class End(msgspec.Struct, frozen=True, gc=False):
     seq: int
     label: str | None = None
 
+    @classmethod
+    def of(cls, event: Event, label: str | None) -> End:
+        """Return what the event of an end says."""
+        return cls(_STATES[event.type], event.data or {}, event.seq, label)
+
 
 class Due(NamedTuple):
     """A node's next attempt.
@@ -66,6 +71,11 @@ class Due(NamedTuple):
         return cls(attempt, since + data["delay"], None if expires is None else since + expires, is_requeued)
 
 
+def drawn_in(event: Event) -> tuple[Graph, list[Any]]:
+    """Return the graph that took a node's place, and its bindings, as the event says."""
+    return _graph.decode(event.data["graph"]), event.data["bindings"]
+
+
 class Past:
     """The facts of a job's record, each by the path of its node.
 
@@ -76,9 +86,25 @@ class Past:
         waits: What open waits said when they began.
         answers: What waits were answered.
         continued: Conducting flows that began anew: how often, and with what arguments the last time.
+        out: Nodes that were handed out and are not back, each with its side segment.
+        last_segment: The highest number of a segment of the job.
     """
 
-    __slots__ = ("_calls", "_drawn", "_known", "_notes", "answers", "begun", "continued", "ends", "retried", "waits")
+    __slots__ = (
+        "_calls",
+        "_drawn",
+        "_known",
+        "_labels",
+        "_notes",
+        "answers",
+        "begun",
+        "continued",
+        "ends",
+        "last_segment",
+        "out",
+        "retried",
+        "waits",
+    )
 
     def __init__(self, events: Iterable[Event]) -> None:
         """Take a job's durable events, in order."""
@@ -91,20 +117,37 @@ class Past:
         self._drawn: dict[str, tuple[Graph, list[Any]]] = {}
         self._calls: dict[str, tuple[str, str | None]] = {}
         self._notes: dict[str, Any] = {}
+        self.out: dict[str, int] = {}
+        self.last_segment = 1
         self._known: set[tuple[str, str | None]] = set()
-        labels: dict[str, str] = {}
+        self._labels: dict[str, str] = {}
         for event in events:
-            if event.type in _ONCE_ONLY:
-                self._known.add((event.type, event.node))
-            if event.node is not None:
-                self._take(event, event.node, event.data or {}, labels)
+            self.add(event)
 
-    def _take(self, event: Event, path: str, data: dict[str, Any], labels: dict[str, str]) -> None:
+    def add(self, event: Event) -> None:
+        """Take one more of the job's durable events."""
+        if event.type in _ONCE_ONLY:
+            self._known.add((event.type, event.node))
+        if event.node is not None:
+            self._take(event, event.node, event.data or {})
+        elif event.type == "handed_out":
+            self.last_segment = max(self.last_segment, event.data["segment"])
+            self.out.update({node["path"]: event.data["segment"] for node in event.data["nodes"]})
+        elif event.type == "taken_back":
+            segment = event.data["segment"]
+            self.out = {path: its for path, its in self.out.items() if its != segment}
+
+    def is_settled(self, path: str) -> bool:
+        """Whether there is nothing left to do at a node for whoever it was handed to."""
+        return path in self.ends or path in self._drawn or path in self.waits
+
+    def _take(self, event: Event, path: str, data: dict[str, Any]) -> None:
         match event.type:
             case "routed":
-                labels[path] = data["label"]
+                self._labels[path] = data["label"]
             case "expanded" if "graph" in data:
-                self._drawn[path] = _graph.decode(data["graph"]), data["bindings"]
+                self._drawn[path] = drawn_in(event)
+                self.out.pop(path, None)
                 self.begun.pop(path, None)  # a task that gave a graph has come to its end
             case "expanded" if "call" in data:
                 self._calls[path] = data["call"], data.get("arguments")
@@ -115,7 +158,8 @@ class Past:
             case kind:
                 self._take_attempt(kind, event, path, data)
         if event.type in _STATES:
-            self.ends[path] = End(_STATES[event.type], data, event.seq, labels.get(path))
+            self.ends[path] = End.of(event, self._labels.get(path))
+            self.out.pop(path, None)
             self.begun.pop(path, None)
 
     def _take_attempt(self, kind: str, event: Event, path: str, data: dict[str, Any]) -> None:
@@ -131,6 +175,7 @@ class Past:
                 self.answers.pop(path, None)
             case "waiting":
                 self.waits[path] = data
+                self.out.pop(path, None)
                 self.answers.pop(path, None)
             case "answered":
                 self.answers[path] = data["answer"]

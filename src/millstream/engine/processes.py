@@ -114,6 +114,11 @@ class ProcessPool:
         self._free: anyio.CapacityLimiter | None = None
         self._idle: list[PoolProcess] = []
 
+    @property
+    def waiting(self) -> int:
+        """How many orders wait for a process."""
+        return 0 if self._free is None else self._free.statistics().tasks_waiting
+
     async def run(
         self, order: Order, heard: Callable[[Said], None], begun: Callable[[], Timer | None]
     ) -> Returned | Raised:

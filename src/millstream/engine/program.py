@@ -12,7 +12,7 @@ import msgspec
 from millstream.errors import DefinitionError, UnknownNameError
 from millstream.graph.shape import Shape
 from millstream.model.graph import Graph, Node, Result, Slot, takes_failure
-from millstream.model.policy import Policy
+from millstream.model.policy import DEFAULT_QUEUE, Policy
 
 
 class Work(Protocol):
@@ -272,6 +272,7 @@ def guard(policy: Policy | None, *, is_special: bool) -> Policy | None:
         or policy.expires
         or policy.cache_ttl
         or policy.effect == "once"
+        or policy.queue != DEFAULT_QUEUE
     )
     return policy if matters else None
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from millstream.engine.again import go_on
-from millstream.engine.past import Past
+from millstream.engine.past import End, Past
 from millstream.graph.frame import Frame
 from millstream.graph.plan import Place
 from millstream.model.job import NodeState
@@ -19,16 +19,23 @@ def recall(run: Run, past: Past, frame: Frame, index: int) -> Sequence[Place] | 
     """Answer a node by the record; return what may start then, or `None` where the node has to run."""
     path = frame.name(index)
     end = past.ends.get(path)
-    if end is None:
-        return _go_on(run, past, frame, index)
+    if end is not None:
+        return take_end(run, frame, index, end)
+    if run.handing is not None and run.handing.recall(frame, index):
+        return ()
+    return _go_on(run, past, frame, index)
+
+
+def take_end(run: Run, frame: Frame, index: int, end: End) -> Sequence[Place]:
+    """Let the plan go on from a node's end that is on record; return what may start then."""
     match end.state:
         case NodeState.SUCCEEDED:
             return run.advance(frame, index, end.data["value"], end.label)
         case NodeState.FAILED:
             run.attempts[frame, index] = end.data["attempt"]  # which its errback may ask for
-            return run.ended_badly(frame, index, end.data["error"], end.data["attempt"])
+            return run.take_failure(frame, index, end.data["error"])
         case NodeState.SKIPPED:
-            return run.skipped(frame, index, end.data["message"], end.data["attempt"])
+            return run.follow(run.plan.ended(frame, index, NodeState.SKIPPED))
         case _:
             return ()  # a call that its body took back, as it will do again
 

@@ -49,4 +49,6 @@ def _drop_what_would_come_back(run: Run, inside: set[Frame]) -> None:
         run.threads.discard(call)
         run.services.threads.abandon(call)
         run.resume(())
+    if run.handing is not None:
+        run.handing.revoke(inside)
     run.waits.forget(inside)

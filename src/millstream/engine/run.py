@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -21,25 +20,25 @@ from millstream.engine.asked import bring_failures
 from millstream.engine.calls import Calls
 from millstream.engine.culprit import culprit
 from millstream.engine.deadline import Deadline, is_cancelled_here
-from millstream.engine.elsewhere import NodeCall
+from millstream.engine.elsewhere import Started
 from millstream.engine.gate import Gate
+from millstream.engine.handing import Handing
 from millstream.engine.isolation import DEATHS_BEFORE_ISOLATION, Isolation
+from millstream.engine.node_call import NodeCall
+from millstream.engine.parking import Parking
 from millstream.engine.past import Due, Past
 from millstream.engine.priority import PriorityQueue
 from millstream.engine.program import Drawn
 from millstream.engine.retry import delay_before, is_outcome_unknown
 from millstream.engine.scope import ItemScope, Scope
 from millstream.engine.services import Services, Sink
-from millstream.engine.waits import Kind, Waits
-from millstream.errors import (
-    DefinitionError,
-    MillstreamError,
-    NotSerializableError,
-    OutputTooLargeError,
-)
+from millstream.engine.side import SideScope
+from millstream.engine.waits import Waits
+from millstream.errors import DefinitionError, NotSerializableError, OutputTooLargeError
 from millstream.graph.frame import Frame
 from millstream.graph.plan import Place, Plan, Steps
 from millstream.graph.shape import Shape
+from millstream.model.event import Draft
 from millstream.model.failure import Failure, record_failure
 from millstream.model.job import JobRecord, JobState, NodeState
 from millstream.points import reach
@@ -53,16 +52,12 @@ MAX_DEPTH = 100
 _SKIP = "millstream.errors:Skip"
 
 
-class StalledError(MillstreamError):
-    """Raised when nodes are left but nothing runs that could release them: a defect of millstream."""
-
-
-class Run:
+class Run(Parking):
     """One segment's run.
 
     Args:
         job: The job.
-        drawn: The job's graph with values and code.
+        drawn: The job's graph with values and code; in a side segment, the nodes that were handed out.
         aliases: Task ids that were given, each with the path of its node.
         services: What the process's runs share.
         sink: Takes what happens.
@@ -73,7 +68,7 @@ class Run:
     def __init__(
         self,
         job: JobRecord,
-        drawn: Drawn,
+        drawn: Drawn | SideScope,
         aliases: Mapping[str, str],
         services: Services,
         sink: Sink,
@@ -92,34 +87,33 @@ class Run:
         self.now = services.clock.now
         self.is_fresh = past is None and crashes < DEATHS_BEFORE_ISOLATION
         self.isolation = Isolation(crashes, services.max_crashes) if crashes >= DEATHS_BEFORE_ISOLATION else None
-        self.is_cancelled = self.is_stopped = False
-        self.paused: tuple[Kind, float | None] | None = None
         self.gate = Gate(self, sink, is_open=job.durability != "full")
         self.is_kept = job.durability != "off"
         self.failure: Failure | None = None
         self.result: Any = None
-        program = services.programs.get(drawn.shape, drawn.works)
-        self.plan = Plan(drawn.shape, self._settle)
-        self.plan.root.content = Scope(program, drawn.bindings)
-        self.ready: deque[Place] | PriorityQueue = PriorityQueue() if program.is_prioritised else deque()
-        self.chains = not program.is_prioritised
-        self.loop = asyncio.get_running_loop()
+        self.is_side = isinstance(drawn, SideScope)
+        if isinstance(drawn, SideScope):
+            content: Scope | SideScope = drawn
+        else:
+            content = Scope(services.programs.get(drawn.shape, drawn.works), drawn.bindings)
+        program = content.program
+        super().__init__(Plan(program.shape, self._settle), is_prioritised=program.is_prioritised)
+        self.plan.root.content = content
         self.thread = threading.get_ident()
-        self.group: anyio.abc.TaskGroup
-        self.spare = self.running = 0
         self.waits = Waits(self)
         self.calls = Calls(self)
         self.begun: set[tuple[Frame, int, int]] = set()
         self.threads: set[NodeCall] = set()
         self.scopes: dict[Place, anyio.CancelScope] = {}
+        self.unbegun: dict[Place, Started] = {}
         self.deadlines: set[Deadline] = set()
-        self.has_revoked = False
         self.attempts: dict[Place, int] = {}
         self.dues: dict[Place, Due] = {}
         self._failures: dict[str, Failure] = {}
-        self._elsewhere = 0
-        self._parked: asyncio.Future[None] | None = None
-        self._is_over = False
+        self.handing = Handing.of(self)
+        self.on_rest: Callable[[bool], None] = lambda _: None
+        for place, attempt in content.begun() if isinstance(content, SideScope) else ():
+            self.attempts[self.plan.root, place] = attempt
 
     async def drive(self) -> JobState:
         """Run every node, and return how the job ends; `waiting` where all that is left are waits (see `waits`).
@@ -142,6 +136,8 @@ class Run:
                 raise  # else a task's own came out in the place of the one that `cancel` sent
         finally:
             self._is_over = True
+            if self.handing is not None:
+                self.handing.close()
             is_done = self.plan.is_done
             if not is_done:
                 self._stop_nodes()
@@ -155,12 +151,6 @@ class Run:
         """Stop everything that runs, for good; results that still come from threads are dropped."""
         self.is_cancelled = True
         self._drop_threads()  # now: a function that sees the cancel may return before the runners do
-        if hasattr(self, "group"):
-            self.group.cancel_scope.cancel()
-
-    def stop(self) -> None:
-        """Stop everything that runs, and record nothing of it: another run goes on with the job."""
-        self.is_stopped = self.has_revoked = True
         if hasattr(self, "group"):
             self.group.cancel_scope.cancel()
 
@@ -215,11 +205,18 @@ class Run:
 
     def ended_badly(self, frame: Frame, index: int, failure: Failure, attempt: int) -> Sequence[Place]:
         """Take the failure that ends a node."""
-        name = frame.name(index)
-        self._failures[name] = failure
-        self.put((True, "node_failed", self.now(), name, {"attempt": attempt, "error": failure}))
-        places = self.follow(self.plan.ended(frame, index, NodeState.FAILED))
-        return self.gate.after(places)
+        self.put((True, "node_failed", self.now(), frame.name(index), {"attempt": attempt, "error": failure}))
+        return self.gate.after(self.take_failure(frame, index, failure))
+
+    def take_failure(self, frame: Frame, index: int, failure: Failure) -> Sequence[Place]:
+        """Let the plan go on from a node's failure, whoever recorded it."""
+        self._failures[frame.name(index)] = failure
+        return self.follow(self.plan.ended(frame, index, NodeState.FAILED))
+
+    def leave(self, frame: Frame, index: int, draft: Draft) -> Sequence[Place]:
+        """Leave a node of a side segment to the main run, which goes on from what is recorded with this."""
+        self.put(draft)
+        return self.follow(self.plan.ended(frame, index, NodeState.CANCELLED))
 
     def skipped(self, frame: Frame, index: int, why: str, attempt: int) -> Sequence[Place]:
         """Take the end of a node that chose to be skipped."""
@@ -240,11 +237,19 @@ class Run:
         return places
 
     def expand(
-        self, frame: Frame, index: int, key: str, drawn: Drawn, told: dict[str, Any] | None = None
+        self,
+        frame: Frame,
+        index: int,
+        key: str,
+        drawn: Drawn,
+        told: dict[str, Any] | None = None,
+        *,
+        is_recorded: bool = False,
     ) -> list[Place]:
         """Put a graph in a node's place, and return its nodes that may start; `told` is recorded with it."""
         program = self.services.programs.get(drawn.shape, drawn.works)
-        return self.open(frame, index, key, program.shape, Scope(program, drawn.bindings), told)
+        scope = Scope(program, drawn.bindings)
+        return self.open(frame, index, key, program.shape, scope, told, is_recorded=is_recorded)
 
     def failure_of(self, path: str) -> Failure:
         """Return the failure of a node that failed."""
@@ -258,6 +263,8 @@ class Run:
         inside: Shape | int,
         scope: Scope | ItemScope,
         told: dict[str, Any] | None = None,
+        *,
+        is_recorded: bool = False,
     ) -> list[Place]:
         """Put a frame in a node's place, and return its nodes that may start.
 
@@ -275,8 +282,9 @@ class Run:
             while waiting:
                 self.ready.extend([waiting.popleft()])
             self.chains = False
-        data = {"nodes": size} if told is None else self.seal({"nodes": size, **told})
-        self.put((True, "expanded", self.now(), frame.name(index) + key, data))
+        if not is_recorded:
+            data = {"nodes": size} if told is None else self.seal({"nodes": size, **told})
+            self.put((True, "expanded", self.now(), frame.name(index) + key, data))
         child, steps = self.plan.expand(frame, index, key, inside, scope)
         bring_failures(self, child)
         return self.follow(steps)
@@ -315,74 +323,11 @@ class Run:
             return ()
         return control.turned(self, frame, failure)
 
-    # --------------------------------------------------------------------------------------- parking and waking
-    def hold(self) -> None:
-        """Note that something outside the runners will call `resume` later."""
-        self._elsewhere += 1
-
-    def resume(self, places: Sequence[Place]) -> None:
-        """Take what followed from something outside the runners (see `hold`)."""
-        self._elsewhere -= 1
-        self.release(places)
-
-    def release(self, places: Sequence[Place]) -> None:
-        """Hand nodes that may start to a runner: the parked one, else a new one; to none when all is over."""
-        if self._is_over:
-            return
-        self.ready.extend(places)
-        if self._parked is not None:
-            if places or self.plan.is_done or not self._elsewhere:
-                self.wake()
-        elif places:
-            self.spawn()
-
     def spawn(self) -> None:
         """Start a spare runner, unless there is one or there are too many."""
         if not self.spare and self.running < MAX_RUNNERS and not self.group.cancel_scope.cancel_called:
             self.spare += 1
             self.group.start_soon(runner.work, self)
-
-    async def park(self) -> bool:
-        """Wait until something is ready, or the plan is done; return whether to go on, not to pause.
-
-        Raises:
-            StalledError: Nothing can ever become ready.
-        """
-        # Where all is cancelled the others may just be gone first.
-        if not self._elsewhere and self.running == 1 and not is_cancelled_here():
-            if not self.waits:
-                raise StalledError(f"job {self.job_id} has {self.plan.root.todo} nodes left, and nothing runs")
-            if self.waits.may_pause():
-                self.paused = self.waits.next()
-                self.is_stopped = True
-                return False
-        self._parked = self.loop.create_future()
-        try:
-            await self._parked
-        finally:
-            self._parked = None
-        return True
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the run takes nothing more: it has ended, or is about to."""
-        return self._is_over or self.is_stopped
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing runs but the bodies of conducting flows, which await what is recorded of them."""
-        runners = self.running - (self._parked is not None)
-        return not (self.ready or self._elsewhere or self.spare) and runners <= self.calls.bodies
-
-    def pause(self) -> None:
-        """End the run until a wait is over: bodies of conducting flows are stopped, and run again then."""
-        self.paused = self.waits.next()
-        self.stop()
-
-    def wake(self) -> None:
-        """Wake the parked runner, if one is parked."""
-        if self._parked is not None and not self._parked.done():
-            self._parked.set_result(None)
 
     def _stop_nodes(self) -> None:
         """Let go of all that has not ended; said to have been cancelled unless another run goes on with it."""

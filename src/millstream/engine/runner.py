@@ -168,12 +168,14 @@ async def _start(run: Run, frame: Frame, index: int, attempt: int, mode: Mode, d
 
 
 def _instead(run: Run, frame: Frame, index: int, attempt: int) -> Sequence[Place] | None:
-    """Return what follows where no attempt is made: the node gave a graph before, or it is too late."""
+    """Return what follows where no attempt is made here: it gave a graph, it is too late, or others execute it."""
     known = run.past.drawn(frame.name(index)) if run.past is not None else None
     if known is not None:
         return run.expand(frame, index, "", Recalled(*known, run.services.code.find))
     late = check_expiry(run, frame, index, attempt)
-    return None if late is None else run.ended_badly(frame, index, late, attempt)
+    if late is not None:
+        return run.ended_badly(frame, index, late, attempt)
+    return None if run.handing is None else run.handing.take(frame, index)
 
 
 def mode_of(run: Run, frame: Frame, index: int) -> Mode:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from millstream.clock import Clock
@@ -88,6 +88,9 @@ class Programs:
         return program
 
 
+_WEIGHT = 0.2
+
+
 @dataclass(slots=True)
 class HandOut:
     """What a run goes by that may hand nodes out, for other processes to execute them.
@@ -96,11 +99,22 @@ class HandOut:
         queues: The queues whose segments this process executes, `None` among them for the default one; `None`: all.
         default_queue: The name of the default queue.
         members: How many processes of the ledger execute and are alive; kept up to date by a duty.
+        costs: Per task, a moving average of the seconds that a plain function of it takes.
     """
 
     queues: Collection[str | None] | None = None
     default_queue: str = DEFAULT_QUEUE
     members: int = 1
+    costs: dict[str, float] = field(default_factory=dict)
+
+    def note(self, task: str, seconds: float) -> None:
+        """Take note of what one call of a task has cost; from any thread."""
+        known = self.costs.get(task)
+        self.costs[task] = seconds if known is None else known + _WEIGHT * (seconds - known)
+
+    def cost(self, task: str) -> float | None:
+        """Return what a call of a task costs, in seconds; `None` where none has ended yet."""
+        return self.costs.get(task)
 
     def queue(self, name: str) -> str | None:
         """Return a queue as the ledger knows it: `None` for the default one."""

@@ -23,6 +23,15 @@ from millstream.errors import SoftTimeLimitExceeded
 
 _TICK_SECONDS = 0.001
 _GIVE_WAY_SECONDS = 0.00005
+_MOST_PASSED = 64
+"""Calls that are looked at for one that is wanted."""
+
+_BUSY = 0.6
+"""Share of the time that, computed by the process, leaves no room for another thread. Not more, for a process computes
+less than it could where others want the same processors."""
+
+_LOOKS = 2
+"""Looks in a row at which the threads have to be found blocked, not computing: a thread too many does not go again."""
 
 
 _SPENT = contextvars.Context()
@@ -96,13 +105,18 @@ class ThreadPool:
         limit: How many threads there may be, 1 or more. A thread whose call was abandoned does not count until it
             comes back.
         clock: Is held while calls are open.
+        spares: Whether to start no further thread while this process computes all the time: what waits is then for
+            other processes, which get more done than another thread that has to wait for the interpreter.
 
     Attributes:
         left: Abandoned calls that a thread is still in.
     """
 
-    def __init__(self, limit: int, clock: Clock) -> None:
+    def __init__(self, limit: int, clock: Clock, *, spares: bool = False) -> None:
         """Start no thread yet."""
+        self._spares = spares
+        self._cpu = self._at = 0.0
+        self._blocked = 0
         self.left: set[ThreadCall] = set()
         self._limit = limit
         self._clock = clock
@@ -132,6 +146,8 @@ class ThreadPool:
             self._hold = self._clock.hold()
         if self._tick is None:
             self._seen, self._step = self._finished, 1
+            if self._spares:
+                self._cpu, self._at, self._blocked = time.process_time(), time.monotonic(), 0
             self._tick = self._loop.call_later(_TICK_SECONDS, self._look)
         with self._lock:
             all_idle = self._idle == self._threads
@@ -149,6 +165,37 @@ class ThreadPool:
                 self._limit += 1
         self._open -= 1
         self._let_go()
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for a thread."""
+        return len(self._queue)
+
+    def last(self) -> ThreadCall | None:
+        """Return the call that would be the last to find a thread, if any waits for one."""
+        try:
+            return self._queue[-1]
+        except IndexError:
+            return None
+
+    def take_last(self, wanted: Callable[[ThreadCall], bool]) -> ThreadCall | None:
+        """Take back a call that no thread has taken yet, the last of those that are wanted."""
+        passed: list[ThreadCall] = []
+        found = None
+        while found is None and len(passed) < _MOST_PASSED:
+            try:
+                call = self._queue.pop()
+            except IndexError:
+                break
+            if wanted(call):
+                found = call
+            else:
+                passed.append(call)
+        self._queue.extend(reversed(passed))
+        if found is not None:
+            self._open -= 1
+            self._let_go()
+        return found
 
     def say(self, act: Callable[[], None]) -> None:
         """Have something done on the loop, before the result of the call that says it; from any thread."""
@@ -200,13 +247,24 @@ class ThreadPool:
             return
         if self._finished == self._seen:
             time.sleep(_GIVE_WAY_SECONDS)
-            for _ in range(min(self._step, len(self._queue))):
-                self._more()
-            self._step = min(self._step * 2, self._limit)
+            if not self._is_computing():
+                for _ in range(min(self._step, len(self._queue))):
+                    self._more()
+                self._step = min(self._step * 2, self._limit)
         else:
             self._step = 1
         self._seen = self._finished
         self._tick = self._loop.call_later(_TICK_SECONDS, self._look)
+
+    def _is_computing(self) -> bool:
+        """Whether the threads that there are have computed most of the time since this was asked last, or lately."""
+        if not self._spares:
+            return False
+        cpu, at = time.process_time(), time.monotonic()
+        share = (cpu - self._cpu) / max(at - self._at, _TICK_SECONDS)
+        self._cpu, self._at = cpu, at
+        self._blocked = self._blocked + 1 if share < _BUSY else 0
+        return self._blocked < _LOOKS
 
     def _work(self) -> None:
         while True:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SHORT_SECONDS = 1.0
 """A wait that is over this soon is waited for in place: to lay the job down and take it up again costs more."""
 
-Kind = Literal["timer", "approval", "decision"]
+Kind = Literal["timer", "approval", "decision", "handed_out"]
 
 
 class Wait:
@@ -89,8 +89,20 @@ class Waits:
 
     def for_decision(self, frame: Frame, index: int, attempt: int, failure: Failure | None) -> Sequence[Place]:
         """Let somebody decide what became of an attempt that must not be repeated unknowingly."""
+        run, name, asked = self._run, frame.name(index), {"reason": "decision", "attempt": attempt, "error": failure}
+        if run.is_side:
+            return run.leave(frame, index, (True, "waiting", run.now(), name, run.seal(asked)))
         wait = Wait("decision", frame, lambda value: self._decided(frame, index, attempt, value))
-        return self._ask(frame.name(index), wait, {"reason": "decision", "attempt": attempt, "error": failure})
+        return self._ask(name, wait, asked)
+
+    def for_others(self, frame: Frame, index: int, end: Callable[[Any], Sequence[Place]]) -> None:
+        """Wait until others have executed a node."""
+        self._begin(frame.name(index), Wait("handed_out", frame, end))
+
+    def for_known_decision(self, frame: Frame, index: int, attempt: int) -> Sequence[Place]:
+        """Wait for the decision that whoever executed the node has asked for."""
+        wait = Wait("decision", frame, lambda value: self._decided(frame, index, attempt, value))
+        return self._begin(frame.name(index), wait)
 
     def _ask(self, name: str, wait: Wait, data: dict[str, Any]) -> Sequence[Place]:
         past = self._run.past
@@ -139,6 +151,10 @@ class Waits:
     def _ring(self, name: str) -> None:
         self.answer(name, None)
 
+    def out(self, inside: Collection[Frame]) -> list[str]:
+        """Return the paths of the nodes in these frames that others execute."""
+        return [name for name, wait in self._open.items() if wait.kind == "handed_out" and wait.frame in inside]
+
     def forget(self, inside: Collection[Frame]) -> None:
         """Drop the waits of these frames."""
         for name in [name for name, wait in self._open.items() if wait.frame in inside]:
@@ -160,14 +176,17 @@ class Waits:
     # ----------------------------------------------------------------------------------------------------- pausing
     def may_pause(self) -> bool:
         """Whether the run may end until a wait is over: none of them is over soon."""
+        handing = self._run.handing
+        if handing is not None and handing.is_open and not handing.has_lingered:
+            return False
         _, until = self.next()
         return bool(self._open) and (until is None or until - self._run.now() > SHORT_SECONDS)
 
     def next(self) -> tuple[Kind, float | None]:
-        """Return what is waited for, people first, and when the first of the times is over."""
+        """Return what is waited for, others first, then people, and when the first of the times is over."""
         kinds = {wait.kind for wait in self._open.values()}
         times = [wait.until for wait in self._open.values() if wait.until is not None]
-        order: tuple[Kind, ...] = ("decision", "approval", "timer")
+        order: tuple[Kind, ...] = ("handed_out", "decision", "approval", "timer")
         return next((kind for kind in order if kind in kinds), "timer"), min(times, default=None)
 
     def _look(self) -> None:

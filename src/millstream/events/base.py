@@ -16,7 +16,7 @@ class CursorLostError(MillstreamError):
 class EventLog(Protocol):
     """Carries the events of jobs to readers. The ledger holds the truth; a log may be filled from it again."""
 
-    def append(self, job_id: str, first: int, drafts: Sequence[Draft], attempt: int = 1) -> int:
+    def append(self, job_id: str, first: int, drafts: Sequence[Draft], attempt: int = 1, segment: int = 1) -> int:
         """Append events in order, and return the number of the last durable one that the log then has.
 
         Durable drafts are numbered from `first` on. Those the log has already are dropped; where one would leave a hole
@@ -28,7 +28,8 @@ class EventLog(Protocol):
             first: Number of the first durable draft.
             drafts: The events.
             attempt: The attempt of the segment that they come from. Volatile events of an attempt older than the
-                newest one seen are refused.
+                newest one seen of that segment are refused.
+            segment: Which segment of the job that is, from 1.
         """
 
     def read(self, job_id: str, after: Cursor) -> AsyncIterator[Sequence[Event]]:

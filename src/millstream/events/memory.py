@@ -18,13 +18,13 @@ _BATCH = 1000
 class _Stream:
     """The events of one job."""
 
-    __slots__ = ("attempt", "enders", "events", "head", "is_closed", "readers", "tail", "waiters")
+    __slots__ = ("attempts", "enders", "events", "head", "is_closed", "readers", "tail", "waiters")
 
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.head = 0
         self.tail = 0
-        self.attempt = 0
+        self.attempts: dict[int, int] = {}
         self.readers = 0
         self.is_closed = False
         self.waiters: list[asyncio.Future[None]] = []
@@ -59,12 +59,13 @@ class MemoryEventLog:
         self._sweep_at = 2 * KEPT_STREAMS
         self.on_watch: Callable[[], None] = lambda: None
 
-    def append(self, job_id: str, first: int, drafts: Sequence[Draft], attempt: int = 1) -> int:
+    def append(self, job_id: str, first: int, drafts: Sequence[Draft], attempt: int = 1, segment: int = 1) -> int:
         """Append events; see `EventLog.append`."""
         stream = self._stream(job_id)
         events = stream.events
-        is_current = attempt >= stream.attempt
-        stream.attempt = max(attempt, stream.attempt)
+        is_current = attempt >= stream.attempts.get(segment, 0)
+        if is_current:
+            stream.attempts[segment] = attempt
         number = first
         for durable, kind, at, node, data in drafts:
             if stream.is_closed:

@@ -59,7 +59,7 @@ class Answers:
         if first is None:
             return False
         reach("after-answer")
-        if job_id in self.segments.running():
+        if self.segments.is_running(job_id):
             await self.segments.refresh(job_id)
         else:
             self.log.append(job_id, first, [shown(draft)])

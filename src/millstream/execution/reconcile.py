@@ -14,12 +14,21 @@ import anyio
 import structlog
 
 from millstream.clock import chance, in_background
+from millstream.engine.services import HandOut
 from millstream.events.base import EventLog
 from millstream.events.memory import MemoryEventLog
 from millstream.execution.membership import Membership
 from millstream.execution.ports import Canceller, Dispatcher
 from millstream.execution.segment import Segments
-from millstream.ledger.base import Claim, Held, LedgerUnavailableError, Pause, SharedLedger, StorageFullError
+from millstream.ledger.base import (
+    MAIN,
+    Claim,
+    Held,
+    LedgerUnavailableError,
+    Pause,
+    SharedLedger,
+    StorageFullError,
+)
 from millstream.model.failure import record_failure
 from millstream.points import reach
 from millstream.portal import end
@@ -171,21 +180,25 @@ class Look:
         Raises:
             LedgerUnavailableError: The ledger does not answer.
         """
-        me, now, idle = self._membership.id, time.monotonic(), {}
-        for held in await self._ledger.held(me):
-            if not self._segments.is_running(held.job_id):
+        me, now, idle = self._membership.id, time.monotonic(), dict[Held, float]()
+        mine, all_held = self._segments.sides(), await self._ledger.held(me)
+        for held in all_held:
+            seen = self._segments.seen(held.job_id, held.segment)
+            if seen is None:
                 idle[held] = self._idle_since.get(held, now)
                 if now - idle[held] > IDLE_SECONDS:
                     await self._lay_down(held, me)
             elif held.cancel_requested:
                 self._canceller.cancel(held.job_id)
-            elif held.head > self._log.head(held.job_id):
+            elif held.segment == MAIN and held.head > min(seen, self._log.head(held.job_id)):
                 await self._segments.refresh(held.job_id)
+        for job_id, segment in mine - {(held.job_id, held.segment) for held in all_held}:
+            self._segments.stop(job_id, segment)  # its job has ended, or has taken it back
         self._idle_since = idle
 
     async def _lay_down(self, held: Held, me: str) -> None:
         _log.warning("a job was held without being executed; others may have it", job=held.job_id)
-        claim = Claim(await self._ledger.get(held.job_id), 1, held.attempt, me, held.head)
+        claim = Claim(await self._ledger.get(held.job_id), held.segment, held.attempt, me, held.head)
         self._ledger.record(claim, (), Pause("shutdown", 0.0, held.head), lambda _first, _kept: None)
 
 
@@ -199,6 +212,15 @@ async def reap(ledger: SharedLedger, dispatcher: Dispatcher, ring: Callable[[str
         _log.warning("a process died in a job; it goes on where it can", job=job_id)
         ring(job_id)
         dispatcher.wake()
+
+
+async def count(ledger: SharedLedger, hand_out: HandOut) -> None:
+    """Take note of how many processes execute.
+
+    Raises:
+        LedgerUnavailableError: The ledger does not answer.
+    """
+    hand_out.members = await ledger.members()
 
 
 async def expire(ledger: SharedLedger, membership: Membership, segments: Segments) -> None:

@@ -10,7 +10,17 @@ from typing import Any
 from msgspec.structs import replace
 
 from millstream.events.base import EventLog
-from millstream.ledger.base import Claim, FencedError, Ledger, Pause, RefusedRecordError, Settlement
+from millstream.ledger.base import (
+    MAIN,
+    Claim,
+    Done,
+    End,
+    FencedError,
+    Ledger,
+    Pause,
+    RefusedRecordError,
+    Settlement,
+)
 from millstream.model.event import Draft
 from millstream.model.job import JobState
 from millstream.model.value import Sealed
@@ -24,7 +34,8 @@ class Recorder:
         ledger: Where to record.
         log: Where to publish what is recorded.
         on_fenced: Called when the ledger refuses a record, since another holds the segment now.
-        on_news: Called when others recorded something in between.
+        on_news: Called when others recorded something in between; `caught_up` is to follow. Side segments take no
+            notice of others.
 
     Attributes:
         refusal: Why the ledger cannot take what happened, where it is not that another holds the segment.
@@ -37,6 +48,7 @@ class Recorder:
         "_held",
         "_idle",
         "_is_fenced",
+        "_late",
         "_ledger",
         "_log",
         "_loop",
@@ -65,6 +77,7 @@ class Recorder:
         self._is_fenced = False
         self._drafts: list[Draft] = []
         self._held: list[Any] = []
+        self._late: list[Any] = []
         self._resume: Callable[[Sequence[Any]], None]
         self._loop = asyncio.get_running_loop()
         self._open = 0
@@ -104,8 +117,19 @@ class Recorder:
             held, self._held = self._held, []
             self._resume(held)
 
-    async def finish(self, end: Settlement | Pause) -> None:
-        """Record what is left, and how the job ends or how the segment is laid down (a pause's `seen` is ours).
+    def caught_up(self, seen: int) -> None:
+        """Take note that the holder knows all events up to a number, and go on with what waited for that."""
+        self.seen = max(self.seen, seen)
+        if self._late:
+            late, self._late = self._late, []
+            self._resume(late)
+
+    async def finish(self, end: End, instead: Sequence[Draft] = ()) -> None:
+        """Record what is left, and how the job or the segment ends, or is laid down (a pause's `seen` is ours).
+
+        Args:
+            end: How.
+            instead: What is recorded in place of what the ledger cannot take, where there is such.
 
         Raises:
             FencedError: Another holds the segment now, or the job has ended.
@@ -115,8 +139,8 @@ class Recorder:
             self._idle = self._loop.create_future()
             await self._idle
         if self.refusal is not None:
-            self._drafts = []  # they build on what was refused
-            if isinstance(end, Settlement) and end.state is not JobState.FAILED:
+            self._drafts = list(instead)  # what is left builds on what was refused
+            if not instead and (isinstance(end, Done) or (isinstance(end, Settlement) and not _is_failure(end))):
                 raise self.refusal
         settled: asyncio.Future[None] = self._loop.create_future()
 
@@ -132,7 +156,7 @@ class Recorder:
         self._record(replace(end, seen=self.seen) if isinstance(end, Pause) else end, done)
         await settled
 
-    def _record(self, end: Settlement | Pause | None, done: Callable[..., None]) -> None:
+    def _record(self, end: End | None, done: Callable[..., None]) -> None:
         drafts, self._drafts, self._held = self._drafts, [], []
         self._open += 1
         self._ledger.record(self._claim, drafts, end, done)
@@ -145,20 +169,31 @@ class Recorder:
                 self.refusal = first if isinstance(first, RefusedRecordError) else None
                 self._on_fenced()
         else:
-            self._publish(first, kept)
-            if held:
+            is_behind = self._publish(first, kept)
+            if is_behind and held:
+                self._late.extend(held)  # what others recorded before comes first, as it does in the record
+            elif held:
                 self._resume(held)
         if not self._open and self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
 
-    def _publish(self, first: int, kept: Sequence[Draft]) -> None:
-        last = first - 1 + sum(draft[0] for draft in kept)
+    def _publish(self, first: int, kept: Sequence[Draft]) -> bool:
+        """Give a record to the log; return whether others recorded something before it that the holder has to read."""
+        last, claim = first - 1 + sum(draft[0] for draft in kept), self._claim
         told = [shown(draft) for draft in kept]
-        there = self._log.append(self._claim.job.id, first, told, self._claim.attempt)
-        if first <= self.seen + 1:
+        there = self._log.append(claim.job.id, first, told, claim.attempt, claim.segment)
+        if claim.segment != MAIN:
+            return False
+        is_behind = first > self.seen + 1
+        if not is_behind:
             self.seen = max(self.seen, last)
-        if first > self.seen + 1 or there < last:
+        if is_behind or there < last:
             self._on_news()
+        return is_behind
+
+
+def _is_failure(end: Settlement) -> bool:
+    return end.state is JobState.FAILED
 
 
 def shown(draft: Draft) -> Draft:

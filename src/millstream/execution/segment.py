@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -11,17 +11,21 @@ import anyio
 import structlog
 
 from millstream.engine.deadline import is_cancelled_here
-from millstream.engine.elsewhere import NodeCall
+from millstream.engine.node_call import NodeCall
 from millstream.engine.past import Past
 from millstream.engine.program import Drawn, Recalled
 from millstream.engine.run import Run
-from millstream.engine.services import Services
+from millstream.engine.services import HandOut, Services
+from millstream.engine.side import Given, SideScope, left_to_do
 from millstream.errors import ExpiredError, MillstreamError, PoisonError, Reject, TaskTimeoutError, UnknownNameError
 from millstream.events.base import EventLog
 from millstream.execution.library import Library
 from millstream.execution.recorder import Recorder
 from millstream.ledger.base import (
+    MAIN,
     Claim,
+    Done,
+    End,
     FencedError,
     Ledger,
     LedgerUnavailableError,
@@ -53,13 +57,19 @@ _REASONS: dict[str, Reason] = {
 }
 
 
+Key = tuple[str, int]
+"""A segment: the id of its job, and its number there."""
+
+
 @dataclass(slots=True)
 class _Execution:
     """A segment that is executed here."""
 
     claim: Claim
     recorder: Recorder
+    on_rest: Callable[[bool], None]
     run: Run | None = None
+    given: list[Given] = field(default_factory=list)
     is_cancelled: bool = False
     is_stopped: bool = False
     reading: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -82,7 +92,7 @@ class Segments:
         self._services = services
         self._library = library
         self._drawn: dict[str, tuple[Drawn, Mapping[str, str]]] = {}
-        self._running: dict[str, _Execution] = {}
+        self._running: dict[Key, _Execution] = {}
         self._reads: set[asyncio.Task[None]] = set()
 
     # -------------------------------------------------------------------------------------------- what is kept
@@ -96,7 +106,7 @@ class Segments:
 
     def _drop_oldest(self) -> None:
         for job_id in list(self._drawn)[: _KEPT_DRAWINGS // 2]:
-            if job_id not in self._running:
+            if not self.is_running(job_id):
                 del self._drawn[job_id]
 
     def drop(self, job_id: str) -> None:
@@ -109,11 +119,29 @@ class Segments:
 
     def running(self) -> set[str]:
         """Return the ids of the jobs of which a segment is executed here."""
-        return set(self._running)
+        return {job_id for job_id, _ in self._running}
 
     def is_running(self, job_id: str) -> bool:
-        """Return whether a segment of a job is executed here."""
-        return job_id in self._running
+        """Return whether a job's main segment is executed here."""
+        return (job_id, MAIN) in self._running
+
+    def seen(self, job_id: str, segment: int) -> int | None:
+        """Return up to which event a segment that is executed here knows all of its job; `None` for any other."""
+        execution = self._running.get((job_id, segment))
+        return None if execution is None else execution.recorder.seen
+
+    def sides(self) -> set[Key]:
+        """Return the side segments that are executed here."""
+        return {key for key in self._running if key[1] != MAIN}
+
+    @property
+    def hand_out(self) -> HandOut | None:
+        """By what nodes are handed out here, if they are."""
+        return self._services.hand_out
+
+    def has_room(self) -> bool:
+        """Return whether no call waits here for a free thread or process."""
+        return not (self._services.threads.waiting or self._services.processes.waiting)
 
     def is_left_running(self, job_id: str) -> bool:
         """Return whether a plain function of a job that was stopped here is still in its thread."""
@@ -122,28 +150,32 @@ class Segments:
 
     # ----------------------------------------------------------------------------------------- from the outside
     def cancel(self, job_id: str) -> None:
-        """Stop a job's segment for good if it is executed here."""
-        execution = self._running.get(job_id)
-        if execution is not None:
+        """Stop for good the segments of a job that are executed here."""
+        for execution in self._of(job_id):
             execution.is_cancelled = True
             if execution.run is not None:
                 execution.run.cancel()
 
-    def stop(self, job_id: str) -> None:
-        """Stop a job's segment if it is executed here, and let others go on with it."""
-        execution = self._running.get(job_id)
-        if execution is not None:
-            execution.is_stopped = True
-            if execution.run is not None:
-                execution.run.stop()
+    def stop(self, job_id: str, segment: int | None = None) -> None:
+        """Stop the segments of a job that are executed here, or one of them, and let others go on with it."""
+        for execution in self._of(job_id):
+            if segment in (None, execution.claim.segment):
+                execution.is_stopped = True
+                if execution.run is not None:
+                    execution.run.stop()
+
+    def _of(self, job_id: str) -> list[_Execution]:
+        return [execution for key, execution in self._running.items() if key[0] == job_id]
 
     async def refresh(self, job_id: str) -> None:
-        """Take in what others recorded of a job that is executed here: answers reach its run, all reaches the log.
+        """Take in what others recorded of a job whose main segment is executed here; all of it reaches the log.
+
+        Answers, and what became of nodes that were handed out, reach its run.
 
         Raises:
             LedgerUnavailableError: The ledger cannot be read.
         """
-        execution = self._running.get(job_id)
+        execution = self._running.get((job_id, MAIN))
         if execution is None:
             return
         async with execution.reading:
@@ -151,19 +183,24 @@ class Segments:
             while events := await self._ledger.events(job_id, recorder.seen, _PAGE):
                 self._publish(job_id, events)
                 for event in events:
-                    if event.type == "answered" and event.node is not None:
-                        await self._answer(execution, event.node, event)
+                    await self._tell(execution, event)
                 if execution.run is None or execution.run.is_over:
                     return  # what it cannot take any more it has not seen: whoever goes on with the job will
-                recorder.seen = max(recorder.seen, events[-1].seq)
+                recorder.caught_up(events[-1].seq)
+            recorder.caught_up(recorder.seen)
 
-    async def _answer(self, execution: _Execution, path: str, event: Event) -> None:
+    async def _tell(self, execution: _Execution, event: Event) -> None:
+        """Tell a run what others recorded, where it concerns it."""
+        run, path = execution.run, event.node
+        is_answer = event.type == "answered"
+        if run is None or path is None or not (is_answer or (run.handing is not None and run.handing.awaits(event))):
+            return
         # What is shown of a value need not be the value: large ones are references, and those of classes are plain.
-        whole = await self._ledger.history(execution.claim.job.id)
-        answer = next(known.data["answer"] for known in whole if known.seq == event.seq)
-        run = execution.run
-        if run is not None and not run.waits.answer(path, answer) and run.past is not None:
-            run.past.answers[path] = answer
+        whole = await self._ledger.event(execution.claim.job.id, event.seq)
+        if not is_answer and run.handing is not None:
+            run.handing.heard(whole)
+        elif is_answer and not run.waits.answer(path, whole.data["answer"]) and run.past is not None:
+            run.past.answers[path] = whole.data["answer"]
 
     def _publish(self, job_id: str, events: list[Event]) -> None:
         drafts: list[Draft] = [(True, event.type, event.at, event.node, event.data) for event in events]
@@ -175,15 +212,20 @@ class Segments:
             self._log.forget(job_id)
 
     # --------------------------------------------------------------------------------------------------- executing
-    def accept(self, claim: Claim) -> None:
-        """Take a claim; from now on the job can be cancelled here, though it has not started."""
-        job_id = claim.job.id
-        recorder = Recorder(
-            claim, self._ledger, self._log, partial(self.stop, job_id), partial(self._read_soon, job_id)
-        )
-        self._running[job_id] = _Execution(claim, recorder)
+    def accept(self, claim: Claim, on_rest: Callable[[bool], None] = lambda _: None) -> None:
+        """Take a claim; from now on the job can be cancelled here, though it has not started.
 
-    async def execute(self, claim: Claim) -> Settlement | Pause:
+        Args:
+            claim: The claim.
+            on_rest: Called with `True` when the segment begins to wait for nothing but nodes that others execute, and
+                with `False` when it goes on.
+        """
+        job_id = claim.job.id
+        on_fenced = partial(self.stop, job_id, claim.segment)
+        recorder = Recorder(claim, self._ledger, self._log, on_fenced, partial(self._read_soon, job_id))
+        self._running[job_id, claim.segment] = _Execution(claim, recorder, on_rest)
+
+    async def execute(self, claim: Claim) -> End:
         """Execute a segment that was accepted to its end, or to where only waits are left; return which it was.
 
         When this coroutine is cancelled (the process stops) the segment is laid down for others to go on with. A job
@@ -191,14 +233,16 @@ class Segments:
         """
         job = claim.job
         reach("after-claim")
-        recorder = self._running[job.id].recorder
-        end = self._shutdown(job)
+        execution, is_side = self._running[job.id, claim.segment], claim.segment != MAIN
+        end: End = self._shutdown(job)
+        instead: list[Draft] = []
         try:
-            await self._fill_log(claim)
-            end = await self._drive(claim, recorder)
+            if not is_side:
+                await self._fill_log(claim)
+            end = await (self._drive_side if is_side else self._drive)(claim, execution)
         except asyncio.CancelledError:
             if not is_cancelled_here():  # a task cancelled what it runs in; others would meet the same
-                end = Settlement(JobState.CANCELLED, "cancel")
+                end = Done() if is_side else Settlement(JobState.CANCELLED, "cancel")
             raise
         except LedgerUnavailableError as error:
             _log.warning("a job was handed back: the ledger cannot be read", job=job.id, flow=job.flow, why=str(error))
@@ -208,12 +252,18 @@ class Segments:
         except Exception as error:  # noqa: BLE001  the last resort: whatever it is, the job ends with a stated outcome
             failure = record_failure(error)  # its plain traceback: a log must not show the values of variables
             _log.error("a segment failed outside of its tasks", job=job.id, flow=job.flow, trace=failure.traceback)
-            end = Settlement(JobState.FAILED, "internal", error=failure)
+            end = Done() if is_side else Settlement(JobState.FAILED, "internal", error=failure)
+            instead = self._failed(execution, failure)
         finally:
             with anyio.CancelScope(shield=True):
-                await self._settle(job, recorder, end)
-            self._running.pop(job.id, None)
+                await self._settle(execution, end, instead)
+            self._running.pop((job.id, claim.segment), None)
         return end
+
+    def _failed(self, execution: _Execution, failure: Failure) -> list[Draft]:
+        """Return that the nodes of a side segment failed; those that ended before have done so."""
+        now, data = self._services.clock.now(), {"attempt": 0, "error": failure}
+        return [(True, "node_failed", now, node.path, data) for node in execution.given]
 
     async def give_up(self, ledger: Ledger, holder: str) -> None:
         """Settle every job of a ledger that ends with this process as cancelled, reason `shutdown`.
@@ -226,7 +276,8 @@ class Segments:
             for claim in claims:
                 self.drop(claim.job.id)
                 recorder = Recorder(claim, ledger, self._log, lambda: None, lambda: None)
-                await self._settle(claim.job, recorder, Settlement(JobState.CANCELLED, "shutdown"))
+                execution = _Execution(claim, recorder, lambda _: None)
+                await self._settle(execution, Settlement(JobState.CANCELLED, "shutdown"))
             claims = []
 
     @staticmethod
@@ -235,8 +286,8 @@ class Segments:
             return Settlement(JobState.CANCELLED, "shutdown")
         return Pause("shutdown", 0.0, 0)
 
-    async def _drive(self, claim: Claim, recorder: Recorder) -> Settlement | Pause:
-        job, execution = claim.job, self._running[claim.job.id]
+    async def _drive(self, claim: Claim, execution: _Execution) -> End:
+        job, recorder = claim.job, execution.recorder
         if job.cancel_requested:
             return Settlement(JobState.CANCELLED, "cancel")
         if job.expires_at is not None and job.started_at is not None and job.started_at > job.expires_at:
@@ -254,20 +305,50 @@ class Segments:
         begun = {"attempt": claim.attempt, "process": claim.holder}
         recorder.put((True, "started", self._services.clock.now(), None, begun))
         run = execution.run = Run(job, *kept, self._services, recorder, past, claim.crashes)
+        run.on_rest = execution.on_rest
         state = await run.drive()
         if recorder.refusal is not None:
             raise recorder.refusal
         return _end(run, state)
 
-    async def _settle(self, job: JobRecord, recorder: Recorder, end: Settlement | Pause) -> None:
+    async def _drive_side(self, claim: Claim, execution: _Execution) -> End:
+        """Execute nodes that the main segment handed out, each on its own."""
+        job, recorder = claim.job, execution.recorder
+        if job.cancel_requested or claim.order is None:
+            return Done()
+        past = Past(await self._ledger.history(job.id)) if claim.attempt > 1 else None
+        order = await self._ledger.event(job.id, claim.order)
+        execution.given = given = left_to_do(order.data["nodes"], past)
+        if execution.is_cancelled or not given:
+            return Done()
+        if execution.is_stopped:
+            return self._shutdown(job)
+        scope = SideScope(given, self._library.find)
+        run = execution.run = Run(job, scope, {}, self._services, recorder, past, claim.crashes)
+        state = await run.drive()
+        if recorder.refusal is not None:
+            raise recorder.refusal
+        end = _end(run, state)
+        return end if isinstance(end, Pause) else Done()
+
+    async def _settle(self, execution: _Execution, end: End, instead: Sequence[Draft] = ()) -> None:
         reach("before-settle" if isinstance(end, Settlement) else "before-pause")
+        job, recorder = execution.claim.job, execution.recorder
+        for draft in instead:
+            recorder.put(draft)
         try:
             try:
-                await recorder.finish(end)
+                await recorder.finish(end, instead)
             except RefusedRecordError as error:
-                await recorder.finish(Settlement(JobState.FAILED, "internal", error=record_failure(error)))
+                failure = record_failure(error)
+                if execution.claim.segment == MAIN:
+                    await recorder.finish(Settlement(JobState.FAILED, "internal", error=failure))
+                else:
+                    await recorder.finish(Done(), self._failed(execution, failure))
         except FencedError as error:
-            _log.warning("a segment's end was refused; others may go on", job=job.id, flow=job.flow, why=str(error))
+            is_expected = execution.claim.segment != MAIN  # its job has ended, or has taken it back
+            tell = _log.debug if is_expected else _log.warning
+            tell("a segment's end was refused; others may go on", job=job.id, flow=job.flow, why=str(error))
         if isinstance(end, Settlement):
             self.drop(job.id)
             reach("after-settle")
@@ -276,7 +357,7 @@ class Segments:
     async def _fill_log(self, claim: Claim) -> None:
         """Give the log what was recorded before, of a job that was executed elsewhere so far."""
         job_id = claim.job.id
-        there = self._log.append(job_id, claim.head + 1, (), claim.attempt)
+        there = self._log.append(job_id, claim.head + 1, (), claim.attempt, claim.segment)
         while there < claim.head and (events := await self._ledger.events(job_id, there, _PAGE)):
             self._publish(job_id, events)
             there = events[-1].seq

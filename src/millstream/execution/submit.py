@@ -119,6 +119,7 @@ class Submitter:
             idempotency_key=order.idempotency_key,
             durability=order.durability,
             parent=order.parent,
+            queue=order.queue,
         )
         repeats = {} if order.repeats is None else {"repeats": order.repeats}
         planned: Draft = (True, "planned", now, None, {"nodes": shape.size, **repeats})
