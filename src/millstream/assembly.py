@@ -91,16 +91,17 @@ class Process:
         self._sharing: Sharing | None = None
         self._shared: SharedLedger | None = None
         self._outbox: Outbox | None = None
+        hand_out = _hand_out(settings, role)
         self._services = Services(
             clock=clock,
-            threads=ThreadPool(settings.max_threads, clock),
+            threads=ThreadPool(settings.max_threads, clock, spares=hand_out is not None),
             processes=ProcessPool(settings.max_processes or os.cpu_count() or 1, clock),
             cache=MemoryCache(),
             programs=Programs(),
             code=library,
-            linger=settings.conduct_linger,
+            linger=0.0 if role.is_gated else settings.conduct_linger,
             max_crashes=settings.max_crashes,
-            hand_out=_hand_out(settings, role),
+            hand_out=hand_out,
         )
         self.segments = segments = Segments(ledger, log, self._services, library)
         self._membership = Membership(self._stop_shared)
