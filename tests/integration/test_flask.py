@@ -11,7 +11,7 @@ from flask import Flask, current_app, g
 
 from millstream import chord, flow, task
 from millstream.authoring import current
-from millstream.compat import _state
+from millstream.compat import _state, shared_task
 from millstream.compat import current_app as current_celery
 from millstream.compat.exceptions import ImproperlyConfigured
 from millstream.compat.result import AsyncResult
@@ -136,6 +136,17 @@ def test_tasks_of_one_extension_run_in_the_app_that_they_were_started_from(make:
         with second.app_context():
             late = used.delay("tea")
         assert (early.get(timeout=WAIT), late.get(timeout=WAIT)) == ("good morning tea", "good night tea")
+
+
+def test_a_shared_task_is_taken_over_by_an_app_that_is_not_the_last_one(make: Make) -> None:
+    first, _ = make(GREETING="good morning"), make()
+
+    @shared_task(name="shared.afterwards")
+    def afterwards() -> str:
+        return str(current_app.config["GREETING"])
+
+    with first.app_context():
+        assert afterwards.delay().get(timeout=WAIT) == "good morning"
 
 
 def test_a_canvas_runs_in_one_app_as_a_whole(make: Make) -> None:

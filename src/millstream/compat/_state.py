@@ -34,11 +34,7 @@ def look_for(find: Callable[[], Celery | None]) -> None:
 
 def get_current_app() -> Celery:
     """Return what a finder finds, or the app that was made the current one last; without any, one made for this."""
-    for find in _finders:
-        if (found := find()) is not None:
-            return found
-    with _lock:
-        known = _apps.get("current")
+    known = _found() or _apps.get("current")
     if known is None:
         known = _make[0]()
         set_current_app(known)
@@ -55,9 +51,13 @@ def set_current_app(app: Celery | None) -> None:
 
 
 def is_current(app: Celery) -> bool:
-    """Return whether an app is the current one."""
-    with _lock:
-        return _apps.get("current") is app
+    """Return whether an app is the current one here."""
+    return (_found() or _apps.get("current")) is app
+
+
+def _found() -> Celery | None:
+    """Return what a finder finds."""
+    return next((found for find in _finders if (found := find()) is not None), None)
 
 
 def share(task: Task) -> Task:
