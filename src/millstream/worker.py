@@ -8,7 +8,6 @@ It is made from the settings when it is first asked for: importing this module i
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from millstream.app import Millstream
@@ -20,9 +19,11 @@ if TYPE_CHECKING:
 
     celery_app: Celery
 
-__all__ = ["celery_app", "make_celery_app"]
+__all__ = ["celery_app", "default_celery_app", "make_celery_app"]
 
 _NAMES = ("app", "celery_app")  # `celery -A` looks for the first
+_made: list[Any] = []
+"""The one `celery_app` of this process, once it was asked for: tasks register with it while their modules load."""
 
 
 def make_celery_app(settings: Settings, program: Callable[[], Millstream], **changes: Any) -> Celery:
@@ -51,13 +52,29 @@ def make_celery_app(settings: Settings, program: Callable[[], Millstream], **cha
     return make_celery(Seat(settings, lambda: program().program), **changes)
 
 
-@cache
-def _celery_app() -> Celery:
-    settings = Settings.load(celery_enabled=True)
-    return make_celery_app(settings, lambda: Millstream(settings=settings))
+def default_celery_app(settings: Settings, program: Callable[[], Millstream]) -> Celery:
+    """Return `celery_app`, by these settings and for this app: the one that modules of tasks have imported, or will.
+
+    Args:
+        settings: As for `make_celery_app`.
+        program: As for `make_celery_app`.
+
+    Raises:
+        SettingsError: As for `make_celery_app`.
+    """
+    if not _made:
+        _made.append(make_celery_app(settings, program))
+    else:
+        from millstream.backends.celery.app import Seat, give_seat  # noqa: PLC0415  it was imported before
+
+        give_seat(_made[0], Seat(settings, lambda: program().program))
+    return _made[0]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _NAMES and not _made:
+        settings = Settings.load(celery_enabled=True)
+        _made.append(make_celery_app(settings, lambda: Millstream(settings=settings)))
     if name in _NAMES:
-        return _celery_app()
+        return _made[0]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 from collections.abc import Callable
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,6 +16,7 @@ from millstream.cli.exits import Exit, WrongUseError
 from millstream.cli.interrupts import Interrupts
 from millstream.cli.options import AppOption, Debug, EnvFile
 from millstream.cli.session import Session
+from millstream.cli.workers import WorkerOptions, work_on_celery
 from millstream.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -22,27 +24,63 @@ if TYPE_CHECKING:
     from millstream.settings import Settings
 
 
-def worker(
+class Pool(StrEnum):
+    """Where a worker of Celery's runs what it executes."""
+
+    ASYNC = "async"
+    PREFORK = "prefork"
+
+
+class Level(StrEnum):
+    """From where on is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def worker(  # noqa: PLR0913, PLR0917  these are the options of a program
     context: typer.Context,
     app: AppOption = None,
     max_segments: Annotated[
         int | None, typer.Option(min=1, help="Jobs that run at once; by default the setting max_segments.")
     ] = None,
+    queues: Annotated[
+        str | None, typer.Option("-Q", "--queues", help="The queues to serve, with commas; by default default_queue.")
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option("-c", "--concurrency", min=1, help="Pool processes of prefork, or jobs at once.")
+    ] = None,
+    pool: Annotated[Pool | None, typer.Option("-P", "--pool", help="With Celery; by default async.")] = None,
+    log_level: Annotated[
+        Level | None, typer.Option("-l", "--loglevel", case_sensitive=False, help="In place of the setting log_level.")
+    ] = None,
+    hostname: Annotated[str | None, typer.Option("-n", "--hostname", help="With Celery: the worker's name.")] = None,
     env_file: EnvFile = None,
     debug: Debug = False,
-) -> Exit:
+) -> int:
     """Execute jobs that other processes submit, and go on with those of processes that died.
 
     It takes the flows that -A or the setting imports name. The first Ctrl-C or SIGTERM lets it end what runs for
-    drain_grace seconds and hand on the rest; the second one kills it.
+    drain_grace seconds and hand on the rest; the second one kills it. With the setting celery_enabled it is a worker of
+    Celery's, which also executes Celery tasks that register with millstream.worker.celery_app.
     """
     session = Session.of(context, debug=debug, env_file=env_file)
     settings = session.settings()
     if settings.durability == "off":
         found = settings.sources()["durability"]
         raise SettingsError(f"durability = off ({found}): jobs then live in one process; a worker has nothing to share")
+    if log_level is not None:
+        settings = settings.model_copy(update={"log_level": log_level.value})
+    if max_segments is None and pool is not Pool.PREFORK:
+        max_segments = concurrency
     if max_segments is not None:
         settings = settings.model_copy(update={"max_segments": max_segments})
+    if not settings.celery_enabled and (pool or queues or hostname):
+        raise WrongUseError(
+            "-P, -Q and -n are for workers of Celery's; set celery_enabled and broker_url, or leave them"
+        )
     program = session.app(settings)
     known = session.known(app, settings.imports)
     _teach(program, known)
@@ -50,6 +88,11 @@ def worker(
     def tell(moment: Moment) -> None:
         for source in known.sources[:1]:  # one process is one worker, whatever it runs
             source.working(moment)
+
+    if settings.celery_enabled:
+        chosen = [name.strip() for name in (queues or "").split(",") if name.strip()]
+        options = WorkerOptions((pool or Pool.ASYNC).value, concurrency, chosen, settings.log_level, hostname)
+        return work_on_celery(session, program, settings, options, tell)
 
     def say_stopping() -> None:
         session.err.print(f"stopping: what does not end within {settings.drain_grace:g} s is handed on", soft_wrap=True)

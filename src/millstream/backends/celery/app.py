@@ -76,17 +76,12 @@ def make_celery(seat: Seat, *, main: str = "millstream", **changes: Any) -> Cele
     Raises:
         SettingsError: There is no broker.
     """
-    settings = seat.settings
-    broker = settings.effective_broker_url
-    is_amqp = broker.startswith(("amqp", "pyamqp"))
-    app = Celery(main, broker=broker, backend=settings.result_backend)
-    app.conf.update(_configuration(settings, is_amqp=is_amqp) | changes)
-    app.amqp.queues_cls = partial(TaskQueues, is_amqp=is_amqp)
-    app.seat = seat
+    app = Celery(main)
+    give_seat(app, seat, **changes)
     app.steps["worker"].add(Workplace)
 
     def execute_segment(**_told: Any) -> None:
-        seat.place.serve()
+        app.seat.place.serve()
 
     app.task(
         execute_segment,
@@ -98,6 +93,25 @@ def make_celery(seat: Seat, *, main: str = "millstream", **changes: Any) -> Cele
         shared=False,
     )
     return app
+
+
+def give_seat(app: Celery, seat: Seat, **changes: Any) -> None:
+    """Have the workers of a Celery app execute for a seat, by its settings.
+
+    Args:
+        app: The app; it has no connection yet.
+        seat: What its workers execute for.
+        changes: Further settings of Celery, by their names in lower case.
+
+    Raises:
+        SettingsError: There is no broker.
+    """
+    broker = seat.settings.effective_broker_url
+    is_amqp = broker.startswith(("amqp", "pyamqp"))
+    urls = {"broker_url": broker, "result_backend": seat.settings.result_backend}
+    app.conf.update(_configuration(seat.settings, is_amqp=is_amqp) | urls | changes)
+    app.amqp.queues_cls = partial(TaskQueues, is_amqp=is_amqp)
+    app.seat = seat
 
 
 def _configuration(settings: Settings, *, is_amqp: bool) -> dict[str, Any]:

@@ -25,21 +25,20 @@ class Workplace(bootsteps.Step):  # type: ignore[misc]
         Args:
             parent: Celery's worker.
         """
-        seat = parent.app.seat
+        app, seat = parent.app, parent.app.seat
         grace = seat.settings.drain_grace
         try:
             seat.signer  # noqa: B018  read from the ledger now: the parent of a prefork pool opens nothing later
         except MillstreamError as error:
             raise SystemExit(f"millstream: {error}") from error
-        queues = _queues(parent.app, seat.settings.default_queue)
+        queues = _queues(app, seat.settings.default_queue)
         if issubclass(parent.pool_cls, PreforkPool):
             role = Role(executes=True, slots=1, queues=queues, is_gated=True)
             seat.place = PreforkWorkplace(lambda: _runtime(seat.program, role), grace)
         elif issubclass(parent.pool_cls, AsyncPool):
             role = Role(executes=True, queues=queues)
             seat.place = LoopWorkplace(lambda: _runtime(seat.program, role), grace)
-            task = parent.app.tasks[TASK]
-            task.run = _on_loop(seat)
+            app.tasks[TASK].run = _on_loop(seat)
         else:
             raise SystemExit(
                 f"millstream: the pool {parent.pool_cls.__module__}.{parent.pool_cls.__name__} cannot execute jobs; "

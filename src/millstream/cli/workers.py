@@ -1,0 +1,87 @@
+"""`millstream worker` where Celery is on: Celery's worker in this process, which executes jobs beside Celery tasks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from millstream.authoring.registry import Moment
+from millstream.cli.session import Session
+
+if TYPE_CHECKING:
+    from millstream.app import Millstream
+    from millstream.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """The options of a worker on Celery.
+
+    Attributes:
+        pool: `async` or `prefork`.
+        concurrency: Its pool processes, or jobs at once.
+        queues: The queues that it serves; none: the default one.
+        log_level: From which level on it logs.
+        hostname: Its name.
+    """
+
+    pool: str
+    concurrency: int | None
+    queues: Sequence[str]
+    log_level: str
+    hostname: str | None
+
+
+def work_on_celery(
+    session: Session,
+    program: Millstream,
+    settings: Settings,
+    options: WorkerOptions,
+    tell: Callable[[Moment], None],
+) -> int:
+    """Run Celery's worker for an app until it is stopped, and return the exit code.
+
+    Args:
+        session: Where lines are written.
+        program: The app.
+        settings: Its settings.
+        options: See there.
+        tell: Told of the worker's moments.
+
+    Raises:
+        SettingsError: There is no broker, or Celery is not installed.
+        LedgerUnavailableError: The ledger cannot be reached.
+    """
+    from millstream.backends.celery.program import run_worker  # noqa: PLC0415  Celery: only this worker pays for it
+    from millstream.worker import default_celery_app  # noqa: PLC0415  as above
+
+    celery_app = default_celery_app(settings, lambda: program)
+    program.program.identify()  # here it is one line if the ledger cannot be reached
+
+    def ready() -> None:
+        session.err.print(
+            f"worker {os.getpid()} is ready: {len(program.registry.names())} flows and tasks, "
+            f"pool {options.pool}, broker {settings.display('broker_url' if settings.broker_url else 'redis_url')}, "
+            f"ledger {settings.display('effective_database_url')}",
+            soft_wrap=True,
+        )
+        tell(Moment.READY)
+
+    def stopping() -> None:
+        session.err.print(f"stopping: what does not end within {settings.drain_grace:g} s is handed on", soft_wrap=True)
+
+    tell(Moment.STARTS)
+    code = run_worker(
+        celery_app,
+        pool=options.pool,
+        concurrency=options.concurrency,
+        queues=options.queues,
+        log_level=options.log_level,
+        hostname=options.hostname,
+        ready=ready,
+        stopping=stopping,
+    )
+    tell(Moment.ENDED)
+    return code
