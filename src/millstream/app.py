@@ -135,6 +135,7 @@ class Millstream(Records):
         expires: float | timedelta | datetime | None = None,
         countdown: float | None = None,
         eta: datetime | None = None,
+        queue: str | None = None,
         connection: Connection | AsyncConnection | None = None,
         **inputs: Any,
     ) -> Job:
@@ -149,6 +150,8 @@ class Millstream(Records):
                 with a time zone.
             countdown: Seconds until it may start.
             eta: When it may start, with a time zone; in place of `countdown`.
+            queue: The queue that workers take it from; by default that of the flow or task, else the default queue.
+                Where jobs run in this process it changes nothing.
             connection: An SQLAlchemy connection to the ledger's database, in a transaction: the job is there if and
                 only if you commit it. Nothing starts before.
             inputs: Its inputs by name.
@@ -165,7 +168,14 @@ class Millstream(Records):
             LedgerUnavailableError: The ledger does not answer.
             ClosedError: The app was closed.
         """
-        terms = Terms(idempotency_key=idempotency_key, priority=priority, expires=expires, countdown=countdown, eta=eta)
+        terms = Terms(
+            idempotency_key=idempotency_key,
+            priority=priority,
+            expires=expires,
+            countdown=countdown,
+            eta=eta,
+            queue=queue,
+        )
         placed = await self._place(work, args, inputs, terms)
         return Job(self, await self._record(placed, connection))
 
@@ -180,6 +190,7 @@ class Millstream(Records):
         expires: float | timedelta | datetime | None = None,
         countdown: float | None = None,
         eta: datetime | None = None,
+        queue: str | None = None,
         **inputs: Any,
     ) -> AsyncResult | GroupResult:
         """Submit as `submit` does, and return the result in Celery's shape; blocks until the job is recorded.
@@ -197,7 +208,14 @@ class Millstream(Records):
         if self.settings.task_always_eager:
             return self.apply(work, *args, **inputs)
         self._refuse_loop("delay() and apply_async()", "await app.submit(...)")
-        terms = Terms(idempotency_key=idempotency_key, priority=priority, expires=expires, countdown=countdown, eta=eta)
+        terms = Terms(
+            idempotency_key=idempotency_key,
+            priority=priority,
+            expires=expires,
+            countdown=countdown,
+            eta=eta,
+            queue=queue,
+        )
         if isinstance(work, Signature):  # here, so that no loop is held up by it
             placed = self._orders.of_canvas(work.clone(args, inputs) if args or inputs else work, terms)
         else:

@@ -76,6 +76,7 @@ class Repeats:
             drawn=_Stored(Shape(stored.graph), stored.bindings),
             durability=old.durability,
             priority=old.priority,
+            queue=old.queue,
             expires=None if old.expires_at is None else old.expires_at - old.created_at,
             idempotency_key=f"{_KEY}{job_id}",
             repeats=job_id,

@@ -19,10 +19,10 @@ from millstream.authoring.task import Task
 from millstream.clock import Clock
 from millstream.engine.context import running
 from millstream.engine.control import seconds_until
-from millstream.engine.program import Work
+from millstream.engine.program import INTERNAL, Work
 from millstream.errors import DefinitionError, NotSerializableError
 from millstream.execution.submit import Order
-from millstream.model.policy import Policy, revise_policy
+from millstream.model.policy import DEFAULT_QUEUE, Policy, revise_policy
 from millstream.model.task_id import split_task_id
 from millstream.model.value import encode
 from millstream.settings import Settings
@@ -37,6 +37,7 @@ class Terms:
     expires: float | timedelta | datetime | None = None
     countdown: float | None = None
     eta: datetime | None = None
+    queue: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,24 @@ class Orders:
             expires=policy.expires if is_whole or terms.expires is not None else None,
             idempotency_key=terms.idempotency_key,
             parent=None if here is None else here.request.id,
+            queue=self._queue(work, drawn, policy, is_whole=is_whole, given=terms.queue),
         )
+
+    def _queue(self, work: Work, drawn: Drawn, policy: Policy, *, is_whole: bool, given: str | None) -> str | None:
+        """Return the queue of a job: what is said of it, else of its flow or one task, else what all its tasks share.
+
+        Raises:
+            DefinitionError: What is said of it names none.
+        """
+        if given is not None:
+            policy, is_whole = revise_policy(policy, {"queue": given}, where=f"submit of {work.name}"), True
+        if is_whole:
+            name = policy.queue
+        else:
+            nodes = (node for node in drawn.shape.graph.nodes if node.task and not node.task.startswith(INTERNAL))
+            names = {(node.policy or drawn.works[node.task].policy).queue for node in nodes}
+            name = names.pop() if len(names) == 1 else DEFAULT_QUEUE
+        return None if name in (DEFAULT_QUEUE, self.settings.default_queue) else name
 
     def _policy(self, work: Work, own: Policy, terms: Terms) -> Policy:
         """Return a policy with what the terms change."""
