@@ -41,6 +41,12 @@ def get_current_app() -> Celery:
     return known
 
 
+def made_app() -> Celery | None:
+    """Return the current app, if the program has made one."""
+    with _lock:
+        return _apps.get("current")
+
+
 def set_current_app(app: Celery | None) -> None:
     """Make an app the current one."""
     with _lock:

@@ -7,7 +7,7 @@
 | `task_prerun`, `task_postrun`, `task_success`, `task_retry`, `task_failure` | where the task runs, in its thread or process |
 | `task_revoked` | where the task runs, when it ends after its job was cancelled; for one that had not started, where `control.revoke` was called |
 | `task_internal_error` | where the task runs: one of its handlers raised an error |
-| `celeryd_init`, `celeryd_after_setup`, `worker_init`, `worker_process_init`, `worker_ready`, `worker_shutting_down`, `worker_process_shutdown`, `worker_shutdown` | in `millstream worker` |
+| `celeryd_init`, `celeryd_after_setup`, `worker_init`, `worker_process_init`, `worker_ready`, `worker_shutting_down`, `worker_process_shutdown`, `worker_shutdown` | in `millstream worker`, and in `celery worker` by Celery |
 | `import_modules` | where the modules of `include` and `imports` are imported |
 
 The others exist so that they can be imported, and are never sent: `task_rejected`, `task_unknown` and `task_sent` (there

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,7 +11,7 @@ from threading import RLock
 from typing import Any, Final, Self, overload
 
 from millstream.authoring.canvas.signature import Signature
-from millstream.authoring.registry import Definition, Moment, Source
+from millstream.authoring.registry import Definition, Moment
 from millstream.authoring.results.async_result import AsyncResult
 from millstream.authoring.results.group_result import GroupResult, ResultSet
 from millstream.compat import _state, signals
@@ -26,22 +25,22 @@ from millstream.compat.app.registry import TaskRegistry
 from millstream.compat.app.task import Task as TaskBase
 from millstream.compat.app.times import zone
 from millstream.compat.app.worker import working
+from millstream.compat.app.workers import OnWorkers, let_command_in
 from millstream.compat.conf import Conf, NotYetWarning
 from millstream.compat.dispatch import Signal
 from millstream.compat.exceptions import DuplicateTaskNameWarning, ImproperlyConfigured
-from millstream.errors import DefinitionError
 
 _NO_MESSAGES: Final = frozenset(
     {"amqp", "backend_cls", "control_cls", "events", "fixups", "loader", "log", "log_cls", "registry_cls"}
 )
 
 
-class Celery(Source):
-    """An application: its tasks by name, and its settings. Tasks run on millstream, without a broker.
+class Celery(OnWorkers):
+    """An application: its tasks by name, and its settings. Tasks run on millstream: here, or on Celery workers.
 
     Args:
         main: What stands for the module in the names of tasks of the program's own file.
-        broker: `conf.broker_url`: kept and shown.
+        broker: `conf.broker_url`: the broker, with `celery_enabled`, where millstream's settings name none.
         backend: `conf.result_backend`: kept and shown.
         include: Modules to import in a worker.
         config_source: An object, a dict or the name of a module to read settings from.
@@ -80,6 +79,7 @@ class Celery(Source):
         **others: Any,
     ) -> None:
         super().__init__()
+        let_command_in()
         self.main = main
         self.autofinalize = autofinalize
         self.strict_typing = strict_typing
@@ -369,31 +369,6 @@ class Celery(Source):
             stacklevel=2,
         )
         return repr(sig)
-
-    def worker_main(self, argv: list[str] | None = None) -> None:
-        """Refuse: a worker is a program of its own.
-
-        Raises:
-            DefinitionError: Always; it says what to type.
-        """
-        raise DefinitionError(
-            f"start a worker by `millstream worker -A {self.main or 'module'}`, not by {argv or 'it'}"
-        )
-
-    start = worker_main
-
-    @property
-    def celery_app(self) -> Any:
-        """A real `celery.Celery` with the same settings, for what only Celery has.
-
-        Raises:
-            DefinitionError: The extra `celery` is not installed.
-        """
-        if importlib.util.find_spec("celery") is None:
-            raise DefinitionError("app.celery_app needs Celery itself: pip install 'millstream[celery]'")
-        real = importlib.import_module("celery").Celery(self.main, set_as_current=False)
-        real.conf.update({line.name: line.value for line in self.conf.report()})
-        return real
 
     def __repr__(self) -> str:
         """Return a form that names the app."""

@@ -1,4 +1,4 @@
-"""`app.control`: revoke tasks, and ask what this process knows and runs."""
+"""`app.control`: revoke tasks, and ask what runs, and the workers what they are."""
 
 from __future__ import annotations
 
@@ -51,13 +51,27 @@ class Control:
         """Cancel the jobs of tasks; see `revoke`."""
         self.revoke(task_id, terminate=True, **options)
 
-    def inspect(self, *_args: Any, **_options: Any) -> Inspect:
-        """Return what answers questions about this process."""
+    def inspect(self, *args: Any, **options: Any) -> Inspect:
+        """Return what answers questions: about this process, or with `celery_enabled` about the workers."""
+        if self._app.door.settings.celery_enabled:
+            return InspectWorkers(self._app, self._app.celery_app.control.inspect(*args, **options))
         return Inspect(self._app)
 
-    def ping(self, **_options: Any) -> list[dict[str, Any]]:
-        """Return the answer of this process."""
-        return [{name: answer} for name, answer in self.inspect().ping().items()]
+    def ping(self, **options: Any) -> list[dict[str, Any]]:
+        """Return the answers of the workers, or of this process where it runs the tasks."""
+        return [{name: answer} for name, answer in (self.inspect(**options).ping() or {}).items()]
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what only workers can be told, such as `add_consumer`, `pool_grow` or `broadcast`.
+
+        Raises:
+            AttributeError: There are no workers, since `celery_enabled` is off; or Celery has no such command.
+        """
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if not self._app.door.settings.celery_enabled:
+            raise AttributeError(f"control.{name} speaks to Celery workers, and celery_enabled is off")
+        return getattr(self._app.celery_app.control, name)
 
 
 class Inspect:
@@ -73,7 +87,7 @@ class Inspect:
         self._app = app
         self.hostname = f"millstream@{socket.gethostname()}"
 
-    def ping(self) -> dict[str, dict[str, str]]:
+    def ping(self) -> dict[str, dict[str, str]] | None:
         """Return that this process is there."""
         return {self.hostname: {"ok": "pong"}}
 
@@ -128,3 +142,45 @@ class Inspect:
         for job in self._jobs(state):
             for result in door.block_on(partial(due, job)):
                 yield as_request(result, job, self.hostname), job
+
+
+class InspectWorkers(Inspect):
+    """Answers Celery's questions where workers run the tasks: what the ledger does not know, they are asked.
+
+    `active`, `reserved`, `scheduled` and `revoked` are of the ledger, which knows the tasks of all workers; the others
+    have one entry for each worker that answers, and are `None` where none does.
+
+    Args:
+        app: The app.
+        asked: Celery's own `inspect()`.
+    """
+
+    def __init__(self, app: Celery, asked: Any) -> None:
+        super().__init__(app)
+        self._asked = asked
+
+    def ping(self) -> dict[str, dict[str, str]] | None:
+        """Return which workers are there."""
+        return self._asked.ping()  # type: ignore[no-any-return]  # Celery has no types
+
+    def registered(self, *items: str) -> dict[str, list[str]]:
+        """Return the names of the tasks that the workers know."""
+        return self._asked.registered(*items)  # type: ignore[no-any-return]  # as above
+
+    def stats(self) -> dict[str, dict[str, Any]]:
+        """Return what the workers say of themselves."""
+        return self._asked.stats()  # type: ignore[no-any-return]  # as above
+
+    def active_queues(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the queues that the workers serve."""
+        return self._asked.active_queues()  # type: ignore[no-any-return]  # as above
+
+    def conf(self, with_defaults: bool = False) -> dict[str, dict[str, Any]]:
+        """Return the settings of the workers, secrets as stars."""
+        return self._asked.conf(with_defaults)  # type: ignore[no-any-return]  # as above
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what only workers can tell, such as `memsample` or `query_task`."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._asked, name)

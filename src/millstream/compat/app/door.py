@@ -128,16 +128,17 @@ class Door:
         return result
 
     def _say_where(self) -> None:
-        """Say once that a broker or result backend that is set is not used."""
-        if not self._has_said:
-            self._has_said = True
-            given = [name for name in ("broker_url", "result_backend") if self._app.conf.value_set_for(name)]
-            if given:
-                _log.info(
-                    "%s is kept, and not used: tasks run in millstream's own processes, without a broker, until the "
-                    "Celery backend is there",
-                    " and ".join(given),
-                )
+        """Say once what becomes of a broker or result backend that is set, where it is not used."""
+        if self._has_said:
+            return
+        self._has_said = True
+        given = [name for name in ("broker_url", "result_backend") if self._app.conf.value_set_for(name)]
+        if given and not self.settings.celery_enabled:
+            _log.info(
+                "%s is kept, and not used: tasks run in millstream's own processes, without a broker; "
+                "MILLSTREAM_CELERY_ENABLED=true has them run on workers",
+                " and ".join(given),
+            )
 
 
 def _inner(work: Signature) -> Iterable[Signature]:

@@ -1,14 +1,16 @@
-"""The signals of a worker's life, sent in `millstream worker`."""
+"""The signals of a worker's life, sent in `millstream worker`, and passed on in a worker of Celery's."""
 
 from __future__ import annotations
 
 import os
 import socket
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 from millstream.authoring.registry import Moment
 from millstream.compat import signals
+from millstream.compat.dispatch import Signal
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +44,27 @@ def working(app: Any, moment: Moment) -> None:
         case Moment.ENDED:
             signals.worker_process_shutdown.send(worker, pid=worker.pid, exitcode=0)
             signals.worker_shutdown.send(worker)
+
+
+_OF_WORKERS: Final = (
+    "celeryd_init",
+    "celeryd_after_setup",
+    "worker_init",
+    "worker_ready",
+    "worker_process_init",
+    "worker_process_shutdown",
+    "worker_shutting_down",
+    "worker_shutdown",
+)
+
+
+def told_by_celery() -> None:
+    """Pass on Celery's own signals of a worker's life, in a worker of Celery's, to receivers of those here."""
+    from celery import signals as real  # noqa: PLC0415  only its workers have it
+
+    for name in _OF_WORKERS:
+        getattr(real, name).connect(partial(_pass_on, getattr(signals, name)), weak=False)
+
+
+def _pass_on(to: Signal, sender: Any = None, signal: Any = None, **told: Any) -> None:  # noqa: ARG001  Celery's own
+    to.send(sender, **told)
