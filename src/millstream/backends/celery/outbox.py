@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
+from millstream.authoring.aside import in_daemon_thread
 from millstream.backends.celery.bell import BrokerBell
 from millstream.backends.celery.messages import Signer
 from millstream.backends.celery.publisher import Publisher
@@ -84,7 +85,7 @@ class Outbox:
 
     async def close(self) -> None:
         """Send what waits, for a second at most; may be called twice."""
-        await asyncio.to_thread(self._publisher.close)
+        await in_daemon_thread(self._publisher.close)  # others take no work any more where a program ends
 
     async def _is_full(self, waiting: Sequence[Queued]) -> bool:
         return len(waiting) >= self._limit
