@@ -390,8 +390,8 @@ class SharedLedger(Ledger, Protocol):
     async def identity(self) -> Identity:
         """Return what tells this ledger from all others; every process gets the same."""
 
-    async def waiting(self) -> list[Queued]:
-        """Return the segments that may be claimed now, a bounded number, in the order in which they are claimed."""
+    async def waiting(self, most: int = 1000) -> list[Queued]:
+        """Return the segments that may be claimed now, at most so many, in the order in which they are claimed."""
 
     async def members(self) -> int:
         """Return how many processes are alive and execute segments of this ledger."""

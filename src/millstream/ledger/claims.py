@@ -20,7 +20,6 @@ from millstream.ledger.statements import Rows, Statement, given
 
 _PROMOTED = 500
 _COMPILED = 200
-_TOLD = 1000
 SUSPECT = 2
 """From so many deaths on a segment is suspected to cause them."""
 
@@ -109,12 +108,14 @@ class Claims:
         rows = connection.run(statement.sql, statement.fill())
         return float(rows[0][0]) if rows else None
 
-    def waiting(self, connection: Connection, now: float) -> list[Queued]:
+    def waiting(self, connection: Connection, now: float, most: int) -> list[Queued]:
         """Return what may start; see `SharedLedger.waiting`."""
         queued, due = (self._statement(("list", which), partial(_list_of, which)) for which in ("queued", "due"))
-        rows = connection.run(queued.sql, queued.fill()) + connection.run(due.sql, due.fill(now=now))
+        rows = connection.run(queued.sql, queued.fill(most=most)) + connection.run(
+            due.sql, due.fill(now=now, most=most)
+        )
         rows.sort(key=lambda row: (-row[0], row[1], row[2]))
-        return [Queued(*row[1:]) for row in rows[:_TOLD]]
+        return [Queued(*row[1:]) for row in rows[:most]]
 
     # ----------------------------------------------------------------------------------------------------- claiming
     def claim(
@@ -224,7 +225,7 @@ def _some_due(wanted: Wanted) -> ClauseElement:
 
 def _list_of(which: str) -> ClauseElement:
     columns = (S.priority, S.job, S.id, S.attempt, S.queue, S.flow)
-    listed = sa.select(*columns).limit(_TOLD)
+    listed = sa.select(*columns).limit(given("most"))
     if which == "queued":
         return listed.where(S.state == sa.text("'queued'")).order_by(S.priority.desc(), S.job, S.id)
     return listed.where(S.state == sa.text("'waiting'"), S.ready_at <= given("now")).order_by(S.ready_at)

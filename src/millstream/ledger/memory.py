@@ -140,7 +140,8 @@ class MemoryLedger:
 
     def _hold(self, row: Remembered, segment: int, holder: str) -> Claim:
         if segment == MAIN:
-            check_transition(row.job.state, JobState.RUNNING)
+            if row.job.state is not JobState.RUNNING:  # it stays so while it waits for side segments
+                check_transition(row.job.state, JobState.RUNNING)
             started_at = row.job.started_at or self._clock.now()
             row.job = replace(row.job, state=JobState.RUNNING, reason=None, started_at=started_at)
             row.standing.state, row.standing.reason = JobState.RUNNING, None

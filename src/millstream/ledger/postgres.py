@@ -116,7 +116,9 @@ class PostgresConnection(Connection):
 
     def has_table(self, name: str) -> bool:
         """Return whether there is a table of this name."""
-        return self.run("SELECT to_regclass(%s)", [name])[0][0] is not None
+        # Alone, `to_regclass` answers from a cache, which is brought up to date when a statement locks a relation: who
+        # had to wait for others to make the tables would not see them.
+        return bool(self.run("SELECT 1 FROM pg_class WHERE oid = to_regclass(%s)", [name]))
 
 
 class PostgresDatabase:

@@ -347,10 +347,10 @@ class SqlLedger:
         """Return what tells this ledger from others; see `SharedLedger.identity`."""
         return await self._read(self._parts.identity)
 
-    async def waiting(self) -> list[Queued]:
+    async def waiting(self, most: int = 1000) -> list[Queued]:
         """Return what may be claimed now; see `SharedLedger.waiting`."""
         now = self._clock.now()
-        return await self._read(lambda connection: self._parts.claims.waiting(connection, now))
+        return await self._read(lambda connection: self._parts.claims.waiting(connection, now, most))
 
     async def members(self) -> int:
         """Return how many execute; see `SharedLedger.members`."""

@@ -38,6 +38,8 @@ _SUITES = {
     "SharedLedgerContract": "millstream.testing.contract_shared_ledger",
 }
 
+_SUITE_PARTS = ("waits", "aliases", "sides")
+
 
 def __getattr__(name: str) -> Any:
     """Load a suite on first use, with asserts that show what they compared."""
@@ -47,5 +49,5 @@ def __getattr__(name: str) -> Any:
     if module not in sys.modules:
         import pytest  # noqa: PLC0415  only the suites need it
 
-        pytest.register_assert_rewrite(module, f"{module}_waits", f"{module}_aliases")
+        pytest.register_assert_rewrite(module, *(f"{module}_{part}" for part in _SUITE_PARTS))
     return getattr(import_module(module), name)

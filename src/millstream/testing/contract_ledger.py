@@ -29,6 +29,7 @@ from millstream.model.failure import record_failure
 from millstream.model.job import JobState, NodeState
 from millstream.testing.clock import VirtualClock
 from millstream.testing.contract_ledger_aliases import LedgerAliases
+from millstream.testing.contract_ledger_sides import LedgerSides
 from millstream.testing.contract_ledger_waits import LedgerWaits
 from millstream.testing.ledger_doings import (
     CANCEL,
@@ -48,7 +49,7 @@ from millstream.testing.ledger_doings import (
 )
 
 
-class LedgerContract(LedgerWaits, LedgerAliases):
+class LedgerContract(LedgerWaits, LedgerAliases, LedgerSides):
     """Subclass it as `Test…` and override `open`; each test gets a ledger of its own."""
 
     def open(self, clock: Clock) -> AbstractAsyncContextManager[Ledger]:

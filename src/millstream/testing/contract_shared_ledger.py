@@ -16,6 +16,7 @@ from millstream.ledger.filter import Filter
 from millstream.model.event import TERMINAL
 from millstream.model.job import JobState
 from millstream.testing.clock import VirtualClock
+from millstream.testing.contract_shared_ledger_sides import SHORT_LEASE, SharedLedgerSides
 from millstream.testing.ledger_doings import (
     CANCEL,
     CANCELLED,
@@ -27,15 +28,13 @@ from millstream.testing.ledger_doings import (
     nobody,
     record,
     submit,
+    until,
 )
-
-SHORT_LEASE = 0.4
-"""Seconds; as short as a machine that is busy with something else can keep."""
 
 LONG_LEASE = 15.0
 
 
-class SharedLedgerContract:
+class SharedLedgerContract(SharedLedgerSides):
     """Subclass it as `Test…`, override `open` and `silenced`; each test gets a ledger, and opens it several times."""
 
     def open(self, clock: Clock, lease_seconds: float) -> AbstractAsyncContextManager[SharedLedger]:
@@ -303,14 +302,6 @@ class SharedLedgerContract:
         assert await first.held("two") == []
         assert await second.heads([*ids, new_id()]) == {ids[0]: 3, ids[1]: 1}
         assert await second.heads([]) == {}
-
-
-async def until(doing: Callable[[], Awaitable[list[str]]]) -> list[str]:
-    """Do something until it gives something, and return that."""
-    async with asyncio.timeout(20):
-        while not (given := await doing()):  # noqa: ASYNC110  what others do is seen by looking
-            await asyncio.sleep(0.02)
-        return given
 
 
 async def _record_end(ledger: SharedLedger, claim: Claim) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from msgspec.structs import replace
 
 from millstream.clock import new_id
-from millstream.ledger.base import Claim, FencedError, JobGraph, Ledger, Pause, Settlement
+from millstream.ledger.base import Claim, End, FencedError, JobGraph, Ledger, Settlement
 from millstream.model.event import TERMINAL, Draft, Event
 from millstream.model.graph import Graph, Node
 from millstream.model.job import JobRecord, JobState
@@ -43,6 +43,16 @@ def ended(node: str, value: Any) -> Draft:
     return True, "node_succeeded", 3.0, node, {"attempt": 1, "value": value}
 
 
+def handed_out(segment: int, *nodes: str, queue: str | None = None) -> Draft:
+    """Return the draft that makes a side segment of these nodes."""
+    return fact("handed_out", None, {"segment": segment, "queue": queue, "nodes": [{"path": path} for path in nodes]})
+
+
+def taken_back(segment: int) -> Draft:
+    """Return the draft that ends a side segment."""
+    return fact("taken_back", None, {"segment": segment})
+
+
 async def submit(
     ledger: Ledger, job: JobRecord, claim_for: str | None, **aliases: str
 ) -> tuple[JobRecord, Claim | None]:
@@ -61,9 +71,7 @@ async def claimed(ledger: Ledger, holder: str = ME, **fields: Any) -> Claim:
     return claim
 
 
-async def record(
-    ledger: Ledger, claim: Claim, *drafts: Draft, end: Settlement | Pause | None = None
-) -> tuple[int, list[Draft]]:
+async def record(ledger: Ledger, claim: Claim, *drafts: Draft, end: End | None = None) -> tuple[int, list[Draft]]:
     """Record, wait for the answer, and return it; a refusal is raised."""
     answer: asyncio.Future[tuple[int | FencedError, Sequence[Draft]]] = asyncio.get_running_loop().create_future()
 
@@ -76,6 +84,14 @@ async def record(
     if isinstance(first, FencedError):
         raise first
     return first, list(kept)
+
+
+async def until(doing: Callable[[], Awaitable[list[str]]]) -> list[str]:
+    """Do something until it gives something, and return that."""
+    async with asyncio.timeout(20):
+        while not (given := await doing()):  # noqa: ASYNC110  what others do is seen by looking
+            await asyncio.sleep(0.02)
+        return given
 
 
 class History:
