@@ -142,7 +142,7 @@ class Process:
         async with self._opening:
             if self._shared is None:
                 shared, bell = open_shared(self._settings, self._clock)
-                outbox = open_outbox(self._settings, shared)
+                outbox = open_outbox(self._settings, shared, self._services.hand_out)
                 if outbox is not None:
                     bell = outbox.bell(bell)
                 sharing = Sharing(shared, bell, self._ledger, self._log, self._membership, self.segments, self._backend)
@@ -253,8 +253,8 @@ def _hand_out(settings: Settings, role: Role) -> HandOut | None:
     return HandOut(queues=role.queues, default_queue=settings.default_queue)
 
 
-def open_outbox(settings: Settings, ledger: SharedLedger) -> Outbox | None:
-    """Return what tells workers of what is queued, where there are any.
+def open_outbox(settings: Settings, ledger: SharedLedger, hand_out: HandOut | None) -> Outbox | None:
+    """Return what tells workers of what is queued, where there are any, and keeps count of them.
 
     Raises:
         SettingsError: There is no broker.
@@ -265,7 +265,12 @@ def open_outbox(settings: Settings, ledger: SharedLedger) -> Outbox | None:
     from millstream.backends.celery.publisher import Publisher  # noqa: PLC0415  as above
 
     publisher = Publisher(settings.effective_broker_url, settings.default_queue)
-    return Outbox(ledger, publisher, settings.message_secret, settings.outbox_limit)
+
+    def count(members: int) -> None:
+        if hand_out is not None:
+            hand_out.members = members
+
+    return Outbox(ledger, publisher, settings.message_secret, settings.outbox_limit, count)
 
 
 def holds_ledger(settings: Settings) -> bool:

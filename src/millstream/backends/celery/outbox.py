@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from millstream.authoring.aside import in_daemon_thread
@@ -34,17 +34,26 @@ class Outbox:
         publisher: Sends.
         key: What messages are signed with; `None`: the ledger's own key.
         limit: How many segments may be queued while the broker is away; 1 or more.
+        on_members: Told now and then how many processes execute segments of the ledger.
 
     Attributes:
         duty: Does it.
     """
 
-    def __init__(self, ledger: SharedLedger, publisher: Publisher, key: bytes | None, limit: int) -> None:
+    def __init__(
+        self,
+        ledger: SharedLedger,
+        publisher: Publisher,
+        key: bytes | None,
+        limit: int,
+        on_members: Callable[[int], None],
+    ) -> None:
         """Send nothing yet."""
         self._ledger = ledger
         self._publisher = publisher
         self._key = key
         self._limit = limit
+        self._on_members = on_members
         self._signer: Signer | None = None
         self._told: frozenset[tuple[str, int, int]] = frozenset()
         self._again_at = 0.0
@@ -75,20 +84,22 @@ class Outbox:
         if self._signer is None:
             self._signer = Signer(await self._ledger.identity(), self._key)
         waiting = await self._ledger.waiting()
-        self._is_over = self._publisher.is_away and await self._is_full(waiting)
         self._publisher.send(self._signer, [one for one in waiting if _key(one) not in self._told])
         self._told = frozenset(map(_key, waiting))
         if (now := time.monotonic()) >= self._again_at:
             self._again_at = now + AGAIN_SECONDS / 2
-            self._publisher.top_up(self._signer, _first(waiting, 2 * max(1, await self._ledger.members())))
+            members = await self._ledger.members()
+            self._on_members(members)
+            self._publisher.top_up(self._signer, _first(waiting, 2 * max(1, members)))
+            self._is_over = self._publisher.is_away and await self._is_full()
         await asyncio.sleep(_BREATH)
 
     async def close(self) -> None:
         """Send what waits, for a second at most; may be called twice."""
         await in_daemon_thread(self._publisher.close)  # others take no work any more where a program ends
 
-    async def _is_full(self, waiting: Sequence[Queued]) -> bool:
-        return len(waiting) >= self._limit
+    async def _is_full(self) -> bool:
+        return len(await self._ledger.waiting(self._limit)) >= self._limit
 
 
 def _key(queued: Queued) -> tuple[str, int, int]:
