@@ -96,6 +96,7 @@ class Registry:
         for definition in other._known.values():
             self.add(definition)
         self._functions.update(other._functions)
+        self.sources += [source for source in other.sources if source not in self.sources]
 
     def scan(self, module: ModuleType) -> None:
         """Take the definitions that stand at the top level of a module, and its plain functions.

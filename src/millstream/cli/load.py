@@ -173,6 +173,9 @@ def _take_app(registry: Registry, module: ModuleType, target: Target) -> None:
     from millstream.app import Millstream  # noqa: PLC0415  the engine: only who asks for an app pays for it
 
     app = getattr(module, target.name or "app", None)
+    extensions = getattr(app, "extensions", None)
+    if isinstance(extensions, dict) and isinstance(extensions.get("celery"), Source):  # app is a Flask app
+        app = extensions["celery"]
     if isinstance(app, Millstream):
         known: list[Definition] = [*app.registry.flows(), *app.registry.tasks()]
         for definition in known:

@@ -54,7 +54,7 @@ class Session:
         err: Standard error: everything that is said about it.
         is_debugging: Whether `--debug` was given.
         env_file: What `--env-file` named.
-        host: What took this command line in, and brings settings and tasks; see `main`.
+        host: What brings settings and tasks: what took this command line in (see `main`), or what a worker's -A names.
     """
 
     out: Console = field(default_factory=lambda: console_for(sys.stdout))
@@ -62,6 +62,7 @@ class Session:
     is_debugging: bool = False
     env_file: Path | None = None
     host: Source | None = None
+    _named: Registry = field(default_factory=Registry)
 
     @classmethod
     def of(cls, context: typer.Context, *, debug: bool, env_file: Path | None = None) -> Session:
@@ -82,13 +83,25 @@ class Session:
         given = dict(self.host.settings()) if self.host is not None else {}
         return Settings.load(env_file=self.env_file, **(given | ({"log_level": "debug"} if self.is_debugging else {})))
 
-    def known(self, app: str | None, imports: Iterable[str]) -> Registry:
-        """Return the tasks and flows of a worker: see `known_definitions`; those of the host too.
+    def take_in(self, app: str | None) -> None:
+        """Load what a worker's `-A` names, and let the settings count that it brings.
+
+        Raises:
+            LoadError: It cannot be loaded, or is no app.
+            DuplicateNameError: Two different definitions have one name.
+        """
+        self._named = known_definitions(app, ())
+        if self.host is None:
+            self.host = next(iter(self._named.sources), None)
+
+    def known(self, imports: Iterable[str]) -> Registry:
+        """Return the tasks and flows of a worker: of what was taken in, of the host, and of the setting `imports`.
 
         Raises:
             Exception: What `known_definitions` raises.
         """
-        registry = known_definitions(app, imports)
+        registry = self._named
+        registry.adopt(known_definitions(None, imports))
         if self.host is not None:
             registry.take(self.host)
         return registry

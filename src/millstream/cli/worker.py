@@ -67,6 +67,7 @@ def worker(  # noqa: PLR0913, PLR0917  these are the options of a program
     Celery's, which also executes Celery tasks that register with millstream.worker.celery_app.
     """
     session = Session.of(context, debug=debug, env_file=env_file)
+    session.take_in(app)
     settings = session.settings()
     if settings.durability == "off":
         found = settings.sources()["durability"]
@@ -82,7 +83,7 @@ def worker(  # noqa: PLR0913, PLR0917  these are the options of a program
             "-P, -Q and -n are for workers of Celery's; set celery_enabled and broker_url, or leave them"
         )
     program = session.app(settings)
-    known = session.known(app, settings.imports)
+    known = session.known(settings.imports)
     _teach(program, known)
 
     def tell(moment: Moment) -> None:

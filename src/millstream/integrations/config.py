@@ -5,19 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from millstream.compat.app.workers import OF_WORKERS
 from millstream.compat.conf import Conf
 from millstream.settings import Settings
 
 _PREFIX: Final = "MILLSTREAM_"
-_OF_WORKERS: Final = {
-    "result_backend": "result_backend",
-    "task_default_queue": "default_queue",
-    "worker_concurrency": "worker_concurrency",
-    "worker_max_memory_per_child": "worker_max_memory_per_child",
-    "worker_max_tasks_per_child": "worker_max_tasks_per_child",
-    "worker_prefetch_multiplier": "worker_prefetch_multiplier",
-}
-"""Celery's settings of workers, and their names here."""
 
 
 def settings_of(config: Mapping[str, Any], conf: Conf) -> dict[str, Any]:
@@ -58,4 +50,4 @@ def settings_of(config: Mapping[str, Any], conf: Conf) -> dict[str, Any]:
 
 
 def _of_workers(conf: Conf) -> dict[str, object]:
-    return {ours: conf[celerys] for celerys, ours in _OF_WORKERS.items() if conf.value_set_for(celerys)}
+    return {ours: conf[celerys] for celerys, ours in OF_WORKERS.items() if conf.value_set_for(celerys)}

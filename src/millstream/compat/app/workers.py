@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # the engine: only who runs something pays for it
 _COMMAND: Final = "celery.bin.celery"
 """The module of Celery's command line, which is imported where that runs."""
 
-_OURS: Final = {
+OF_WORKERS: Final = {
     "result_backend": "result_backend",
     "task_default_queue": "default_queue",
     "worker_concurrency": "worker_concurrency",
@@ -37,7 +37,7 @@ _REAL: Final = tuple(
     name
     for name in SETTINGS
     if name.startswith(("worker_", "control_", "event_", "broker_transport_options", "broker_use_ssl"))
-    and name not in (*_OURS, "worker_pool")
+    and name not in (*OF_WORKERS, "worker_pool")
 )
 """Settings that the real app gets as they are."""
 
@@ -73,7 +73,8 @@ class OnWorkers(Source):
         from millstream.app import Millstream  # noqa: PLC0415  on first use
         from millstream.settings import Settings  # noqa: PLC0415  as above
 
-        return Millstream(settings=Settings.load(celery_enabled=True, **brought(self.conf, is_worker=True)))
+        given = {**brought(self.conf, is_worker=True), **self.settings(), "celery_enabled": True}
+        return Millstream(settings=Settings.load(**given))
 
     @property
     def celery_app(self) -> Any:
@@ -116,7 +117,7 @@ def brought(conf: Conf, *, is_worker: bool = False) -> dict[str, Any]:
     from millstream.settings import Settings  # noqa: PLC0415  pydantic: on first use
 
     given: dict[str, Any] = {"celery_enabled": True} if is_worker else {}
-    of_workers: dict[str, Any] = {ours: conf[name] for name, ours in _OURS.items() if conf.value_set_for(name)}
+    of_workers: dict[str, Any] = {ours: conf[name] for name, ours in OF_WORKERS.items() if conf.value_set_for(name)}
     try:
         found = Settings.load(**given)
     except SettingsError:  # there is no broker; what else is wrong is told again

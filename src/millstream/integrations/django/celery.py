@@ -13,10 +13,12 @@ from django.apps import apps
 from django.conf import settings
 from django.db import close_old_connections, transaction
 
+from millstream.app import Millstream
 from millstream.authoring.registry import Definition, Registry
 from millstream.compat import Celery, Task
 from millstream.integrations.config import settings_of
 from millstream.integrations.hosted import HostedTask, hosted
+from millstream.settings import Settings
 
 
 class DjangoTask(HostedTask):
@@ -81,6 +83,14 @@ class DjangoCelery(Celery):
     def settings(self) -> Mapping[str, Any]:
         """Return the settings that the project's bring."""
         return self._given
+
+    def engine_of_workers(self) -> Millstream:
+        """Return the app whose jobs a worker executes.
+
+        Raises:
+            SettingsError: A setting is wrong, or there is no broker.
+        """
+        return Millstream(settings=Settings.load(**{**self._given, "celery_enabled": True}))
 
     def definitions(self) -> Iterator[Definition]:
         """Return all tasks, and the tasks and flows of the apps' modules that have none of Celery's names."""

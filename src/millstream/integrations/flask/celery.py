@@ -93,6 +93,10 @@ class FlaskCelery(Celery):
         """Return the settings that `app.config` brings."""
         return self._given
 
+    def engine_of_workers(self) -> FlaskEngine:
+        """Return the millstream app whose jobs its workers execute: that of the Flask app."""
+        return self.engine
+
     def _engine_in_force(self) -> current.App:
         """Return the millstream app to hand work to: in a running task that which runs it, unless it is another's."""
         here = current.app() if running.get() is not None else None
