@@ -12,6 +12,9 @@ from millstream.graph.frame import Frame
 if TYPE_CHECKING:
     from millstream.engine.run import Run
 
+_COMPUTES = 0.1
+"""Share of its time that a function has the interpreter for, if it computes: it may have to share it with others."""
+
 
 class NodeCall(ThreadCall):
     """A node's attempt in a thread.
@@ -41,11 +44,13 @@ class NodeCall(ThreadCall):
         port = self.run.services.hand_out
         if port is None:
             return super().execute()
-        begun = time.perf_counter()
+        wall, cpu = time.perf_counter(), time.thread_time()
         try:
             return super().execute()
         finally:
-            port.note(self.frame.content.work(self.index).name, time.perf_counter() - begun)
+            wall, cpu = time.perf_counter() - wall, time.thread_time() - cpu
+            # A function that computes waits for the interpreter too, which says nothing of what it costs elsewhere.
+            port.note(self.frame.content.work(self.index).name, cpu if cpu > _COMPUTES * wall else wall)
 
     def disarm(self) -> None:
         """Take time-outs back, where there are any."""

@@ -26,11 +26,11 @@ _GIVE_WAY_SECONDS = 0.00005
 _MOST_PASSED = 64
 """Calls that are looked at for one that is wanted."""
 
-_BUSY = 0.6
+_BUSY = 0.4
 """Share of the time that, computed by the process, leaves no room for another thread. Not more, for a process computes
 less than it could where others want the same processors."""
 
-_LOOKS = 2
+_LOOKS = 3
 """Looks in a row at which the threads have to be found blocked, not computing: a thread too many does not go again."""
 
 

@@ -17,9 +17,10 @@ from millstream.engine.program import Drawn, Recalled
 from millstream.engine.run import Run
 from millstream.engine.services import HandOut, Services
 from millstream.engine.side import Given, SideScope, left_to_do
-from millstream.errors import ExpiredError, MillstreamError, PoisonError, Reject, TaskTimeoutError, UnknownNameError
+from millstream.errors import ExpiredError, MillstreamError, UnknownNameError
 from millstream.events.base import EventLog
 from millstream.execution.library import Library
+from millstream.execution.outcome import end_of
 from millstream.execution.recorder import Recorder
 from millstream.ledger.base import (
     MAIN,
@@ -35,8 +36,7 @@ from millstream.ledger.base import (
 )
 from millstream.model.event import Draft, Event
 from millstream.model.failure import Failure, record_failure
-from millstream.model.job import JobRecord, JobState, Reason
-from millstream.model.policy import class_name
+from millstream.model.job import JobRecord, JobState
 from millstream.points import reach
 
 _log = structlog.get_logger("millstream.execution")
@@ -48,14 +48,6 @@ _CODE_SECONDS = 30.0
 _PAGE = 1000
 _KEPT_DRAWINGS = 1000
 """Drawings of durable jobs that are kept until they are executed here; others are read from the ledger again."""
-
-_REASONS: dict[str, Reason] = {
-    class_name(TaskTimeoutError): "timeout",
-    class_name(ExpiredError): "expired",
-    class_name(PoisonError): "poison",
-    class_name(Reject): "rejected",
-}
-
 
 Key = tuple[str, int]
 """A segment: the id of its job, and its number there."""
@@ -94,6 +86,7 @@ class Segments:
         self._drawn: dict[str, tuple[Drawn, Mapping[str, str]]] = {}
         self._running: dict[Key, _Execution] = {}
         self._reads: set[asyncio.Task[None]] = set()
+        self._unread: set[str] = set()
 
     # -------------------------------------------------------------------------------------------- what is kept
     def keep(self, job: JobRecord, drawn: Drawn, aliases: Mapping[str, str]) -> None:
@@ -179,28 +172,33 @@ class Segments:
         if execution is None:
             return
         async with execution.reading:
+            self._unread.discard(job_id)
             recorder = execution.recorder
             while events := await self._ledger.events(job_id, recorder.seen, _PAGE):
                 self._publish(job_id, events)
-                for event in events:
-                    await self._tell(execution, event)
+                await self._tell(execution, events)
                 if execution.run is None or execution.run.is_over:
                     return  # what it cannot take any more it has not seen: whoever goes on with the job will
                 recorder.caught_up(events[-1].seq)
             recorder.caught_up(recorder.seen)
 
-    async def _tell(self, execution: _Execution, event: Event) -> None:
+    async def _tell(self, execution: _Execution, events: Sequence[Event]) -> None:
         """Tell a run what others recorded, where it concerns it."""
-        run, path = execution.run, event.node
-        is_answer = event.type == "answered"
-        if run is None or path is None or not (is_answer or (run.handing is not None and run.handing.awaits(event))):
+        run = execution.run
+        if run is None:
+            return
+        awaited = {event.seq for event in events if event.type == "answered" or _is_awaited(run, event)}
+        if not awaited:
             return
         # What is shown of a value need not be the value: large ones are references, and those of classes are plain.
-        whole = await self._ledger.event(execution.claim.job.id, event.seq)
-        if not is_answer and run.handing is not None:
-            run.handing.heard(whole)
-        elif is_answer and not run.waits.answer(path, whole.data["answer"]) and run.past is not None:
-            run.past.answers[path] = whole.data["answer"]
+        whole = await self._ledger.history(execution.claim.job.id, min(awaited) - 1)
+        for event in whole:
+            if event.seq not in awaited or event.node is None:
+                continue
+            if event.type != "answered" and run.handing is not None:
+                run.handing.heard(event)
+            elif not run.waits.answer(event.node, event.data["answer"]) and run.past is not None:
+                run.past.answers[event.node] = event.data["answer"]
 
     def _publish(self, job_id: str, events: list[Event]) -> None:
         drafts: list[Draft] = [(True, event.type, event.at, event.node, event.data) for event in events]
@@ -309,7 +307,7 @@ class Segments:
         state = await run.drive()
         if recorder.refusal is not None:
             raise recorder.refusal
-        return _end(run, state)
+        return end_of(run, state)
 
     async def _drive_side(self, claim: Claim, execution: _Execution) -> End:
         """Execute nodes that the main segment handed out, each on its own."""
@@ -328,7 +326,7 @@ class Segments:
         state = await run.drive()
         if recorder.refusal is not None:
             raise recorder.refusal
-        end = _end(run, state)
+        end = end_of(run, state)
         return end if isinstance(end, Pause) else Done()
 
     async def _settle(self, execution: _Execution, end: End, instead: Sequence[Draft] = ()) -> None:
@@ -367,30 +365,19 @@ class Segments:
             await self.refresh(job_id)
         except MillstreamError as error:
             _log.warning("what others did to a job cannot be read yet", job=job_id, why=str(error))
+        finally:
+            self._unread.discard(job_id)
 
     def _read_soon(self, job_id: str) -> None:
-        """Read what others recorded, as the numbers of our own records say that they did."""
+        """Read what others recorded, as the numbers of our own records say that they did; once for all until then."""
+        if job_id in self._unread:
+            return
+        self._unread.add(job_id)
         task = asyncio.create_task(self._read(job_id))
         self._reads.add(task)
         task.add_done_callback(self._reads.discard)
 
 
-def _end(run: Run, state: JobState) -> Settlement | Pause:
-    """Return how a run that is over ends its job, or lays it down."""
-    match state:
-        case JobState.SUCCEEDED:
-            return Settlement(state, result=run.result)
-        case JobState.CANCELLED:
-            return Settlement(state, "cancel")
-        case JobState.WAITING:
-            kind, until = run.paused or ("shutdown", 0.0)
-            return Pause(kind, until, 0)
-        case _:
-            return Settlement(state, _reason(run.failure), error=run.failure)
-
-
-def _reason(failure: Failure | None) -> Reason:
-    """Return the reason of a failed job: a time-out, an expiry and poison have their own."""
-    if failure is None:
-        return "internal"
-    return next((reason for name, reason in _REASONS.items() if name in failure.ancestors), "error")
+def _is_awaited(run: Run, event: Event) -> bool:
+    """Whether an event says what became of a node that a run has handed out."""
+    return run.handing is not None and run.handing.awaits(event)

@@ -316,8 +316,8 @@ class Ledger(Protocol):
             NotSerializableError: A value's class is not to be found here.
         """
 
-    async def history(self, job_id: str) -> list[Event]:
-        """Return all durable events of a job, in order, with every value whole: what a segment goes on from.
+    async def history(self, job_id: str, after: int = 0) -> list[Event]:
+        """Return a job's durable events above a number, in order, with every value whole: what a segment goes on from.
 
         Raises:
             JobNotFoundError: There is no such job.

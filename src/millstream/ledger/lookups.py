@@ -76,9 +76,12 @@ class Lookups:
             shown_event(row) for row in self._rows(connection, job_id, self._queries.events, after=after, most=limit)
         ]
 
-    def history(self, connection: Connection, job_id: str) -> list[Event]:
+    def history(self, connection: Connection, job_id: str, after: int) -> list[Event]:
         """Return all durable events; see `Ledger.history`."""
-        rows, load = self._rows(connection, job_id, self._queries.events, after=0, most=_ALL), self._load(connection)
+        rows, load = (
+            self._rows(connection, job_id, self._queries.events, after=after, most=_ALL),
+            self._load(connection),
+        )
         return [whole_event(row, load) for row in rows]
 
     def event(self, connection: Connection, job_id: str, seq: int) -> Event:

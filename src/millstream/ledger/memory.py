@@ -296,9 +296,9 @@ class MemoryLedger:
             return event
         raise no_event(job_id, seq)
 
-    async def history(self, job_id: str) -> list[Event]:
-        """Return all durable events; see `Ledger.history`."""
-        return await self.events(job_id, 0, len(self._row(job_id).events))
+    async def history(self, job_id: str, after: int = 0) -> list[Event]:
+        """Return durable events; see `Ledger.history`."""
+        return await self.events(job_id, after, len(self._row(job_id).events))
 
     # --------------------------------------------------------------------------------------------------- forgetting
     async def trim(self) -> list[str]:

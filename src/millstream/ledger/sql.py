@@ -303,9 +303,9 @@ class SqlLedger:
         """Return one durable event; see `Ledger.event`."""
         return await self._read(lambda connection: self._parts.lookups.event(connection, job_id, seq))
 
-    async def history(self, job_id: str) -> list[Event]:
+    async def history(self, job_id: str, after: int = 0) -> list[Event]:
         """Return all durable events; see `Ledger.history`."""
-        return await self._read(lambda connection: self._parts.lookups.history(connection, job_id))
+        return await self._read(lambda connection: self._parts.lookups.history(connection, job_id, after))
 
     # --------------------------------------------------------------------------------------------------- forgetting
     async def trim(self) -> list[str]:

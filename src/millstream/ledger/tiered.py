@@ -208,9 +208,9 @@ class TieredLedger:
         """Return one durable event; see `Ledger.event`."""
         return await self._of(job_id).event(job_id, seq)
 
-    async def history(self, job_id: str) -> list[Event]:
+    async def history(self, job_id: str, after: int = 0) -> list[Event]:
         """Return all durable events; see `Ledger.history`."""
-        return await self._of(job_id).history(job_id)
+        return await self._of(job_id).history(job_id, after)
 
     # --------------------------------------------------------------------------------------------------- forgetting
     async def trim(self) -> list[str]:
