@@ -55,6 +55,8 @@ def _events(witness: Witness) -> Iterable[EventRow]:
             attempt=data.get("attempt"),
             mark=_mark(data),
             state=data.get("state"),
+            segment=data.get("segment"),
+            nodes=tuple(given["path"] for given in data["nodes"]) if kind == "handed_out" else (),
             digest=digest_of(event),
         )
 

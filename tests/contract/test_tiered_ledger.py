@@ -9,7 +9,7 @@ import pytest
 
 from millstream.clock import Clock, SystemClock
 from millstream.errors import JobNotFoundError
-from millstream.ledger.base import IdempotencyConflictError, Ledger, Settlement
+from millstream.ledger.base import Done, IdempotencyConflictError, Ledger, Pause, Settlement
 from millstream.ledger.bell import Topic
 from millstream.ledger.filter import Filter
 from millstream.ledger.memory import MemoryLedger
@@ -17,7 +17,18 @@ from millstream.ledger.sql import SqlLedger
 from millstream.ledger.tiered import TieredLedger
 from millstream.model.job import JobRecord, JobState
 from millstream.testing import LedgerContract
-from millstream.testing.ledger_doings import ME, claimed, ended, make_job, nobody, record, submit
+from millstream.testing.ledger_doings import (
+    ME,
+    claimed,
+    ended,
+    fact,
+    handed_out,
+    make_job,
+    nobody,
+    record,
+    submit,
+    taken_back,
+)
 
 
 class Rung:
@@ -130,3 +141,35 @@ async def test_others_are_woken_for_what_may_concern_them(tmp_path: Path) -> Non
         assert bell.rung[1:] == [("queued", queued.id)]
         await ledger.cancel(queued.id, [(True, "ended", 1.0, None, {"state": "cancelled", "reason": "cancel"})])
         assert bell.rung[2:] == [("ended", queued.id)]
+
+
+async def test_others_are_woken_for_what_is_handed_out_and_for_what_comes_of_it(tmp_path: Path) -> None:
+    bell = Rung()
+    heard: list[tuple[Topic, str]] = []
+    async with tiered(tmp_path, SystemClock(), bell) as (ledger, shared):
+        ledger.heard = lambda topic, job_id: heard.append((topic, job_id))
+        await shared.join(ME, nobody)
+        main = await claimed(ledger, queue="mine")
+        job_id = main.job.id
+
+        async def rings(*told: tuple[Topic, str | None]) -> None:
+            expected = [(topic, job_id) for topic, _ in told]
+            assert (bell.rung, bell.queues) == (expected, [queue for _, queue in told])
+            assert heard == expected
+            for known in (bell.rung, bell.queues, heard):
+                known.clear()
+
+        sealed = ledger.seal(main.job, {"segment": 2, "queue": "heavy", "nodes": [{"path": "a", "args": ["x" * 9000]}]})
+        await record(ledger, main, fact("handed_out", None, sealed), handed_out(3, "b"), handed_out(4, "c"))
+        await rings(("queued", "heavy"), ("queued", None), ("queued", None))
+        two, three, _ = await ledger.claim(ME, 10)
+        await record(ledger, two, fact("x"))
+        await rings()
+        await record(ledger, two, ended("a", 1))
+        await rings(("changed", None))
+        await record(ledger, two, end=Pause("shutdown", None, 9))
+        await rings(("queued", "heavy"))
+        await record(ledger, main, taken_back(4), end=Pause("handed_out", None, 9))
+        await rings(("changed", None), ("queued", "mine"))
+        await record(ledger, three, ended("b", 1), end=Done())
+        await rings(("changed", None), ("queued", "mine"))

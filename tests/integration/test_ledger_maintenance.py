@@ -8,15 +8,27 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from millstream.clock import SystemClock
 from millstream.errors import SettingsError
 from millstream.ledger import invariants, schema
-from millstream.ledger.base import Claim, Settlement, UnfitLedgerError
+from millstream.ledger.base import Claim, Pause, Settlement, UnfitLedgerError
 from millstream.ledger.database import NoLedgerError, database, transaction
 from millstream.ledger.maintenance import Keeper, StaleLedgerError
 from millstream.ledger.sql import SqlLedger
 from millstream.ledger.upgrade import NewerLedgerError
 from millstream.testing import VirtualClock
-from millstream.testing.ledger_doings import ME, SUCCEEDED, claimed, ended, make_job, record, submit
+from millstream.testing.ledger_doings import (
+    CANCEL,
+    ME,
+    SUCCEEDED,
+    claimed,
+    ended,
+    handed_out,
+    make_job,
+    nobody,
+    record,
+    submit,
+)
 
 DAY = timedelta(days=1).total_seconds()
 LARGE = "x" * 20_000
@@ -118,7 +130,14 @@ SEEDED: dict[str, tuple[Callable[[Shop], sa.Executable], str, str]] = {
     "an open job without a segment": (
         lambda shop: sa.delete(schema.segment).where(_S.job == shop.open),
         "open",
-        "it is queued, and has no open segment: nobody can go on with it",
+        "it is queued, and has no open main segment: nobody can go on with it",
+    ),
+    "a side segment that nothing was handed out for": (
+        lambda shop: sa.insert(schema.segment).values(
+            job=shop.open, id=2, state="queued", attempt=0, crashes=0, priority=0, flow="f", order_seq=1
+        ),
+        "open",
+        "its segment 2 has no event that says what it executes",
     ),
     "a segment held by a stranger": (
         lambda shop: sa.update(schema.segment).where(_S.job == shop.open).values(state="running", holder="stranger"),
@@ -143,6 +162,25 @@ async def test_a_fault_is_found_with_its_job(fault: str, shop: Shop) -> None:
     statement, whose, what = SEEDED[fault]
     shop.change(statement(shop))
     assert (getattr(shop, whose), what) in shop.found()
+
+
+async def test_a_main_segment_that_waits_for_no_side_segment_is_found(shop: Shop) -> None:
+    shop.change(sa.update(schema.job).where(_J.id == shop.open).values(state="running"))
+    shop.change(sa.update(schema.segment).where(_S.job == shop.open).values(state="waiting"))
+    assert (shop.open, "its main segment waits for side segments, of which none is open") in shop.found()
+
+
+async def test_nothing_is_wrong_with_side_segments_that_were_only_used(shop: Shop) -> None:
+    ledger = SqlLedger(shop.url, SystemClock())
+    await ledger.join(ME, nobody)
+    mains = [await claimed(ledger) for _ in range(3)]
+    for main in mains:
+        await record(ledger, main, handed_out(2, "a"), handed_out(3, "b"), end=Pause("handed_out", None, 3))
+    assert [claim.segment for claim in await ledger.claim(ME, 2)] == [1, 2]
+    for main in mains[:2]:
+        await ledger.cancel(main.job.id, [CANCEL])
+    assert shop.keeper.check().problems == []
+    await ledger.close()
 
 
 async def test_what_belongs_to_no_job_is_found(shop: Shop) -> None:

@@ -63,14 +63,15 @@ def submit_in(ledger: SqlLedger, connection: sa.Connection, job: JobRecord, **al
 
 # ------------------------------------------------------------------------------------------------- a user's transaction
 async def test_a_job_is_there_when_the_users_transaction_is_committed(ledger: SqlLedger, engine: sa.Engine) -> None:
-    job = make_job()
+    job = make_job(queue="heavy")
     with engine.begin() as connection:
         connection.execute(sa.text("INSERT INTO mine VALUES (1)"))
         assert submit_in(ledger, connection, job) == job
         assert await ledger.find(Filter()) == []
         assert await ledger.claim(ME, 10) == []
-    (claim,) = await ledger.claim(ME, 10)
-    assert (claim.job.id, claim.head) == (job.id, 1)
+    assert await ledger.claim(ME, 10, queues=[None]) == []
+    (claim,) = await ledger.claim(ME, 10, queues=["heavy"])
+    assert (claim.job.id, claim.head, claim.queue) == (job.id, 1, "heavy")
     assert list((await ledger.graph(job.id)).bindings) == ["x" * 20_000, 2]
 
 

@@ -211,6 +211,58 @@ FAULTS = {
 }
 
 
+def with_sides(*more: tuple[str, dict[str, Any]], claims: tuple[ClaimRow, ...] = (), pid: int = SECOND) -> History:
+    """Return the history of a job whose node `b` was handed out, and run by another process."""
+    told: list[tuple[str, dict[str, Any]]] = [
+        ("planned", {}),
+        ("started", {"attempt": 1}),
+        ("handed_out", {"segment": 2, "nodes": ("b",)}),
+        ("node_succeeded", {"node": "a", "attempt": 1, "mark": "a1"}),
+        *more,
+        ("node_succeeded", {"node": "b", "attempt": 1, "mark": "b1"}),
+        ("ended", {"state": "succeeded"}),
+    ]
+    rows = tuple(EventRow(job="j", seq=seq, type=kind, **fields) for seq, (kind, fields) in enumerate(told, 1))
+    held = (
+        ClaimRow(job="j", attempt=1, pid=FIRST, head=1),
+        ClaimRow(job="j", segment=2, attempt=1, pid=SECOND, head=3),
+    )
+    return History(
+        (began("a", 1, FIRST, "a1", 1.0), began("b", 1, pid, "b1", 2.0)),
+        Dump(jobs=(JobRow(id="j", state="succeeded", next_seq=len(rows) + 1),), events=rows, claims=(*held, *claims)),
+    )
+
+
+def test_what_a_side_segment_records_beside_the_main_one_is_clean() -> None:
+    assert violations(with_sides()) == []
+
+
+def test_a_node_that_is_out_is_not_recorded_by_the_main_segment() -> None:
+    assert [found.invariant for found in violations(with_sides(pid=FIRST))] == ["I10"]
+
+
+def test_a_node_that_was_taken_back_is_recorded_by_the_main_segment() -> None:
+    assert violations(with_sides(("taken_back", {"segment": 2}), pid=FIRST)) == []
+
+
+def test_what_grew_in_a_node_that_is_out_is_recorded_by_either() -> None:
+    for pid in (FIRST, SECOND):
+        inner = ("node_succeeded", {"node": "b[1]/c", "attempt": 1, "mark": "c1"})
+        history = with_sides(inner)
+        seen = (*history.seen, began("b[1]/c", 1, pid, "c1", 1.5))
+        assert violations(replace(history, seen=seen)) == []
+
+
+def test_only_deaths_in_its_own_segment_allow_a_node_to_start_again() -> None:
+    history = with_sides()
+    twice = replace(history, seen=(*history.seen, began("b", 1, SECOND, "b2", 2.5)))
+    assert [found.invariant for found in violations(twice)] == ["I9"]
+    for segment, expected in ((2, []), (1, ["I9"])):
+        claim = ClaimRow(job="j", segment=segment, attempt=2, pid=SECOND if segment == 2 else FIRST, head=4)
+        again = replace(twice, dump=with_sides(claims=(claim,)).dump)
+        assert [found.invariant for found in violations(again)] == expected
+
+
 def test_a_good_history_is_clean() -> None:
     assert violations(good()) == []
 

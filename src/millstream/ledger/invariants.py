@@ -9,6 +9,8 @@ import msgspec
 import sqlalchemy as sa
 
 from millstream.ledger import schema
+from millstream.ledger.base import MAIN
+from millstream.ledger.sides import HANDED_OUT
 from millstream.model.event import TERMINAL
 from millstream.model.job import FINAL_STATES
 from millstream.model.value import decode_shown, references
@@ -33,7 +35,7 @@ class Problem(msgspec.Struct, frozen=True):
 
 def problems(connection: sa.Connection) -> Iterator[Problem]:
     """Yield every breach of what the ledger promises; the caller sees to it that all reads see one state."""
-    for look in (_numbers, _strays, _ends, _segments, _holders, _graphs, _references):
+    for look in (_numbers, _strays, _ends, _segments, _sides, _holders, _graphs, _references):
         yield from look(connection)
 
 
@@ -82,13 +84,30 @@ def _ends(connection: sa.Connection) -> Iterator[Problem]:
 
 
 def _segments(connection: sa.Connection) -> Iterator[Problem]:
-    """A job that has ended has no open segment; another one has, or nobody will ever go on with it."""
+    """A job that has ended has no open segment; of another one the main one is, or nobody will ever go on with it."""
     open_one = sa.exists().where(_S.job == _J.id, _S.state.in_(_OPEN_SEGMENT))
     is_final = _J.state.in_(_FINAL)
     for job, state in connection.execute(sa.select(_J.id, _J.state).where(is_final, open_one)):
         yield Problem(job, f"it is {state}, and a segment of it is still open")
-    for job, state in connection.execute(sa.select(_J.id, _J.state).where(~is_final, ~open_one)):
-        yield Problem(job, f"it is {state}, and has no open segment: nobody can go on with it")
+    open_main = sa.exists().where(_S.job == _J.id, _S.id == MAIN, _S.state.in_(_OPEN_SEGMENT))
+    for job, state in connection.execute(sa.select(_J.id, _J.state).where(~is_final, ~open_main)):
+        yield Problem(job, f"it is {state}, and has no open main segment: nobody can go on with it")
+
+
+def _sides(connection: sa.Connection) -> Iterator[Problem]:
+    """An event says what each side segment executes; a main one waits for side ones only as long as one is open."""
+    ordered = sa.exists().where(_E.job == _S.job, _E.seq == _S.order_seq, _E.type == HANDED_OUT)
+    wrong = (_S.id == MAIN) != _S.order_seq.is_(None)
+    lost = sa.select(_S.job, _S.id).where(wrong | (_S.order_seq.is_not(None) & ~ordered))
+    for job, part in connection.execute(lost):
+        yield Problem(job, f"its segment {part} has no event that says what it executes")
+    side = schema.segment.alias()
+    open_side = sa.exists().where(side.c.job == _S.job, side.c.id != MAIN, side.c.state.in_(_OPEN_SEGMENT))
+    waits = (_S.id == MAIN) & (_S.state == "waiting") & _S.ready_at.is_(None)
+    joined = schema.segment.join(schema.job, _J.id == _S.job)
+    stuck = sa.select(_S.job).select_from(joined).where(waits, _J.state == "running", ~open_side)
+    for job in connection.execute(stuck).scalars():
+        yield Problem(job, "its main segment waits for side segments, of which none is open")
 
 
 def _holders(connection: sa.Connection) -> Iterator[Problem]:

@@ -209,6 +209,8 @@ class EventRow(msgspec.Struct, frozen=True, kw_only=True):
         attempt: The attempt that it tells of: of the segment for `started`, else of the node.
         mark: The effect that it tells of.
         state: The state that the last event tells.
+        segment: The side segment that it tells of: `handed_out` and `taken_back` do.
+        nodes: Paths of the nodes that it tells to be handed out.
         digest: Of all that it says, as in `Seen`.
     """
 
@@ -219,6 +221,8 @@ class EventRow(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int | None = None
     mark: str | None = None
     state: str | None = None
+    segment: int | None = None
+    nodes: tuple[str, ...] = ()
     digest: str = ""
 
 

@@ -8,6 +8,7 @@ from itertools import chain, pairwise
 from typing import NamedTuple, TypeVar
 
 from millstream.model.event import TERMINAL
+from millstream.testing.hands import MAIN, Hands
 from millstream.testing.history import (
     FINAL,
     Began,
@@ -55,6 +56,7 @@ class _View:
         self.claims: dict[str, list[ClaimRow]] = defaultdict(list)
         for claim in sorted(history.dump.claims, key=lambda row: (row.job, row.segment, row.attempt)):
             self.claims[claim.job].append(claim)
+        self.hands = {job: Hands(events) for job, events in self.events.items()}
         self.effects: dict[str, Began] = {effect.mark: effect for effect in self.of(Began)}
         self.ends: dict[tuple[str, str], list[EventRow]] = defaultdict(list)
         for event in history.dump.events:
@@ -75,10 +77,18 @@ class _View:
                 found[one.job, one.reader].append(one)
         return found
 
-    def claim_at(self, event: EventRow) -> ClaimRow | None:
-        """Return the claim in force when an event was recorded: the last one made before it."""
-        earlier = [claim for claim in self.claims[event.job] if claim.head < event.seq]
-        return earlier[-1] if earlier else None
+    def claims_at(self, event: EventRow) -> list[ClaimRow]:
+        """Return the claims in force when an event was recorded, of the segments that may have recorded it.
+
+        Of each that is the last claim made before.
+        """
+        segments = self.hands[event.job].at(event)
+        last = {
+            claim.segment: claim
+            for claim in self.claims[event.job]
+            if claim.head < event.seq and claim.segment in segments
+        }
+        return list(last.values())
 
 
 _Found = Iterator[tuple[str, str]]
@@ -198,7 +208,8 @@ def _nodes_start_as_often_as_allowed(view: _View) -> _Found:
         starts[effect.job, effect.node].append(effect)
     for (job, node), effects in starts.items():
         # A process that claimed the job and did not end it may have had the effect without recording it.
-        lost = max(0, len(view.claims[job]) - 1)
+        ran_in = view.hands[job].ever(node) if job in view.hands else {MAIN}
+        lost = max(0, sum(claim.segment in ran_in for claim in view.claims[job]) - 1)
         most = 1 if effects[0].is_once else effects[0].most + lost
         if len(effects) > most:
             yield job, f"node {node} started {len(effects)} times, where {most} are allowed"
@@ -216,13 +227,17 @@ def _old_claims_write_nothing(view: _View) -> _Found:
         effect = view.effects.get(event.mark or "")
         if effect is None and event.type != "started":
             continue
-        claim = view.claim_at(event)
-        if claim is None:
+        held = view.claims_at(event)
+        if not held:
             yield event.job, f"event {event.seq}, {event.type}, was recorded under no claim"
-        elif event.type == "started" and event.attempt != claim.attempt:
-            yield event.job, f"event {event.seq} was recorded under claim {event.attempt} while {claim.attempt} held"
-        elif effect is not None and effect.pid != claim.pid:
-            yield event.job, f"event {event.seq} tells what process {effect.pid} did, while {claim.pid} held the job"
+        elif event.type == "started" and event.attempt not in [claim.attempt for claim in held]:
+            yield event.job, f"event {event.seq} was recorded under claim {event.attempt} while {_told(held)} held"
+        elif effect is not None and effect.pid not in [claim.pid for claim in held]:
+            yield event.job, f"event {event.seq} tells what process {effect.pid} did, while {_told(held)} held"
+
+
+def _told(claims: list[ClaimRow]) -> str:
+    return ", ".join(f"claim {claim.attempt} of segment {claim.segment} by {claim.pid}" for claim in claims)
 
 
 def _results_stay_the_same(view: _View) -> _Found:
