@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from millstream import SettingsError
 from millstream.service import TaskService, get_settings_service
 
 EXAMPLE = """
@@ -114,13 +113,12 @@ def in_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("configure", [in_config_file, in_environment])
-def test_the_two_lines_that_turn_celery_on_are_read_and_refused_while_it_is_not_there(
+async def test_the_two_lines_that_turn_celery_on_give_the_backend_on_celery(
     monkeypatch: pytest.MonkeyPatch, configure: object
 ) -> None:
     assert callable(configure)
     configure(monkeypatch)
-    with pytest.raises(SettingsError) as refused:
-        TaskService(get_settings_service())
-    lines = str(refused.value).splitlines()
-    assert [line.partition(" = ")[0] for line in lines] == ["celery_enabled", "redis_url"]
-    assert all("this version does not have yet" in line for line in lines)
+    task_service = TaskService(get_settings_service())
+    assert (task_service.backend_name, task_service.use_celery) == ("celery", True)
+    assert type(task_service.get_backend()).__name__ == "CeleryBackend"
+    await task_service.stop()

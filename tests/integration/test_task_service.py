@@ -307,8 +307,8 @@ async def test_it_may_be_stopped_twice_and_before_it_was_started() -> None:
 @pytest.mark.parametrize(
     "given", [Settings(celery_enabled=True), SimpleNamespace(settings=Settings(celery_enabled=True))]
 )
-def test_a_backend_that_is_not_there_yet_is_refused_in_one_line(given: object) -> None:
-    with pytest.raises(SettingsError, match=r"^celery_enabled = true .*: needs the Celery backend, which this version"):
+def test_workers_without_a_broker_are_refused_in_one_line(given: object) -> None:
+    with pytest.raises(SettingsError, match=r"^celery_enabled = true .*: needs a broker; set broker_url or redis_url"):
         TaskService(given)
 
 

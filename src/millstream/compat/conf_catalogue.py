@@ -79,6 +79,8 @@ _OLD_NAMES: Final = {
     "worker_send_task_events": "CELERY_SEND_EVENTS",
 }
 
+BY_WORKERS: Final = "Celery's own worker goes by it: `celery -A` with this app"
+
 SETTINGS: Final[dict[str, Setting]] = {}
 """All settings by name."""
 
@@ -105,12 +107,59 @@ _group(
 _group(_honoured, "calls run the task at once, in the caller's thread", task_always_eager=False)
 _group(_honoured, "what an eager call raises comes through at the call", task_eager_propagates=False)
 _group(_honoured, "attributes of tasks by name, `*` for all", "task_annotations")
-_group(_honoured, "the policy `queue` of tasks that name none", task_default_queue="celery")
+_group(
+    _honoured, "the policy `queue` of tasks that name none, and that which workers serve", task_default_queue="celery"
+)
 _group(_honoured, "the policy `priority` of tasks that name none", "task_default_priority")
 _group(_honoured, "calls inside a task take its priority over", task_inherit_parent_priority=False)
 _group(_honoured, "`queue` and `priority` by the task's name, glob or function", "task_routes")
 _group(_honoured, "the policy `timeout` of tasks that name none", "task_time_limit")
 _group(_honoured, "the policy `soft_timeout` of tasks that name none", "task_soft_time_limit")
+
+_group(_honoured, "with `celery_enabled` the broker, unless millstream's settings name one", "broker_url")
+_group(_honoured, "with `celery_enabled` the queues that a worker serves where `-Q` names none", "task_queues")
+_group(
+    _honoured,
+    "with `celery_enabled` millstream's setting of this name",
+    "worker_concurrency worker_max_memory_per_child worker_max_tasks_per_child",
+    worker_prefetch_multiplier=4,
+)
+_group(
+    _honoured,
+    BY_WORKERS,
+    "worker_agent worker_log_color worker_log_datefmt worker_state_db worker_task_log_datefmt worker_timer",
+    control_exchange="celery",
+    control_queue_durable=False,
+    control_queue_exclusive=True,
+    control_queue_expires=10.0,
+    control_queue_ttl=300.0,
+    event_exchange="celeryev",
+    event_queue_durable=False,
+    event_queue_exclusive=True,
+    event_queue_expires=60.0,
+    event_queue_prefix="celeryev",
+    event_queue_ttl=5.0,
+    worker_autoscaler="celery.worker.autoscale:Autoscaler",
+    worker_consumer="celery.worker.consumer:Consumer",
+    worker_disable_prefetch=False,
+    worker_disable_rate_limits=False,
+    worker_enable_remote_control=True,
+    worker_enable_soft_shutdown_on_idle=False,
+    worker_hijack_root_logger=True,
+    worker_log_format="[%(asctime)s: %(levelname)s/%(processName)s] %(message)s",
+    worker_lost_wait=10.0,
+    worker_pool="prefork",
+    worker_pool_putlocks=True,
+    worker_pool_restarts=False,
+    worker_pool_start_method="fork",
+    worker_proc_alive_timeout=4.0,
+    worker_redirect_stdouts=True,
+    worker_redirect_stdouts_level="WARNING",
+    worker_send_task_events=False,
+    worker_soft_shutdown_timeout=0.0,
+    worker_task_log_format="[%(asctime)s: %(levelname)s/%(processName)s] %(task_name)s[%(task_id)s]: %(message)s",
+    worker_timer_precision=1.0,
+)
 
 # ----------------------------------------------------------------------------------------------- not yet there
 _not_yet = Standing.NOT_YET
@@ -126,33 +175,26 @@ _group(
     beat_sync_every=0,
 )
 _group(_not_yet, "global limits bring it, with schedules", "task_default_rate_limit")
-_group(
-    _not_yet,
-    "workers bring it; until then `millstream worker --max-segments` and the setting `max_threads` bound what runs",
-    "worker_concurrency worker_max_memory_per_child worker_max_tasks_per_child",
-    worker_autoscaler="celery.worker.autoscale:Autoscaler",
-    worker_direct=False,
-    worker_pool="prefork",
-)
-_group(
-    _not_yet,
-    "the Celery backend brings it: no message leaves this process yet that could be signed",
-    "security_cert_store security_certificate security_key security_key_password",
-    security_digest="sha256",
-)
 
 # ----------------------------------------------------------------------------------------------------- ignored
 _ignored = Standing.IGNORED
 _group(
     _ignored,
-    "kept and shown; tasks run in this process, without a broker, until the Celery backend is there",
-    "broker_url broker_read_url broker_write_url broker_host broker_port broker_user broker_password broker_vhost "
+    "a broker is named by its URL",
+    "broker_read_url broker_write_url broker_host broker_port broker_user broker_password broker_vhost "
     "broker_transport",
 )
+_group(
+    _ignored,
+    "messages hold no arguments, and are signed with the ledger's key or millstream's setting `message_key`",
+    "security_cert_store security_certificate security_key security_key_password",
+    security_digest="sha256",
+)
+_group(_ignored, "a worker has no queue of its own: whoever has room takes a job from the ledger", worker_direct=False)
 _group(_ignored, "kept and shown; results are in millstream's ledger", "result_backend")
 _group(
     _ignored,
-    "there is no connection to a broker that it could govern",
+    "millstream looks after its connections to a broker by itself; TLS is said by its URL: `rediss://`, `amqps://`",
     "broker_connection_retry_on_startup broker_failover_strategy broker_login_method broker_pool_acquire_timeout",
     broker_channel_error_retry=False,
     broker_connection_max_retries=100,
@@ -235,16 +277,15 @@ _group(
 )
 _group(
     _ignored,
-    "there are no messages to acknowledge: a job is done when its result is recorded",
+    "a message only wakes a worker, and may be lost: a job is done when its result is recorded",
     "task_acks_on_failure task_acks_on_timeout task_reject_on_worker_lost",
     task_acks_on_failure_or_timeout=True,
     task_retry_on_worker_lost=False,
 )
 _group(
     _ignored,
-    "queues need no declaration, and exchanges belong to a broker",
-    "task_create_missing_queue_exchange_type task_default_exchange task_default_routing_key task_queue_max_priority "
-    "task_queues",
+    "queues need no declaration, and messages go to a queue by its name",
+    "task_create_missing_queue_exchange_type task_default_exchange task_default_routing_key task_queue_max_priority",
     task_create_missing_queue_type="classic",
     task_create_missing_queues=True,
     task_default_delivery_mode=2,
@@ -270,29 +311,7 @@ _group(_ignored, "an eager result is with its caller, and in no ledger", task_st
 _group(_ignored, "STARTED is always told", task_track_started=False)
 _group(_ignored, "a failure always keeps its traceback", task_remote_tracebacks=False)
 _group(_ignored, "events show values in their own form", task_repr_maxlevels=3)
-_group(
-    _ignored,
-    "every job's events are recorded, for any number of readers",
-    event_exchange="celeryev",
-    event_queue_durable=False,
-    event_queue_exclusive=True,
-    event_queue_expires=60.0,
-    event_queue_prefix="celeryev",
-    event_queue_ttl=5.0,
-    task_send_sent_event=False,
-    worker_send_task_events=False,
-)
-_group(
-    _ignored,
-    "a worker is asked through the ledger, not through a broker",
-    "worker_state_db",
-    control_exchange="celery",
-    control_queue_durable=False,
-    control_queue_exclusive=True,
-    control_queue_expires=10.0,
-    control_queue_ttl=300.0,
-    worker_enable_remote_control=True,
-)
+_group(_ignored, "every job's events are recorded, for any number of readers", task_send_sent_event=False)
 _group(
     _ignored,
     "a worker takes a job when it has room for it, and hands on what it cannot end",
@@ -300,34 +319,7 @@ _group(
     worker_cancel_long_running_tasks_on_connection_loss=False,
     worker_deduplicate_successful_tasks=False,
     worker_detect_quorum_queues=True,
-    worker_disable_prefetch=False,
     worker_enable_prefetch_count_reduction=True,
-    worker_enable_soft_shutdown_on_idle=False,
-    worker_prefetch_multiplier=4,
-    worker_soft_shutdown_timeout=0.0,
-)
-_group(
-    _ignored,
-    "it tunes parts of Celery's worker that a worker here does not have",
-    "worker_agent worker_timer",
-    worker_consumer="celery.worker.consumer:Consumer",
-    worker_disable_rate_limits=False,
-    worker_lost_wait=10.0,
-    worker_pool_putlocks=True,
-    worker_pool_restarts=False,
-    worker_pool_start_method="fork",
-    worker_proc_alive_timeout=4.0,
-    worker_timer_precision=1.0,
-)
-_group(
-    _ignored,
-    "logging is the program's own: millstream takes over neither loggers nor standard output",
-    "worker_log_color worker_log_datefmt worker_task_log_datefmt",
-    worker_hijack_root_logger=True,
-    worker_log_format="[%(asctime)s: %(levelname)s/%(processName)s] %(message)s",
-    worker_redirect_stdouts=True,
-    worker_redirect_stdouts_level="WARNING",
-    worker_task_log_format="[%(asctime)s: %(levelname)s/%(processName)s] %(task_name)s[%(task_id)s]: %(message)s",
 )
 
 NAMES: Final = MappingProxyType(

@@ -14,7 +14,7 @@ from millstream.authoring.registry import Source
 from millstream.compat import _state
 from millstream.compat.app.worker import told_by_celery
 from millstream.compat.conf import Conf
-from millstream.compat.conf_catalogue import SETTINGS
+from millstream.compat.conf_catalogue import BY_WORKERS, SETTINGS
 from millstream.errors import DefinitionError, SettingsError
 
 if TYPE_CHECKING:  # the engine: only who runs something pays for it
@@ -24,7 +24,6 @@ _COMMAND: Final = "celery.bin.celery"
 """The module of Celery's command line, which is imported where that runs."""
 
 OF_WORKERS: Final = {
-    "result_backend": "result_backend",
     "task_default_queue": "default_queue",
     "worker_concurrency": "worker_concurrency",
     "worker_max_memory_per_child": "worker_max_memory_per_child",
@@ -33,12 +32,7 @@ OF_WORKERS: Final = {
 }
 """Celery's settings of workers, and their names here."""
 
-_REAL: Final = tuple(
-    name
-    for name in SETTINGS
-    if name.startswith(("worker_", "control_", "event_", "broker_transport_options", "broker_use_ssl"))
-    and name not in (*OF_WORKERS, "worker_pool")
-)
+_REAL: Final = tuple(setting.name for setting in SETTINGS.values() if setting.says == BY_WORKERS)
 """Settings that the real app gets as they are."""
 
 
@@ -139,10 +133,14 @@ def _made(app: OnWorkers) -> Any:
     from celery import signals as real_signals  # noqa: PLC0415  only who runs Celery needs it
 
     from millstream.backends.celery.app import Seat, make_celery  # noqa: PLC0415  as above
+    from millstream.backends.celery.queues import task_queue  # noqa: PLC0415  as above
 
     program = app.engine_of_workers()
     seat = Seat(program.settings, lambda: program.program)
     changes = {name: app.conf[name] for name in _REAL if app.conf.value_set_for(name)}
+    if names := _names(app.conf.task_queues):
+        is_amqp = program.settings.effective_broker_url.startswith(("amqp", "pyamqp"))
+        changes["task_queues"] = [task_queue(name, is_amqp=is_amqp) for name in names]
     real = make_celery(seat, main=app.main or "tasks", **changes)
 
     def load(**_: Any) -> None:
@@ -154,6 +152,11 @@ def _made(app: OnWorkers) -> Any:
     real_signals.import_modules.connect(load, sender=real, weak=False)
     told_by_celery()
     return real
+
+
+def _names(queues: Any) -> list[str]:
+    """Return the names of queues, as `task_queues` takes them: a dict by name, names, or Kombu's objects."""
+    return [str(getattr(queue, "name", queue)) for queue in queues or ()]
 
 
 def _stand_in(real: Any, app: Any, name: str) -> None:
