@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import latency, measure, million, recovery, report, starts
+from benchmarks import latency, measure, million, recovery, report, starts, workers
 from benchmarks.own import OWN
 from benchmarks.shapes import CANVASES, CROWDS, DURABLE_SHAPES, SHAPES, Shape
 
@@ -29,7 +29,7 @@ CROWDED = (
 CALLED = ("millstream-canvas-sqlite", "millstream-canvas", "celery")
 STARTING = ("millstream", "millstream-sqlite", "langgraph", "hamilton")
 MEMORY_PARTS = (*(shape.name for shape in SHAPES), "own", "start")
-DURABLE_PARTS = ("durable", "crowds", "canvas", "submit", "recovery", "million")
+DURABLE_PARTS = ("durable", "crowds", "canvas", "celery", "submit", "recovery", "million")
 PARTS = (*MEMORY_PARTS, *DURABLE_PARTS)
 
 
@@ -58,6 +58,8 @@ def main() -> None:
         raw["crowds"] = table("Durable: jobs share commits", CROWDED, CROWDS, options.rounds)
     if "canvas" in parts:
         raw["canvas"] = table("Canvases, called and awaited", CALLED, CANVASES, options.rounds)
+    if "celery" in parts:
+        raw["celery"] = workers.play(options.rounds)
     raw |= others(parts)
     if options.json:
         options.json.write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")
@@ -68,17 +70,17 @@ def table(
 ) -> dict[str, Any]:
     print(f"\n{title:<{report.WIDTH + 2}}{report.HEAD}")
     raw: dict[str, Any] = {}
-    workers, raw["missing"] = measure.start(systems)
+    processes, raw["missing"] = measure.start(systems)
     try:
         for shape in shapes:
-            figures = measure.side_by_side(workers, rounds, {"do": "shape", "name": shape.name})
+            figures = measure.side_by_side(processes, rounds, {"do": "shape", "name": shape.name})
             print(report.shape_lines(shape, figures, raw["missing"]), flush=True)
             raw[shape.name] = [figure.plain() for figure in figures]
         if has_own:
-            raw["own"] = own(workers["millstream"], rounds)
+            raw["own"] = own(processes["millstream"], rounds)
     finally:
-        for worker in workers.values():
-            worker.close()
+        for process in processes.values():
+            process.close()
     return raw
 
 

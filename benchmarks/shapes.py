@@ -85,6 +85,9 @@ CANVASES = (
 )
 """What is called as a canvas; each task takes what came before it as one argument."""
 
+CHAINS = Shape("canvas-chains", "50 chains of 10, all at once", chain(10), jobs=50)
+"""What is called as a canvas only where workers run it."""
+
 ONE = Shape("one", "one node", [[]])
 
-BY_NAME = {shape.name: shape for shape in (*SHAPES, *CROWDS, *CANVASES, ONE)}
+BY_NAME = {shape.name: shape for shape in (*SHAPES, *CROWDS, *CANVASES, CHAINS, ONE)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from benchmarks.shapes import Shape
 
@@ -27,3 +27,16 @@ class System(Protocol):
 
     async def close(self) -> None:
         """Give back what `open` took; the same shape may be opened again."""
+
+
+class Staged(Protocol):
+    """A system whose workers run what it submits; it takes part in scenes, see `benchmarks.scenes`."""
+
+    title: str
+
+    def begin(self, broker: str) -> Any:
+        """Start its workers, which end with this process, and return the kit that scenes are played with.
+
+        Args:
+            broker: URL of a broker that no other system uses.
+        """

@@ -16,7 +16,7 @@ import traceback
 from typing import Any
 
 from benchmarks.shapes import BY_NAME
-from benchmarks.system import NotComparableError, Once, System
+from benchmarks.system import NotComparableError, Once, Staged, System
 
 SYSTEMS = {
     "millstream": "benchmarks.ours:Ours",
@@ -32,12 +32,16 @@ SYSTEMS = {
     "hamilton": "benchmarks.peers.hamilton:Hamilton",
     "dbos": "benchmarks.peers.dbos:Dbos",
     "celery": "benchmarks.peers.celery:Celery",
+    "workers-sqlite": "benchmarks.on_workers:OnWorkers",
+    "workers-prefork": "benchmarks.on_workers:OnPrefork",
+    "workers-pair": "benchmarks.on_workers:OnPair",
+    "workers-postgres": "benchmarks.on_workers:OnWorkersPostgres",
     "millstream-canvas": "benchmarks.called:Called",
     "millstream-canvas-sqlite": "benchmarks.called:CalledOnSqlite",
 }
 
 
-async def answer(system: System, request: dict[str, Any]) -> dict[str, Any]:
+async def answer(system: Any, request: dict[str, Any]) -> dict[str, Any]:  # noqa: PLR0911  one for each request
     match request:
         case {"do": "title"}:
             return {"title": system.title}
@@ -54,6 +58,13 @@ async def answer(system: System, request: dict[str, Any]) -> dict[str, Any]:
             return {"seconds": await own(name, times)}
         case {"do": "submits", "count": count, "at_once": at_once}:
             return {"seconds": await submits(system, count, at_once)}
+        case {"do": "begin", "broker": broker}:
+            system.kit = system.begin(broker)
+            return {}
+        case {"do": "scene", "name": name}:
+            from benchmarks.scenes import SCENE_BY_NAME  # noqa: PLC0415  no other part needs them
+
+            return {"figures": SCENE_BY_NAME[name].take(system.kit)}
     raise ValueError(f"no such request: {request}")
 
 
@@ -91,7 +102,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     module, _, name = SYSTEMS[sys.argv[1]].partition(":")
-    system: System = getattr(importlib.import_module(module), name)()
+    system: System | Staged = getattr(importlib.import_module(module), name)()
     with asyncio.Runner() as runner:
         for line in sys.stdin:
             try:

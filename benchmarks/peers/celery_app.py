@@ -7,10 +7,13 @@ import os
 import celery
 from celery.signals import worker_ready
 
-from benchmarks import canvases
+from benchmarks import canvases, works
 from tests.valkey import URL_VARIABLE, announce
 
 app = celery.Celery("bench", broker=os.environ[URL_VARIABLE], backend=os.environ[URL_VARIABLE])
 step = app.task(name="step")(canvases.step)
 total = app.task(name="total")(canvases.total)
+wait = app.task(name="wait")(works.wait)
+burn = app.task(name="burn")(works.burn)
+hold = app.task(name="hold")(works.hold)
 worker_ready.connect(announce, weak=False)

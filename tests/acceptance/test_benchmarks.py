@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import environments, million, recovery, report
+from benchmarks import environments, million, recovery, report, workers
 from benchmarks.measure import Worker, side_by_side, start
 from benchmarks.own import OWN
+from benchmarks.scenes import SCENES, Scene
 from benchmarks.shapes import BY_NAME, CANVASES, DURABLE_SHAPES, SHAPES
 
 
@@ -39,6 +40,30 @@ def test_canvases_run_in_memory_and_on_sqlite() -> None:
         with Worker(system) as worker:
             for shape in CANVASES:
                 assert worker.ask(do="shape", name=shape.name, times=1)["seconds"] > 0
+
+
+def played(system: str, *scenes: Scene) -> dict[str, list[float]]:
+    """Return the figures of a system in each scene that it takes part in."""
+    with workers.started([system]) as (processes, missing):
+        assert not missing
+        return {
+            scene.name: processes[system].ask(do="scene", name=scene.name)["figures"]
+            for scene in scenes
+            if system in scene.systems
+        }
+
+
+def test_workers_play_a_scene() -> None:
+    (figures,) = played("workers-sqlite", SCENES[0]).values()
+    assert min(figures) > 0
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("system", ["workers-sqlite", "workers-prefork", "workers-postgres"])
+def test_workers_play_every_scene_that_they_take_part_in(system: str) -> None:
+    found = played(system, *SCENES)
+    assert set(found) == {scene.name for scene in SCENES if system in scene.systems}
+    assert all(min(figures) > 0 for figures in found.values())
 
 
 def test_submits_are_timed_one_by_one() -> None:

@@ -1,0 +1,15 @@
+"""The tasks that our workers run."""
+
+from __future__ import annotations
+
+import millstream
+from benchmarks import canvases, works
+
+step = millstream.task(canvases.step)
+pure = millstream.task(effect="pure", name="pure")(canvases.step)
+total = millstream.task(canvases.total)
+pure_total = millstream.task(effect="pure", name="pure_total")(canvases.total)
+wait = millstream.task(works.wait_async)
+burn = millstream.task(works.burn)
+hold = millstream.task(works.hold_async)
+hold_process = millstream.task(run_in="process")(works.hold)
