@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# A file's tests stay together: they share servers and workers.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo quick test test-all check chaos bench docs setup
@@ -14,13 +16,13 @@ demo: .venv/.product ## install millstream into .venv and run a first flow
 	@$(BIN)/millstream run examples/stdlib_report.py
 
 quick: .venv/.dev ## run unit tests and contracts (under a minute): backends in memory, ledgers in memory and on SQLite
-	@$(BIN)/python -m pytest -q -m 'not postgresql and not long' $(wildcard tests/unit tests/contract)
+	@$(PYTEST) -q -m 'not postgresql and not long' $(wildcard tests/unit tests/contract)
 
 test: .venv/.dev ## run all tests but the rest of the matrix (a quarter of an hour)
-	@$(BIN)/python -m pytest -m 'not matrix' tests
+	@$(PYTEST) -m 'not matrix' tests
 
 test-all: .venv/.dev ## run all tests and the whole matrix, and compare canvases with real Celery (CASES=300 SEED=1)
-	@$(BIN)/python -m pytest tests
+	@$(PYTEST) tests
 	@$(BIN)/python -m tests.differential --cases $(or $(CASES),300) --seed $(or $(SEED),1)
 
 check: .venv/.dev ## check style, types, direction of imports, sizes and the lock file

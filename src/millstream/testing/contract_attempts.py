@@ -99,8 +99,8 @@ async def soft_on_loop(room: str, gate: str, *, is_deaf: bool = False) -> str:
 
 def _soft(room: str) -> str:
     room_ = Room(room)
-    room_.note("begun")
     try:
+        room_.note("begun")
         for _ in range(10_000):
             time.sleep(0.001)
     except SoftTimeLimitExceeded:
