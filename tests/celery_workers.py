@@ -113,25 +113,25 @@ class Worker:
 
     def pause(self) -> None:
         """Stop it with all its children where they are."""
-        send(signal.SIGSTOP, *self._session())
+        send(signal.SIGSTOP, *self.session())
 
     def resume(self) -> None:
         """Let them go on."""
-        send(signal.SIGCONT, *self._session())
+        send(signal.SIGCONT, *self.session())
 
     def kill(self) -> None:
         """Kill it with all its children."""
-        left = self._session()
+        left = self.session()
         while left:  # one that is being killed may just have started another
             send(signal.SIGKILL, *left)
             self.process.wait(_SECONDS)
-            left = self._session()
+            left = self.session()
 
     def __repr__(self) -> str:
         """Return a form that tells its process and how that stands."""
         return f"<Worker {self.pid}, exit code {self.process.poll()}>"
 
-    def _session(self) -> list[int]:
+    def session(self) -> list[int]:
         """Return all processes that it has started and that live, with itself: they are in a session of their own."""
         found = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
         return [pid for pid in found if _session_of(pid) == self.pid]

@@ -10,42 +10,58 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import cycle, product
 from pathlib import Path
+from typing import Any
 
+from tests.chaos.celery_rounds import CeleryRound, CelerySetup
 from tests.chaos.rounds import Outcome, Round, Setup
 from tests.chaos.witness import Witness
+from tests.rabbitmq import RabbitMQServer
 from tests.services import PostgresServer
+from tests.valkey import ValkeyServer
 
 DATABASES = ("sqlite", "postgresql")
+POOLS = ("prefork", "async")
+BROKERS: dict[str, type[ValkeyServer | RabbitMQServer]] = {"redis": ValkeyServer, "rabbitmq": RabbitMQServer}
 
 _HEAD = (
-    *("round", "seed", "  database", "flock", "lease", "processes"),
+    *("round", "seed", "  database", "flock", "lease", "processes", "executed by"),
     *("kills", "in a node", "jobs", "violations", "seconds"),
 )
 
 
-def setups(options: argparse.Namespace, home: Path, server: PostgresServer, stack: ExitStack) -> Iterator[Setup]:
-    """Yield how each round is played; the databases, with and without proof of life, take turns."""
-    kinds = cycle(product(options.databases, (True, False)))
-    for number, (database, has_proof) in zip(range(options.rounds), kinds, strict=False):
+def rounds(options: argparse.Namespace, home: Path, server: PostgresServer, stack: ExitStack) -> Iterator[Round]:
+    """Yield the rounds; brokers, pools, databases, with and without proof of life, take turns."""
+    places = [(name, pool) for name in options.brokers for pool in (options.pools if name != "none" else ("",))]
+    kinds = cycle(product(options.databases, (True, False), places))
+    for number, (database, has_proof, (broker, pool)) in zip(range(options.rounds), kinds, strict=False):
         place = home / str(number)
         place.mkdir()
         url = f"sqlite:///{place}/ledger.db" if database == "sqlite" else stack.enter_context(server.database())
-        yield Setup(
-            url=url,
-            home=place,
-            seed=options.seed + number,
-            kills=options.kills,
-            workers=1 + number % 3,
-            has_proof=has_proof,
-            lease=3.0 if has_proof else 1.0,
-            action=options.action,
-        )
+        how: dict[str, Any] = {
+            "url": url,
+            "home": place,
+            "seed": options.seed + number,
+            "kills": options.kills,
+            "has_proof": has_proof,
+            "lease": 3.0 if has_proof else 1.0,
+        }
+        if broker == "none":
+            yield Round(Setup(workers=1 + number % 3, action=options.action, **how))
+        else:
+            with BROKERS[broker]() as started:
+                yield CeleryRound(CelerySetup(workers=2, broker=started, pool=pool, **how))
 
 
 def row(number: int, outcome: Outcome) -> tuple[object, ...]:
     """Return what became of a round, cell by cell."""
     setup = outcome.setup
-    kind = (setup.url.partition(":")[0], "yes" if setup.has_proof else "no", f"{setup.lease:g}", setup.workers + 1)
+    kind = (
+        setup.url.partition(":")[0],
+        "yes" if setup.has_proof else "no",
+        f"{setup.lease:g}",
+        setup.workers + 1,
+        setup.executor,
+    )
     return (number, setup.seed, *kind, *figures([outcome]))
 
 
@@ -75,17 +91,19 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100, help="per round")
     parser.add_argument("--action", choices=("kill", "term"), default="kill", help="what happens at crash points")
     parser.add_argument("--databases", nargs="+", choices=DATABASES, default=DATABASES)
+    parser.add_argument("--brokers", nargs="+", choices=("none", *BROKERS), default=("none",), help="of Celery workers")
+    parser.add_argument("--pools", nargs="+", choices=POOLS, default=POOLS, help="of Celery workers")
     options = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="millstream-chaos-"))
     outcomes: list[Outcome] = []
     with PostgresServer() as server, ExitStack() as stack:
         say(*_HEAD)
-        for setup in setups(options, home, server, stack):
-            outcomes.append(Round(setup).play())
+        for played in rounds(options, home, server, stack):
+            outcomes.append(played.play())
             say(*row(len(outcomes), outcomes[-1]))
             sys.stdout.writelines(f"{' '.join(violation)}\n" for violation in outcomes[-1].violations[:20])
         deadlocks = Witness(server.url).count("SELECT sum(deadlocks) FROM pg_stat_database")
-    say("sum", "", "", "", "", "", *figures(outcomes))
+    say("sum", "", "", "", "", "", "", *figures(outcomes))
     points = sum((one.points for one in outcomes), Counter[str]())
     told = ", ".join(f"{name} {number}" for name, number in sorted(points.items()))
     sys.stdout.write(f"kills by point: {told}\ndeadlocks: {deadlocks}\nlogs: {home}\n")

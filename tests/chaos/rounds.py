@@ -70,6 +70,11 @@ class Setup:
     action: crash.Action = "kill"
     points: tuple[str, ...] = (*OF_WORKERS, *OF_CLIENTS)
 
+    @property
+    def executor(self) -> str:
+        """What executes, in a word."""
+        return "itself"
+
 
 @dataclass
 class Outcome:
@@ -164,12 +169,7 @@ class Round:
         begin = time.monotonic()
         try:
             self._found()
-            while self._outcome.kills < self._setup.kills:
-                self._fill(is_armed=True)
-                self._kill_who_is_due()
-                self._bury()
-                time.sleep(_LOOK_SECONDS)
-            self._drain()
+            self._run()
         finally:
             for child in self._children:
                 os.kill(child.pid, signal.SIGKILL)
@@ -178,6 +178,15 @@ class Round:
         self._forget()
         self._outcome.seconds = time.monotonic() - begin
         return self._outcome
+
+    def _run(self) -> None:
+        """Start, kill, replace and drain."""
+        while self._outcome.kills < self._setup.kills:
+            self._fill(is_armed=True)
+            self._kill_who_is_due()
+            self._bury()
+            time.sleep(_LOOK_SECONDS)
+        self._drain()
 
     # ------------------------------------------------------------------------------------------------- processes
     def _found(self) -> None:

@@ -29,3 +29,17 @@ def test_ten_kills_lose_nothing_and_record_nothing_twice(database: str) -> None:
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_processes_that_are_asked_to_stop_at_any_point_hand_on_what_runs(database: str) -> None:
     played("--rounds", "1", "--kills", "10", "--seed", "25", "--databases", database, "--action", "term")
+
+
+@pytest.mark.parametrize("pool", ["prefork", "async"])
+def test_celery_workers_and_their_broker_are_killed_and_nothing_is_lost(pool: str) -> None:
+    table = played("--rounds", "1", "--kills", "8", "--databases", "sqlite", "--brokers", "redis", "--pools", pool)
+    kills = re.search(r"sum +(\d+) ", table)
+    assert kills is not None, table
+    assert int(kills[1]) >= 8, table
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("pool", ["prefork", "async"])
+def test_the_same_holds_over_rabbitmq_and_on_postgresql(pool: str) -> None:
+    played("--rounds", "1", "--kills", "10", "--databases", "postgresql", "--brokers", "rabbitmq", "--pools", pool)

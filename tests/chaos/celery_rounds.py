@@ -1,0 +1,235 @@
+"""A round of chaos with Celery: workers, their children, the client and the broker are killed, stopped and emptied."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from millstream.testing.history import Died
+from millstream.testing.invariants import Violation
+from millstream.testing.proxy import HALF_OPEN, PASS, FaultProxy
+from tests.celery_workers import Worker
+from tests.chaos import children
+from tests.chaos.load import CLAIMER
+from tests.chaos.rounds import Child, Round, Setup
+from tests.rabbitmq import RabbitMQServer
+from tests.valkey import ValkeyServer
+
+FAULTS = (
+    "worker",
+    "process",
+    "process",
+    "process",
+    "process",
+    "client",
+    "broker",
+    "pause",
+    "flush",
+    "half-open",
+    "stop",
+)
+"""What happens in turn: a worker is killed with its main process, or one process that executes, the client, the broker
+while work is handed in; the broker or a worker stands still for longer than its lease; the broker forgets everything;
+its answers are lost on the way."""
+
+_PATIENCE = 10.0
+_ORPHAN_SECONDS = 15.0
+_STILL_SECONDS = 1.5
+_LOOK_SECONDS = 0.005
+_CHANGES = f"""
+import os, threading
+from millstream.ledger import proof
+os.environ["{CLAIMER}"] = str(os.getpid())
+os.register_at_fork(after_in_child=lambda: os.environ.update({CLAIMER}=str(os.getpid())))
+if os.environ["{children.WITHOUT_PROOF}"]:
+    proof.fcntl = None
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CelerySetup(Setup):
+    """How a round with Celery is played.
+
+    Attributes:
+        broker: The broker; nobody else uses it.
+        pool: The pool of the workers.
+    """
+
+    broker: ValkeyServer | RabbitMQServer
+    pool: Literal["prefork", "async"]
+
+    @property
+    def executor(self) -> str:
+        """What executes, in a word."""
+        broker = "rabbitmq" if isinstance(self.broker, RabbitMQServer) else "redis"
+        return f"{broker}/{self.pool}"
+
+
+class CeleryRound(Round):
+    """Plays one round.
+
+    Args:
+        setup: How.
+    """
+
+    def __init__(self, setup: CelerySetup) -> None:
+        """Prepare; nothing is started."""
+        super().__init__(setup)
+        self._celery = setup
+        self._workers: list[Worker] = []
+        self._killed: list[Worker] = []
+        self._later: list[tuple[float, Callable[[], None]]] = []
+        self._proxy = FaultProxy(setup.broker.port)
+
+    # ------------------------------------------------------------------------------------------------- processes
+    def _run(self) -> None:
+        with self._proxy:
+            try:
+                self._kill_until_enough()
+                self._do_what_is_due(at_once=True)
+                self._drain()
+                self._end_workers()
+            finally:
+                for worker in (*self._workers, *self._killed):
+                    worker.kill()
+
+    def _kill_until_enough(self) -> None:
+        faults = self._faults()
+        due, fault, until = 0.0, next(faults), time.monotonic() + _PATIENCE
+        while self._outcome.kills < self._setup.kills:
+            self._fill(is_armed=False)
+            self._bury()
+            self._do_what_is_due()
+            now = time.monotonic()
+            if now >= due and (self._happens(fault) or now > until):
+                due, fault = now + self._chance.uniform(0.05, 0.4), next(faults)
+                until = due + _PATIENCE
+            time.sleep(_LOOK_SECONDS)
+
+    def _faults(self) -> Iterator[str]:
+        chance = random.Random(self._setup.seed)  # noqa: S311  to be told by its seed
+        left_out = {"flush"} if isinstance(self._celery.broker, RabbitMQServer) else set[str]()
+        while True:
+            yield from chance.sample([fault for fault in FAULTS if fault not in left_out], len(FAULTS) - len(left_out))
+
+    def _settings(self) -> dict[str, str]:
+        broker = self._celery.broker.url.replace(f":{self._celery.broker.port}", f":{self._proxy.port}")
+        return {"celery_enabled": "true", "broker_url": broker, "worker_concurrency": "2"}
+
+    def _fill(self, *, is_armed: bool) -> None:  # noqa: ARG002  what dies here is killed from outside
+        """Replace who is missing."""
+        if not any(child.kind == "client" for child in self._children):
+            celery = {f"MILLSTREAM_{name.upper()}": value for name, value in self._settings().items()}
+            pid = self._fork(partial(self._submit, celery), None)
+            self._children.append(Child("client", pid, "", time.monotonic()))
+        while len(self._workers) < self._setup.workers:
+            self._workers.append(self._new_worker())
+
+    def _submit(self, variables: dict[str, str]) -> None:
+        os.environ.update(variables)
+        children.submit(self._plan)
+
+    def _new_worker(self) -> Worker:
+        setup = self._celery
+        variables = children.environment(setup.url, setup.home, setup.lease, has_proof=setup.has_proof)
+        mine = "MILLSTREAM_"
+        settings = {
+            name.removeprefix(mine).lower(): value for name, value in variables.items() if name.startswith(mine)
+        }
+        others = {name: value for name, value in variables.items() if not name.startswith(mine)}
+        changes = [f"import os; os.environ.update({others!r})", _CHANGES]
+        path = setup.home / "workers"
+        return Worker(children.FLOWS, path, settings | self._settings(), pool=setup.pool, changes=changes)
+
+    # ------------------------------------------------------------------------------------------------------ faults
+    def _happens(self, fault: str) -> bool:
+        """Let something happen, once a node runs; return whether it did."""
+        busy = [
+            (worker, pid) for worker in self._workers for pid in self._executing(worker) if self._effects.is_busy(pid)
+        ]
+        if not busy:
+            return False
+        worker, pid = self._chance.choice(busy)
+        match fault:
+            case "process" if pid != worker.pid:
+                self._kill_process(pid)
+            case "process" | "worker":
+                self._kill_worker(worker)
+            case "client":
+                self._kill_client()
+            case "broker":
+                self._celery.broker.kill()
+                self._celery.broker.start()
+                self._count("broker")
+            case "pause":
+                self._celery.broker.pause()
+                self._at(_STILL_SECONDS, self._celery.broker.resume)
+            case "flush":
+                assert isinstance(self._celery.broker, ValkeyServer)
+                self._celery.broker.resume()
+                self._celery.broker.flush()
+            case "half-open":
+                self._proxy.behave(HALF_OPEN)
+                self._at(_STILL_SECONDS, lambda: self._proxy.behave(PASS))
+            case "stop":
+                worker.pause()
+                self._at(self._setup.lease + _STILL_SECONDS, worker.resume)
+        return True
+
+    def _executing(self, worker: Worker) -> list[int]:
+        return worker.children() if self._celery.pool == "prefork" else [worker.pid]
+
+    def _kill_process(self, pid: int) -> None:
+        self._deaths.put(Died(pid=pid))
+        os.kill(pid, signal.SIGKILL)
+        self._count("process")
+
+    def _kill_worker(self, worker: Worker) -> None:
+        """Kill the main process only; its children see to themselves."""
+        if self._celery.pool == "async":
+            self._deaths.put(Died(pid=worker.pid))
+        self._workers.remove(worker)
+        worker.send(signal.SIGKILL)
+        worker.wait()
+        self._count("worker")
+        self._killed.append(worker)
+
+    def _kill_client(self) -> None:
+        for child in [child for child in self._children if child.kind == "client"]:
+            self._children.remove(child)
+            self._deaths.put(Died(pid=child.pid))
+            os.kill(child.pid, signal.SIGKILL)
+            os.waitpid(child.pid, 0)
+            self._count("client")
+
+    def _count(self, what: str) -> None:
+        self._outcome.kills += 1
+        self._outcome.in_a_node += 1  # each waits for one that runs
+        self._outcome.points[f"{what} of {self._celery.pool}" if what in ("process", "worker") else what] += 1
+
+    def _at(self, seconds: float, act: Callable[[], None]) -> None:
+        self._later.append((time.monotonic() + seconds, act))
+
+    def _do_what_is_due(self, *, at_once: bool = False) -> None:
+        for due in [due for due in self._later if at_once or due[0] <= time.monotonic()]:
+            self._later.remove(due)
+            due[1]()
+
+    # ----------------------------------------------------------------------------------------------------- the end
+    def _end_workers(self) -> None:
+        """End the workers in order; no process outlives its worker, whichever way that ended."""
+        for worker in self._workers:
+            worker.send(signal.SIGTERM)
+        until = time.monotonic() + _ORPHAN_SECONDS
+        for worker in (*self._workers, *self._killed):
+            while (left := worker.session()) and time.monotonic() < until:
+                time.sleep(_LOOK_SECONDS)
+            if left:
+                what = f"{left} outlived their worker {worker.pid}"
+                self._outcome.violations.append(Violation("I15", "", what))
