@@ -1,0 +1,192 @@
+"""Workers as users start them: what they execute, what they refuse, and what is left of a job when they end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from millstream import Millstream
+from millstream.backends.celery.messages import DEAD_LETTERS, Signer
+from millstream.backends.celery.publisher import Publisher
+from millstream.ledger.base import Queued
+from millstream.ledger.identity import new_identity
+from millstream.settings import Settings
+from tests.celery_workers import Workers, workers
+from tests.integration import celery_shop
+from tests.integration.test_celery_publisher import until, waiting
+
+SHOP = "tests.integration.celery_shop"
+SECONDS = 40.0
+
+
+@pytest.fixture
+def settings(valkey_url: str, tmp_path: Path) -> dict[str, str]:
+    return {
+        "celery_enabled": "true",
+        "broker_url": valkey_url,
+        "database_url": f"sqlite:///{tmp_path / 'ledger.db'}",
+        "drain_grace": "1",
+        "lease_seconds": "5",
+    }
+
+
+@pytest.fixture
+def some(settings: dict[str, str], tmp_path: Path) -> Iterator[Workers]:
+    with workers(tmp_path / "log", settings) as started:
+        yield started
+
+
+@pytest.fixture
+async def program(settings: dict[str, str]) -> AsyncIterator[Millstream]:
+    async with Millstream(settings=Settings(**settings)) as app:  # type: ignore[arg-type]
+        yield app
+
+
+async def result(job: Any) -> Any:
+    return await asyncio.wait_for(job.result(), SECONDS)
+
+
+@pytest.mark.parametrize("pool", ["prefork", pytest.param("async", marks=pytest.mark.matrix)])
+async def test_a_worker_executes_what_others_hand_in_and_hands_on_what_runs_when_it_ends(
+    pool: str, some: Workers, program: Millstream
+) -> None:
+    early = await program.submit(celery_shop.total)
+    worker = some.start(SHOP, pool=pool, concurrency=2)
+    assert await result(early) == 10
+    assert [await result(job) for job in [await program.submit(celery_shop.total) for _ in range(20)]] == [10] * 20
+
+    long = await program.submit(celery_shop.rest, 4.0)
+    await until(lambda: held(some.settings))
+    worker.send(signal.SIGTERM)
+    assert worker.wait() == 0
+    other = some.start(SHOP, pool=pool, concurrency=1)
+    pid = await result(long)
+    assert pid == other.pid or pid in other.children()
+
+
+def held(settings: dict[str, str]) -> bool:
+    """Return whether a node runs: its job is held by somebody."""
+    import sqlite3  # noqa: PLC0415  for this alone
+
+    with sqlite3.connect(settings["database_url"].removeprefix("sqlite:///")) as ledger:
+        return bool(ledger.execute("select 1 from millstream_segment where state = 'running'").fetchall())
+
+
+@pytest.mark.parametrize("whom", ["child", pytest.param("all", marks=pytest.mark.matrix)])
+async def test_a_job_whose_worker_is_killed_goes_on(whom: str, some: Workers, program: Millstream) -> None:
+    worker = some.start(SHOP, pool="prefork", concurrency=1)
+    job = await program.submit(celery_shop.rest, 1.5)
+    await until(lambda: held(some.settings))
+    if whom == "child":
+        (child,) = worker.children()
+        os.kill(child, signal.SIGKILL)
+    else:
+        worker.kill()
+        some.start(SHOP, pool="prefork", concurrency=1)
+    assert await result(job) > 0
+
+
+@pytest.mark.matrix
+async def test_pool_processes_hand_on_when_their_parent_is_gone(some: Workers, program: Millstream) -> None:
+    worker = some.start(SHOP, pool="prefork", concurrency=1)
+    job = await program.submit(celery_shop.rest, 5.0)
+    await until(lambda: held(some.settings))
+    (child,) = worker.children()
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.wait()
+    await until(lambda: not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text().split())
+    some.start(SHOP, pool="prefork", concurrency=1)
+    assert await result(job) != child
+
+
+async def test_recycled_pool_processes_lose_nothing(some: Workers, program: Millstream) -> None:
+    some.settings["worker_max_tasks_per_child"] = "1"
+    some.start(SHOP, pool="prefork", concurrency=1)
+    jobs = []
+    for _ in range(6):
+        jobs.append(await program.submit(celery_shop.total))
+        await asyncio.sleep(0.2)
+    assert [await result(job) for job in jobs] == [10] * 6
+
+
+@pytest.mark.matrix
+async def test_a_worker_serves_its_queues_only(some: Workers, program: Millstream) -> None:
+    some.start(SHOP, pool="prefork", concurrency=1, queues=["heavy"])
+    light = await program.submit(celery_shop.add.s(1, 2))
+    heavy = await program.submit(celery_shop.add.s(3, 4).set(queue="heavy"))
+    assert await result(heavy) == 7
+    assert not (await program.record(light.id)).state.is_final
+
+
+async def test_a_forged_message_is_buried_and_the_worker_goes_on(
+    some: Workers, program: Millstream, valkey_url: str
+) -> None:
+    worker = some.start(SHOP, pool="prefork", concurrency=1, options=["-l", "info"])
+    job = await program.submit(celery_shop.total)
+    assert await result(job) == 10
+    identity = program.program.identify()
+    publish(valkey_url, Signer(identity, b"some other key"))
+    await until(lambda: waiting(valkey_url, DEAD_LETTERS) == 1)
+    assert "a message was refused" in worker.said
+    assert await result(await program.submit(celery_shop.total)) == 10
+
+
+async def test_a_message_of_another_ledger_goes_back_and_the_worker_ends_with_78(
+    some: Workers, program: Millstream, valkey_url: str
+) -> None:
+    worker = some.start(SHOP, pool="prefork", concurrency=1)
+    assert await result(await program.submit(celery_shop.total)) == 10
+    publish(valkey_url, Signer(new_identity()))
+    assert await asyncio.to_thread(worker.wait) == 78
+    assert "a message of another ledger; this worker stops" in worker.said
+    assert waiting(valkey_url) == 1
+
+
+def publish(url: str, signer: Signer) -> None:
+    publisher = Publisher(url, "celery")
+    publisher.send(signer, [Queued("0198", 1, 0, None, "shop")])
+    publisher.close()
+
+
+@pytest.mark.matrix
+async def test_celerys_own_program_runs_users_tasks_beside_ours(
+    some: Workers, program: Millstream, tmp_path: Path, valkey_url: str
+) -> None:
+    (tmp_path / "own_tasks.py").write_text(
+        "from millstream.worker import celery_app\n"
+        f"from {SHOP} import total\n"
+        "@celery_app.task\n"
+        "def double(x):\n"
+        "    return 2 * x\n"
+    )
+    some.settings |= {"result_backend": valkey_url}
+    some.start(
+        "own_tasks",
+        program="celery",
+        concurrency=1,
+        options=["-P", "prefork"],
+        changes=["import sys; sys.path.insert(0, '.')"],
+    )
+    assert await result(await program.submit(celery_shop.total)) == 10
+    from celery import Celery  # noqa: PLC0415  for this alone
+
+    client = Celery(broker=valkey_url, backend=valkey_url)
+    sent = client.send_task("own_tasks.double", [21])
+    assert await asyncio.to_thread(sent.get, timeout=SECONDS) == 42
+
+
+@pytest.mark.matrix
+async def test_other_pools_are_refused_in_one_line(some: Workers) -> None:
+    with pytest.raises(AssertionError, match="cannot execute jobs; start `millstream worker`"):
+        some.start(SHOP, program="celery", options=["-P", "threads"])
+
+
+def test_json_is_all_that_is_sent() -> None:
+    assert json.loads(Signer(new_identity()).envelope(Queued("0198", 1, 0, None, "shop")).body)
