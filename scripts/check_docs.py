@@ -3,7 +3,9 @@
 - A ```python block whose first line is `# name.py` is saved under that name and run as a program.
 - All other ```python blocks of a document are one program, run after everything else; line numbers in a traceback are
   the document's.
-- Of a ```console block the lines that start with `$ millstream ` are run in the shell and have to exit with 0.
+- Of a ```console block the lines that start with `$ millstream ` are run in the shell and have to exit with 0. One that
+  ends with ` &` goes on until the document ends. Lines `$ export NAME=value` hold for all that follows.
+- Where an HTML comment `runs with: broker` stands in a document, redis://localhost:6379/0 is a private server for it.
 - A block right after an HTML comment `not run: reason` is left out.
 
 `check_docs.py [DOCUMENT]...` runs these documents, or all of them.
@@ -18,17 +20,22 @@ import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # for the servers of the tests
 TIMEOUT_SECONDS = 60
 
 FENCE = re.compile(
     r"^ *(?P<fence>`{3,}|~{3,})(?P<language>\w*)[^\n]*\n(?P<code>.*?)^ *(?P=fence) *$", re.DOTALL | re.MULTILINE
 )
-COMMAND = re.compile(r"^\$ (?P<command>millstream (?:[^\n]*\\\n)*[^\n]*)", re.MULTILINE)
+COMMAND = re.compile(r"^\$ (?P<command>(?:millstream|export) (?:[^\n]*\\\n)*[^\n]*)", re.MULTILINE)
+EXPORT = re.compile(r"export (?P<name>\w+)=(?P<value>\S+)")
+WITH_BROKER = re.compile(r"<!--\s*runs with: broker\s*-->")
+BROKER = "redis://localhost:6379/0"
 LEFT_OUT = re.compile(r"<!--\s*not run:\s*\S(?:(?!-->).)*-->\s*\Z", re.DOTALL)
 FILE_NAME = re.compile(r"# (?P<name>\w+\.py)\s*$", re.MULTILINE)
 
@@ -49,7 +56,7 @@ class Block:
 
     @property
     def commands(self) -> list[tuple[int, str]]:
-        """The millstream command lines of a console block, each with its line; a trailing backslash continues one."""
+        """The command lines of a console block that are run, each with its line; a trailing backslash continues one."""
         return [
             (self.line + self.code.count("\n", 0, match.start()), match["command"].replace("\\\n", ""))
             for match in COMMAND.finditer(self.code)
@@ -101,21 +108,52 @@ def steps(text: str, work: Path) -> Iterator[tuple[int, list[str]]]:
 def failures(document: Path) -> list[str]:
     """Run one document's examples and return what failed, each as the place followed by the output."""
     found = []
-    with tempfile.TemporaryDirectory(prefix="millstream-docs-") as directory:
-        work = Path(directory)
-        for line, command in steps(document.read_text(encoding="utf-8"), work):
-            if outcome := failure(command, work):
-                found.append(f"{document}:{line}: {' '.join(command)}: {outcome}")
+    text = document.read_text(encoding="utf-8")
+    with ExitStack() as stack:
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="millstream-docs-")))
+        if WITH_BROKER.search(text):
+            text = text.replace(BROKER, stack.enter_context(private_broker()))
+        variables = environment(work)
+        for line, command in steps(text, work):
+            shown = " ".join(command)
+            if exported := EXPORT.fullmatch(command[-1]):
+                variables[exported["name"]] = exported["value"]
+            elif command[-1].endswith(" &"):
+                stack.enter_context(in_background([*command[:-1], f"exec {command[-1][:-2]}"], work, variables))
+            elif outcome := failure(command, work, variables):
+                found.append(f"{document}:{line}: {shown}: {outcome}")
     return found
 
 
-def failure(command: list[str], work: Path) -> str | None:
+@contextmanager
+def private_broker() -> Iterator[str]:
+    """Give the URL of a server of this document's own."""
+    from tests.valkey import ValkeyServer  # noqa: PLC0415  only documents on workers need one
+
+    with ValkeyServer() as server:
+        yield server.url
+
+
+@contextmanager
+def in_background(command: list[str], work: Path, variables: dict[str, str]) -> Iterator[None]:
+    """Run a command beside what follows, such as a worker, and end it afterwards."""
+    quiet = subprocess.DEVNULL
+    settled = variables | {"PYTHONWARNINGS": "default"}  # Celery warns of workers that run as root, as in containers
+    with subprocess.Popen(command, cwd=work, env=settled, stdin=quiet, stdout=quiet, stderr=quiet) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait(TIMEOUT_SECONDS)
+
+
+def failure(command: list[str], work: Path, variables: dict[str, str]) -> str | None:
     """Run one command and return what went wrong, or None."""
     try:
         done = subprocess.run(
             command,
             cwd=work,
-            env=environment(work),
+            env=variables,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
