@@ -76,6 +76,7 @@ def main(descriptor: int) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # a killed process must not take what was printed with it
     connection = socket.socket(fileno=descriptor)
+    connection.settimeout(None)  # a default time-out that somebody set in the engine's process would hold here as well
     setup: Setup = _read(connection)
     sys.path[:] = setup.path
     orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
