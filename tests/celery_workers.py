@@ -126,6 +126,7 @@ class Worker:
             send(signal.SIGKILL, *left)
             self.process.wait(_SECONDS)
             left = self.session()
+        self.process.wait(_SECONDS)
 
     def __repr__(self) -> str:
         """Return a form that tells its process and how that stands."""

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 from millstream.testing.history import Died
@@ -233,3 +234,17 @@ class CeleryRound(Round):
             if left:
                 what = f"{left} outlived their worker {worker.pid}"
                 self._outcome.violations.append(Violation("I15", "", what))
+
+
+def new_worker(variables: dict[str, str], settings: dict[str, str], log: Path, pool: str, *changes: str) -> Worker:
+    """Start a worker whose processes tell the effect log who they are.
+
+    Args:
+        variables: Those of a child, see `children.environment`.
+        settings: The settings of Celery.
+        log: What it writes to.
+        pool: Its pool.
+        changes: Parts of the program that are replaced in it.
+    """
+    first = f"import os; os.environ.update({variables!r})"
+    return Worker(children.FLOWS, log, settings, pool=pool, changes=[first, _CHANGES, *changes])
