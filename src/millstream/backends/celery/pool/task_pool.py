@@ -99,14 +99,20 @@ class TaskPool(BasePool):  # type: ignore[misc]
         return int(self.limit)
 
     def on_start(self) -> None:
-        """Start the loop."""
+        """Start the loop.
+
+        Raises:
+            Exception: Whatever those who live on the loop raise as it starts; the worker ends with it.
+        """
         keep_by_job(_task_stack)
         for task in self.app.tasks.values():
             adapt(task)
         self.loop_thread = self.work.start()
         self._running = True
         signals.worker_process_init.send(sender=None)
-        loop_started.send(sender=self, loop=self.loop)
+        for _, answer in loop_started.send(sender=self, loop=self.loop):
+            if isinstance(answer, Exception):  # Celery has logged it, and would go on
+                raise answer
 
     def register_with_event_loop(self, hub: Any) -> None:
         """Let the event loop of Celery's consumer do what is posted; called for every connection to the broker."""
@@ -252,7 +258,10 @@ class TaskPool(BasePool):  # type: ignore[misc]
         if job.has_waited and job.request is not None and job.request.revoked():
             return
         lane.running.add(job)
-        job.calls.accepted(os.getpid(), time.monotonic())
+        try:
+            job.calls.accepted(os.getpid(), time.monotonic())
+        except Exception as error:  # noqa: BLE001  it begins all the same: what was lost is an acknowledgement or an event
+            self.failed(error)
         if job.is_dropped:  # it was to be terminated as soon as it began
             return
         self.work.begin(job)
