@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -44,6 +45,14 @@ FILES = {
         CELERY_TASK_TIME_LIMIT = 30
         CELERY_BROKER_URL = os.environ.get("BROKER")
         MILLSTREAM_DATABASE_URL = f"sqlite:///{BASE_DIR}/ledger.db"
+        """,
+    "project/celery.py": """
+        import django
+
+        django.setup()
+        from django.apps import apps
+
+        app = apps.get_app_config("millstream").celery
         """,
     "shop/__init__.py": "",
     "shop/models.py": """
@@ -206,6 +215,18 @@ def test_what_is_submitted_on_commit_finds_what_was_written_and_never_starts_aft
     assert seen == [0, 3, 3, [{"changed": 1, "article": "tea"}] * 3]
 
 
+def test_tasks_have_what_django_needs_of_them_before_they_are_used_also_those_of_other_modules(project: Path) -> None:
+    program = """
+        from millstream.compat import shared_task
+        from shop.tasks import ship
+        @shared_task(name="shop.later")
+        def later():
+            return 1
+        told = [hasattr(ship, "delay_on_commit"), hasattr(later, "delay_on_commit")]
+        """
+    assert told(project, program) == [True, True]
+
+
 def test_no_connection_outlives_its_task_in_a_thread(project: Path) -> None:
     program = "from shop.tasks import connects; told = [connects.delay().get(timeout=30) for _ in range(3)]"
     assert told(project, program) == [False, False, False]
@@ -221,6 +242,7 @@ def test_a_task_that_is_called_leaves_the_callers_connection_alone(project: Path
     assert told(project, program) is True
 
 
+@pytest.mark.matrix
 def test_manage_py_has_the_commands_of_the_program(project: Path) -> None:
     ran = run(project, "manage.py", "millstream", "run", "shop/tasks.py:doubled", "-i", "upto=3", "--json")
     assert json.loads(ran.stdout.splitlines()[-1])["result"] == [0, 2, 4], ran.stderr
@@ -258,3 +280,47 @@ def test_its_worker_knows_the_tasks_of_all_apps(project: Path) -> None:
             worker.wait(SECONDS)
     shown = json.loads(run(project, "manage.py", "millstream", "jobs", "show", job, "--json").stdout)
     assert (shown["state"], shown["result"]) == ("succeeded", {"changed": 1, "article": "tea"})
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["-m", "celery", "-A", "project.celery", "worker", "-c", "2", "-l", "info"],
+        ["manage.py", "millstream", "worker"],
+    ],
+    ids=["celery worker", "manage.py"],
+)
+def test_tasks_run_on_workers_where_the_settings_name_a_broker(
+    project: Path, valkey_url: str, command: list[str]
+) -> None:
+    variables = {"BROKER": valkey_url, "DJANGO_SETTINGS_MODULE": "project.settings", "PYTHONPATH": _path(project)}
+    log = project / "worker.log"
+    with log.open("wb") as output:
+        worker = subprocess.Popen(
+            [sys.executable, *command], cwd=project, env=environment(**variables), stdout=output, stderr=output
+        )
+    try:
+        until = time.monotonic() + SECONDS
+        while "ready" not in (said := log.read_text(encoding="utf-8")):
+            assert worker.poll() is None, said
+            assert time.monotonic() < until, said
+            time.sleep(0.02)
+        seen = told(
+            project,
+            """
+            import os
+            from shop.models import Order
+            from shop.tasks import ship, ship_async
+            keys = [Order.objects.create(article=article).pk for article in ("tea", "cake")]
+            with transaction.atomic():
+                ship.delay_on_commit(keys[0])
+            told = [ship.delay(keys[0]).get(timeout=50), ship_async.delay(keys[1]).get(timeout=50)]
+            told.append(Order.objects.filter(pk__in=keys, is_shipped=True).count())
+            """,
+            BROKER=valkey_url,
+        )
+        assert seen == [{"changed": 1, "article": "tea"}, "cake", 2], log.read_text(encoding="utf-8")
+    finally:
+        worker.terminate()
+        worker.wait(SECONDS)

@@ -97,7 +97,7 @@ def test_errors_and_exit_codes_are_those_of_the_program() -> None:
 
 
 @pytest.mark.usefixtures("shop")
-@pytest.mark.parametrize("task", ["greet", "greet_in_process"])
+@pytest.mark.parametrize("task", [pytest.param("greet", marks=pytest.mark.matrix), "greet_in_process"])
 def test_a_worker_runs_what_others_submit_in_the_context_of_the_app(task: str) -> None:
     job = submitted(task)
     with subprocess.Popen(flask("worker"), env=environment(), stderr=subprocess.PIPE, text=True) as worker:

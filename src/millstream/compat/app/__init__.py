@@ -8,7 +8,7 @@ from typing import Any, overload
 from millstream.compat import _state
 from millstream.compat._state import current_app as default_app
 from millstream.compat.app.base import Celery
-from millstream.compat.app.making import task_class
+from millstream.compat.app.making import adopt, task_class
 from millstream.compat.app.naming import gen_task_name
 from millstream.compat.app.task import Task
 
@@ -54,7 +54,11 @@ def _shared(fn: Callable[..., Any], *, name: str | None = None, base: type[Task]
         options.pop(meaningless, None)
     if name is None:
         name = gen_task_name(_state.get_current_app(), fn.__name__, fn.__module__)
-    return _state.share(task_class(base or Task, fn, None, {**options, "name": name, "follows_app": base is None})())
+    task = _state.share(task_class(base or Task, fn, None, {**options, "name": name, "follows_app": base is None})())
+    app = _state.made_app()
+    if app is not None and app.finalized:
+        adopt(task, app)  # others take it over when they are finished
+    return task
 
 
 _state.set_factory(lambda: Celery("default", set_as_current=False))

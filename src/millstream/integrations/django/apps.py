@@ -32,6 +32,7 @@ class MillstreamConfig(AppConfig):  # type: ignore[misc]  # Django comes without
         """
         self.celery = DjangoCelery()
         self.celery.autodiscover_tasks(force=True)
+        self.celery.finalize()  # which gives shared tasks their class
         current.set_factory(self.engine)
 
     def engine(self) -> Millstream:
