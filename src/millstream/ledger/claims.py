@@ -24,7 +24,7 @@ SUSPECT = 2
 """From so many deaths on a segment is suspected to cause them."""
 
 _SUSPECT: sa.ColumnElement[int] = sa.literal_column(str(SUSPECT))
-_IS_MAIN = S.id == sa.text(str(MAIN))
+_IS_MAIN, _IS_SIDE = S.id == sa.text(str(MAIN)), S.id > sa.text(str(MAIN))
 _CLAIM_COLUMNS = tuple(schema.claim.c)
 _HELD = (S.state, S.attempt, S.holder)
 _RUNNING = (J.state, J.reason, J.started_at)
@@ -258,7 +258,7 @@ def _first(wanted: Wanted, which: sa.ColumnElement[bool]) -> ClauseElement:
     mains = mains.with_for_update(key_share=True, skip_locked=True, of=schema.job)
     if not wanted.has_sides:
         return mains
-    sides = queued.where(~_IS_MAIN).order_by(S.id).limit(given("sides"))
+    sides = queued.where(_IS_SIDE).order_by(S.id).limit(given("sides"))
     sides = sides.with_for_update(key_share=True, skip_locked=True, of=schema.segment)
     return sa.union_all(sa.select(mains.subquery()), sa.select(sides.subquery()))
 

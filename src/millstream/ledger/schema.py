@@ -93,6 +93,13 @@ segment = _table(
 _queued = segment.c.state == sa.text("'queued'")
 _partial("segment_queued", segment.c.priority.desc(), segment.c.job, segment.c.id, where=_queued)
 _partial(
+    "segment_side",  # else whoever claims would look through all main segments that are queued
+    segment.c.priority.desc(),
+    segment.c.job,
+    segment.c.id,
+    where=_queued & (segment.c.id > sa.text("1")),
+)
+_partial(
     "segment_suspect", segment.c.priority.desc(), segment.c.job, where=_queued & (segment.c.crashes >= sa.text("2"))
 )
 _partial(

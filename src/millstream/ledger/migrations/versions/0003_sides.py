@@ -14,6 +14,14 @@ def upgrade() -> None:
     op.add_column("millstream_job", sa.Column("queue", sa.Text))
     op.add_column("millstream_segment", sa.Column("queue", sa.Text))
     op.add_column("millstream_segment", sa.Column("order_seq", sa.BigInteger))
+    side = sa.text("state = 'queued' AND id > 1")
+    op.create_index(
+        "millstream_segment_side",
+        "millstream_segment",
+        [sa.text("priority DESC"), "job", "id"],
+        sqlite_where=side,
+        postgresql_where=side,
+    )
     executes = sa.Column("executes", sa.Boolean, nullable=False, server_default=sa.true())
     op.add_column("millstream_process", executes)
     table = op.create_table(
