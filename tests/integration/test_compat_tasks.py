@@ -37,7 +37,7 @@ from millstream.compat.exceptions import (
     TaskRevokedError,
 )
 from millstream.compat.result import AsyncResult, EagerResult, GroupResult, ResultSet, allow_join_result
-from millstream.errors import BlockingCallError, DefinitionError
+from millstream.errors import BlockingCallError, DefinitionError, SettingsError
 from tests.integration.results_tasks import until
 
 WAIT = 30
@@ -453,7 +453,7 @@ def test_control_answers_for_this_process(app: Celery) -> None:
     assert scheduled[0]["eta"] > app.now().isoformat()
     (active,) = app.control.inspect().active().values()
     assert {told["id"]: told["args"] for told in active} == {"of its own": [1], follows.parent.id: [2]}
-    assert {told["hostname"] for told in active} == set(app.control.inspect().ping())
+    assert {told["hostname"] for told in active} == set(app.control.inspect().ping() or ())
     app.control.revoke([running.id, follows.id])
     assert next(iter(app.control.inspect().registered().values())) == sorted(app.tasks)
     app.control.revoke([result.id])
@@ -538,15 +538,22 @@ def test_a_task_runs_in_a_process_of_its_own(app: Celery) -> None:
     assert app.main == "shop"
 
 
-def test_the_real_celery_app_needs_the_extra(app: Celery) -> None:
-    if importlib.util.find_spec("celery") is None:
-        with pytest.raises(DefinitionError, match=r"millstream\[celery\]"):
-            _ = app.celery_app
-    else:
-        app.conf.task_time_limit = 7
-        assert app.celery_app.conf.task_time_limit == 7
+def test_the_real_celery_app_has_the_settings_of_workers_and_no_time_limit_of_tasks(app: Celery) -> None:
+    app.conf.update(broker_url="redis://h/0", task_time_limit=7, worker_max_tasks_per_child=9, worker_lost_wait=3)
+    real = app.celery_app
+    assert (real.main, real.conf.broker_url, real.conf.worker_max_tasks_per_child) == (app.main, "redis://h/0", 9)
+    assert (real.conf.worker_lost_wait, real.conf.task_time_limit) == (3, None)
+    assert app.celery_app is real
 
 
-def test_a_worker_is_a_program_of_its_own(app: Celery) -> None:
-    with pytest.raises(DefinitionError, match="millstream worker -A shop"):
-        app.worker_main()
+def test_the_real_celery_app_needs_celery_and_a_broker(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SettingsError, match=r"celery_enabled = true .*: needs a broker"):
+        app.worker_main(["worker"])
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(DefinitionError, match=r"millstream\[celery\]"):
+        _ = app.celery_app
+
+
+def test_what_only_workers_can_be_told_says_so_where_there_are_none(app: Celery) -> None:
+    with pytest.raises(AttributeError, match="celery_enabled is off"):
+        app.control.pool_grow(1)
