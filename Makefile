@@ -39,7 +39,7 @@ chaos: .venv/.dev ## kill processes under load and judge what they did (ROUNDS=4
 bench: .venv/.dev ## measure speed on this machine
 	@$(BIN)/python -m benchmarks
 
-docs: .venv/.product ## run every example of README.md and docs/
+docs: .venv/.dev ## run every example of README.md and docs/
 	@$(BIN)/python scripts/check_docs.py
 
 setup: .venv/.dev
