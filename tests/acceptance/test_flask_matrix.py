@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from socket import gethostname
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
@@ -54,9 +55,9 @@ class Service:
                 return
 
     def start(self, command: list[str], **variables: str) -> subprocess.Popen[bytes]:
-        with self._log(" ".join(command[:2])).open("ab") as log:
+        with self._log(_name(command)).open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", *command],
+                ["bash", "-c", command[1]] if command[0] == "bash" else [sys.executable, "-m", *command],
                 cwd=self._home,
                 env=self._environment | variables,
                 stdin=subprocess.DEVNULL,
@@ -70,7 +71,7 @@ class Service:
 
     def work(self, command: list[str], **variables: str) -> subprocess.Popen[bytes]:
         """Start a worker, and wait until it is ready."""
-        name = " ".join(command[:2])
+        name = _name(command)
         before = self.said(name).count("ready")
         process = self.start(command, **variables)
         until = time.monotonic() + SECONDS
@@ -119,6 +120,10 @@ class Service:
         told = self.awaited(task_id, "SUCCESS", "FAILURE", "REVOKED")
         assert told["status"] == "SUCCESS", told
         return told["result"]
+
+
+def _name(command: list[str]) -> str:
+    return command[0] if command[0] == "bash" else " ".join(command[:2])
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
@@ -222,6 +227,20 @@ def test_it_runs_on_either_worker_over_redis_and_outlives_it(
 
 
 # --------------------------------------------------------------------------------------------------- its containers
+@pytest.mark.matrix
+def test_the_health_check_of_a_worker_tells_whether_it_is_there(
+    tmp_path: Path, stack: ExitStack, rabbitmq_url: str
+) -> None:
+    service = Service(tmp_path / "service", rabbitmq_url, stack)
+    composed = yaml.safe_load((EXAMPLE / "compose.yaml").read_text(encoding="utf-8"))
+    check = composed["services"]["worker"]["healthcheck"]["test"][1].replace("$$", "$")
+    check = check.replace("celery -A", f"{sys.executable} -m celery -A")
+    worker = service.work(CELERY)
+    assert service.start(["bash", check], HOSTNAME=gethostname()).wait(SECONDS) == 0, service.said("bash")
+    kill(worker)
+    assert service.start(["bash", check], HOSTNAME=gethostname()).wait(SECONDS) != 0
+
+
 def test_the_compose_file_is_sound() -> None:
     composed = yaml.safe_load((EXAMPLE / "compose.yaml").read_text(encoding="utf-8"))
     services = composed["services"]
