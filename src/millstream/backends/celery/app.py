@@ -123,7 +123,9 @@ def _configuration(settings: Settings, *, is_amqp: bool) -> dict[str, Any]:
         "result_serializer": "json",
         "imports": settings.imports,
         "task_default_queue": settings.default_queue,
-        "task_default_exchange": settings.default_queue,
+        # A topic exchange of its own name: through a direct one RabbitMQ cannot deliver users' tasks with a countdown.
+        "task_default_exchange": "millstream" if is_amqp else settings.default_queue,
+        "task_default_exchange_type": "topic" if is_amqp else "direct",
         "task_default_routing_key": settings.default_queue,
         "task_queues": queues,
         "task_default_queue_type": "quorum" if is_amqp else "classic",
