@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from msgspec.structs import replace
 
@@ -25,6 +27,7 @@ from millstream.testing.ledger_doings import (
     submit,
     taken_back,
 )
+from millstream.testing.ledger_sides_doings import SideHistory
 
 
 async def handed(ledger: Ledger, *queues: str | None) -> tuple[Claim, list[Claim]]:
@@ -328,6 +331,18 @@ class LedgerSides:
         assert await ledger.claim(ME, 10) == []
         await record(ledger, side, end=Done())
         assert [claim.segment for claim in await ledger.claim(ME, 10)] == [1]
+
+    # ------------------------------------------------------------------------------------------------ any doings
+    @pytest.mark.parametrize("seed", range(4))
+    async def test_whatever_is_done_no_job_is_lost_and_none_has_two_holders(
+        self, ledger: Ledger, clock: VirtualClock, seed: int
+    ) -> None:
+        history = SideHistory(ledger, clock, random.Random(seed))  # noqa: S311  no secrets are made of it
+        for _ in range(120):
+            await history.step()
+        await history.check()
+        await history.drive()
+        await history.check()
 
 
 def passing_by() -> tuple[bool, str, float, str | None, object]:
