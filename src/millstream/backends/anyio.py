@@ -186,8 +186,9 @@ class AnyIOSegmentBackend:
             for claim in claims:
                 self.take(claim)
             if any(claim.order is not None for claim in claims):
-                self._sides_from = self._clock.monotonic() + _SIDES_SECONDS
-                self._clock.call_later(_SIDES_SECONDS, self.wake)
+                loop = asyncio.get_running_loop()
+                self._sides_from = loop.time() + _SIDES_SECONDS
+                loop.call_later(_SIDES_SECONDS, self.wake)
             if not claims and not self._is_queue_waiting:
                 self._set_alarm(await self._ledger.due_at(flows, self._queues))
                 return
@@ -195,7 +196,7 @@ class AnyIOSegmentBackend:
 
     def _room_for_sides(self) -> int:
         """Return how many side segments may be claimed: none while there is enough to do here for others to help."""
-        is_early = self._clock.monotonic() < self._sides_from
+        is_early = asyncio.get_running_loop().time() < self._sides_from
         return 0 if is_early or not self._segments.has_room() else _SIDES_AT_ONCE
 
     def _rests(self, key: tuple[str, int], is_resting: bool) -> None:  # noqa: FBT001  see `Segments.accept`

@@ -7,6 +7,7 @@ decide how many go together; of cheap ones none go, since here they are done bef
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from functools import partial
@@ -66,8 +67,8 @@ class Handing:
         self._pending: dict[_Kind, deque[Place]] = {}
         self._spare = Spare(run, self.cost, self.kind)
         self._flushing = self._resting = False
-        self._look: Timer | None = None
-        self._rest: Timer | None = None
+        self._look: asyncio.TimerHandle | None = None
+        self._rest: Timer | asyncio.TimerHandle | None = None
         self.has_lingered = False
 
     @classmethod
@@ -272,7 +273,7 @@ class Handing:
     # --------------------------------------------------------------------------------------------------------- resting
     def watch(self) -> None:
         """See whether the run has come to rest, and whether nodes wait here that others could execute."""
-        later = self._run.services.clock.call_later
+        later = self._run.loop.call_later  # by real time: it is about what runs here, not about what a job waits for
         if self._out and self._rest is None and not self._resting:
             self._rest = later(_REST_SECONDS, self._look_for_rest)
         if self._port is not None and self._look is None and (self._run.threads or self._run.unbegun):
@@ -289,7 +290,7 @@ class Handing:
             run.on_rest(self._resting)
             self._rest = run.services.clock.call_later(run.services.linger, self._linger_is_over)
         else:
-            self._rest = run.services.clock.call_later(_LOOK_SECONDS, self._look_for_rest)
+            self._rest = run.loop.call_later(_LOOK_SECONDS, self._look_for_rest)
 
     def _linger_is_over(self) -> None:
         self._rest = None
@@ -300,7 +301,7 @@ class Handing:
         if run.is_idle and run.waits.may_pause() and not run.calls.have_timers():
             run.pause()
         else:
-            self._rest = run.services.clock.call_later(_LOOK_SECONDS, self._linger_is_over)
+            self._rest = run.loop.call_later(_LOOK_SECONDS, self._linger_is_over)
 
     def _wake_up(self) -> None:
         """Take the slot again, since the run goes on."""
