@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -311,6 +312,22 @@ async def counted(name: str) -> int:
     await asyncio.sleep(0.01)
     await asyncio.to_thread(note, name, os.getpid())
     return os.getpid()
+
+
+@app.task
+async def ticks_until(path: str, stop: str) -> None:
+    """Let a file grow until there is another one."""
+    with Path(path).open("a", encoding="utf-8") as ticks:  # noqa: ASYNC230  what is on the loop must be seen to move
+        while not Path(stop).exists():  # noqa: ASYNC240
+            ticks.write(".")
+            ticks.flush()
+            await asyncio.sleep(0.005)
+
+
+@app.task
+async def ends(path: str) -> str:
+    Path(path).touch()  # noqa: ASYNC240
+    return "?"
 
 
 meetings: dict[str, tuple[list[None], asyncio.Event]] = {}
