@@ -255,6 +255,14 @@ def test_a_broker_is_the_switch_to_workers(make: Make, config: dict[str, object]
     assert settings.effective_broker_url == "redis://localhost:6379/3"
 
 
+def test_a_broker_in_the_environment_counts_more_than_the_configuration_as_in_celery(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CELERY_BROKER_URL", "redis://localhost:6379/4")
+    for config in ({}, {"CELERY_BROKER_URL": "redis://localhost:6379/3"}):
+        assert engine(make(**config)).settings.effective_broker_url == "redis://localhost:6379/4"
+
+
 def test_who_says_celery_enabled_has_the_last_word(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     broker = {"CELERY_BROKER_URL": "redis://localhost:6379/3"}
     assert not engine(make(MILLSTREAM_CELERY_ENABLED=False, **broker)).settings.celery_enabled

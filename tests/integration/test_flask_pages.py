@@ -33,7 +33,7 @@ def app() -> Iterator[Flask]:
     def checked(given: dict[str, Any]) -> dict[str, Any]:
         if given.get("n", 0) < 0:
             raise ValueError("n must be 0 or more")
-        return {"x": given.get("n", 5)}
+        return {"x": float(given["n"] if given else 5)}
 
     made.register_blueprint(ext.blueprint(divide))
     made.register_blueprint(ext.blueprint(divide, name="others", inputs=checked), url_prefix="/others")
@@ -76,8 +76,14 @@ def test_a_task_is_started_and_its_status_told(client: FlaskClient) -> None:
 
 def test_inputs_may_be_made_of_what_the_page_gets(client: FlaskClient) -> None:
     assert ended(client, started(client, "/others", n=4))["result"] == 4.0
-    refused = client.post("/others/run-task", json={"n": -1})
-    assert (refused.status_code, refused.get_json()) == (400, {"error": "n must be 0 or more"})
+    for wrong, said in (
+        ({"n": -1}, "n must be 0 or more"),
+        ({"m": 1}, "'n' is missing"),
+        ({"n": None}, "not supported between instances"),
+        ({"n": "x"}, "not supported between instances"),
+    ):
+        refused = client.post("/others/run-task", json=wrong)
+        assert (refused.status_code, said in refused.get_json()["error"]) == (400, True), refused.get_json()
 
 
 def test_a_body_may_be_left_out(client: FlaskClient) -> None:

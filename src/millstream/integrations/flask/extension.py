@@ -159,8 +159,8 @@ class FlaskMillstream:
         Args:
             task: The task to start.
             name: The blueprint's name; two blueprints of one app need different ones.
-            inputs: Makes the task's arguments by name of the object; what it raises as `ValueError` is answered with
-                400.
+            inputs: Makes the task's arguments by name of the object; what it raises as `KeyError`, `TypeError` or
+                `ValueError` is answered with 400.
 
         Example:
             >>> from flask import Flask

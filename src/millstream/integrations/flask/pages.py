@@ -30,8 +30,12 @@ def pages(
         if not isinstance(given, dict):
             return answer(400, error="the request's body has to be a JSON object, with the type application/json")
         try:
-            result = task.apply_async(kwargs=dict(inputs(given)))
-        except (InvalidInputError, ValueError) as error:
+            named = made_of(given, inputs)
+        except ValueError as error:
+            return answer(400, error=str(error))
+        try:
+            result = task.apply_async(kwargs=named)
+        except InvalidInputError as error:
             return answer(400, error=str(error))
         except WorkflowResourceError as error:
             return answer(413, error=str(error))
@@ -53,6 +57,25 @@ def pages(
         return answer(503, error=str(error))
 
     return blueprint
+
+
+def made_of(given: dict[str, Any], inputs: Callable[[dict[str, Any]], Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the arguments that `inputs` makes of what a page was given.
+
+    Raises:
+        ValueError: It cannot.
+
+    Example:
+        >>> made_of({"n": 3}, lambda given: {"duration": given["seconds"]})
+        Traceback (most recent call last):
+        ValueError: 'seconds' is missing
+    """
+    try:
+        return dict(inputs(given))
+    except KeyError as error:
+        raise ValueError(f"{error} is missing") from error
+    except TypeError as error:
+        raise ValueError(str(error)) from error
 
 
 def answer(code: int, **content: Any) -> Response:
