@@ -16,6 +16,7 @@ from typing import Any, Final, Self, TypeVar, cast
 from anyio.lowlevel import RunVar
 from celery import Celery, current_app
 from celery import Task as CeleryTask
+from celery.backends.base import DisabledBackend
 from celery.exceptions import TaskRevokedError
 from celery.utils import uuid
 from kombu.connection import Connection
@@ -219,14 +220,13 @@ class CeleryTaskResult(AnyIOTaskResult):
         """Take in what Celery's result backend says."""
         if self.ready():
             return
-        try:
-            told = await _answered(self._told, f"the result backend of {self._celery}")
-        except NotImplementedError as error:  # Celery's `DisabledBackend`
+        if isinstance(self._celery.backend, DisabledBackend):
             if self._is_celerys:
                 raise DefinitionError(
                     f"{self._celery} has no result backend, so nobody can tell how its tasks stand; set result_backend"
-                ) from error
-            raise JobNotFoundError(f"there is no task {self.id!r}") from error
+                )
+            raise JobNotFoundError(f"there is no task {self.id!r}")
+        told = await _answered(self._told, f"the result backend of {self._celery}")
         self._learn(told)
 
     def _learn(self, told: Mapping[str, Any]) -> None:
@@ -245,8 +245,6 @@ class CeleryTaskResult(AnyIOTaskResult):
     def _told(self) -> Mapping[str, Any]:
         try:
             return cast("Mapping[str, Any]", self._celery.backend.get_task_meta(self.id))
-        except NotImplementedError:
-            raise
         except Exception as error:  # each result backend has errors of its own
             raise OperationalError(str(error)) from error
 
