@@ -79,3 +79,34 @@ def test_a_failing_command_is_reported_with_its_line(page: Path) -> None:
     page.write_text("```console\n$ millstream no-such-command\n```\n")
     (complaint,) = failures(page)
     assert complaint.startswith(f"{page}:2:")
+
+
+BESIDE = """\
+```console
+$ export NAME=told
+$ millstream --help > help &
+```
+
+```python
+# reads.py
+import os, time
+from pathlib import Path
+
+assert os.environ["NAME"] == "told"
+while not Path("help").exists():
+    time.sleep(0.01)
+```
+"""
+
+
+def test_variables_hold_for_what_follows_and_a_command_may_go_on_beside_it(page: Path) -> None:
+    page.write_text(BESIDE, encoding="utf-8")
+    assert failures(page) == []
+
+
+def test_a_page_with_a_broker_gets_a_private_one(page: Path) -> None:
+    told = "```python\nassert 'redis://localhost:6379/0'.rpartition(':')[2] {} '6379/0'\n```\n"
+    page.write_text("<!-- runs with: broker -->\n" + told.format("!="), encoding="utf-8")
+    assert failures(page) == []
+    page.write_text(told.format("=="), encoding="utf-8")
+    assert failures(page) == []
