@@ -1,4 +1,4 @@
-"""`millstream run`: run a flow or task in this process, and print its result."""
+"""`millstream run`: run a flow or task, in this process or on workers, and print its result."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from millstream.app import Millstream
     from millstream.authoring.result import Job
 
+_WORKER_SECONDS = 5.0
+"""After this a job that no worker has taken is thought to have none."""
+
 
 def run(
     context: typer.Context,
@@ -34,7 +37,7 @@ def run(
     env_file: EnvFile = None,
     debug: Debug = False,
 ) -> Exit:
-    """Run a flow in this process, and print its result.
+    """Run a flow in this process, or on Celery workers where celery_enabled is on, and print its result.
 
     Without FLOW it is the only flow of the file; a task may be named too. Inputs are JSON or plain text:
     -i sizes='[1, 2]' -i name=Ada.
@@ -46,7 +49,8 @@ def run(
         inputs = bind(definition, texts_of(given or ()))
         view = _view(session, definition, as_json=as_json)
         with Interrupts(view.stopping, view.restore) as interrupts:
-            ended = asyncio.run(_execute(session.app(settings), definition, inputs, view, interrupts))
+            app = session.app(settings, executes=None)
+            ended = asyncio.run(_execute(app, definition, inputs, view, interrupts))
     write = outcome.write_json if as_json else outcome.write_text
     write(session, ended)
     return ended.exit
@@ -73,6 +77,9 @@ async def _execute(
         async with app:
             job = await _submit(app, definition, inputs, interrupts)
             following = asyncio.ensure_future(_follow(job, view))
+            if app.settings.celery_enabled:
+                reminder = asyncio.get_running_loop().call_later(_WORKER_SECONDS, view.remind_of_workers)
+                following.add_done_callback(lambda _: reminder.cancel())
             cancels: set[asyncio.Task[None]] = set()
             interrupts.stop_by(lambda: cancels.add(asyncio.ensure_future(_cancel(job, following))))
             await asyncio.wait([following])

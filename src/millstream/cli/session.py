@@ -112,12 +112,12 @@ class Session:
 
         return Settings()
 
-    def app(self, settings: Settings, *, executes: bool = True) -> Millstream:
+    def app(self, settings: Settings, *, executes: bool | None = True) -> Millstream:
         """Return an app with these settings.
 
         Args:
             settings: The settings.
-            executes: Whether it executes jobs, or only looks after them.
+            executes: Whether it executes jobs, or only looks after them; `None`: unless Celery workers do.
 
         Raises:
             SettingsError: A module of the setting `imports` does not exist.

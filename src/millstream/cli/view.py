@@ -44,6 +44,7 @@ class LogView:
         self.console = console
         self.tally = Tally()
         self._is_debugging = is_debugging
+        self._has_started = False
         self._path_width = 0
 
     @contextmanager
@@ -55,11 +56,19 @@ class LogView:
         """Count an event, and show what is to be read at once."""
         self.tally.take(event)
         match event:
+            case Event(type="started"):
+                self._has_started = True
             case Event(type="log", data=told) if told.get("level") != "debug" or self._is_debugging:
                 fields = {key: value for key, value in told.items() if key not in _OWN_FIELDS}
                 self._say(event, str(told["message"]), _LEVEL_STYLES.get(told["level"], ""), fields)
             case Event(type="waiting", data={"reason": "approval", "question": question}):
                 self._say(event, f"waits for an approval: {question if question is not None else '…'}", "yellow", {})
+
+    def remind_of_workers(self) -> None:
+        """Say so if no worker has taken the job yet."""
+        if not self._has_started:
+            told = "no worker has taken the job yet: is one running on this ledger and broker, that imports its module?"
+            self.console.print(f"millstream: {told}", style="yellow", soft_wrap=True)
 
     def stopping(self) -> None:
         """Say that the job was asked to stop; called in a signal's handler, so that no buffer may be touched."""
