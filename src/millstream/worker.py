@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     celery_app: Celery
 
-__all__ = ["celery_app", "default_celery_app", "make_celery_app"]
+__all__ = ["celery_app", "default_celery_app", "has_celery_tasks", "make_celery_app"]
 
 _NAMES = ("app", "celery_app")  # `celery -A` looks for the first
 _made: list[Any] = []
@@ -69,6 +69,11 @@ def default_celery_app(settings: Settings, program: Callable[[], Millstream]) ->
 
         give_seat(_made[0], Seat(settings, lambda: program().program))
     return _made[0]
+
+
+def has_celery_tasks() -> bool:
+    """Whether anybody has registered a task with `celery_app`."""
+    return any(not name.startswith(("celery.", "millstream.")) for made in _made for name in made.tasks)
 
 
 def __getattr__(name: str) -> Any:

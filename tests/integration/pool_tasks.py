@@ -179,7 +179,7 @@ async def waits(self: Any, name: str) -> None:
 async def until(name: str) -> str:
     """Run until the test says so."""
     await asyncio.to_thread(note, f"{name}:began")
-    await asyncio.to_thread(notes.blpop, [f"{name}:go"], 20)
+    await asyncio.to_thread(notes.blpop, [f"{name}:go"], 60)
     return "went"
 
 
@@ -260,7 +260,7 @@ async def in_context(fails: bool) -> str:  # noqa: FBT001
 @app.task(bind=True)
 async def progresses(self: Any, name: str) -> str:
     self.update_state(state="PROGRESS", meta={"done": 1})
-    await asyncio.to_thread(notes.blpop, [f"{name}:go"], 20)
+    await asyncio.to_thread(notes.blpop, [f"{name}:go"], 60)
     return "done"
 
 

@@ -11,7 +11,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from celery import Celery
 
+from tests.celery_workers import workers
 from tests.integration.pool_worker import SECONDS, Side, pool_worker, wait_for
 from tests.lifeline import is_gone
 from tests.rabbitmq import RabbitMQServer
@@ -161,6 +163,25 @@ def test_the_loop_does_not_wait_for_the_result_backend(
         wait_for(lambda: len(list(tmp_path.glob("ended-*"))) == 10)
         (tmp_path / "stop").touch()
         wait_for(side.idle)
+
+
+def test_a_worker_of_millstream_serves_a_module_of_nothing_but_celery_tasks(
+    tmp_path: Path, shared_valkey: ValkeyServer
+) -> None:
+    with shared_valkey.database() as broker, shared_valkey.database() as results:
+        settings = {
+            "celery_enabled": "true",
+            "broker_url": broker,
+            "result_backend": results,
+            "database_url": f"sqlite:///{tmp_path}/ledger.db",
+        }
+        with workers(tmp_path / "workers.log", settings) as started:
+            module = "tests.integration.only_celery_tasks"
+            pid = started.start(module).pid
+            with Celery("tests", broker=broker, backend=results, set_as_current=False) as side:
+                on_loop, in_process = (side.send_task(f"{module}.{task}") for task in ("light", "heavy"))
+                assert on_loop.get(timeout=SECONDS) == pid
+                assert in_process.get(timeout=SECONDS) != pid
 
 
 def test_it_runs_on_rabbitmq(

@@ -84,7 +84,7 @@ def worker(  # noqa: PLR0913, PLR0917  these are the options of a program
         )
     program = session.app(settings)
     known = session.known(settings.imports)
-    _teach(program, known)
+    _teach(program, known, settings)
 
     def tell(moment: Moment) -> None:
         for source in known.sources[:1]:  # one process is one worker, whatever it runs
@@ -105,10 +105,16 @@ def worker(  # noqa: PLR0913, PLR0917  these are the options of a program
     return Exit.OK
 
 
-def _teach(program: Millstream, known: Registry) -> None:
-    if not known.runnable():
+def _teach(program: Millstream, known: Registry, settings: Settings) -> None:
+    if not known.runnable() and not (settings.celery_enabled and _knows_celery_tasks()):
         raise WrongUseError("this worker knows no flow and no task; name their module with -A or the setting imports")
     program.registry.adopt(known)
+
+
+def _knows_celery_tasks() -> bool:
+    from millstream.worker import has_celery_tasks  # noqa: PLC0415  only workers of Celery's need it
+
+    return has_celery_tasks()
 
 
 def _collect_seldom() -> None:
