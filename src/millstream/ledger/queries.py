@@ -56,7 +56,7 @@ class Queries:
         try:
             yield
         except Exception as error:
-            if getattr(error, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
+            if getattr(error, "sqlstate", None) == LOCK_NOT_AVAILABLE:
                 raise KeyHeldError("a transaction that has not ended has this idempotency key or alias") from error
             raise
         connection.change("SET LOCAL lock_timeout = DEFAULT")
@@ -206,7 +206,7 @@ class Queries:
         )
 
 
-_LOCK_NOT_AVAILABLE = "55P03"
+LOCK_NOT_AVAILABLE = "55P03"
 
 _unpack = msgspec.json.Decoder(list[list[Any]]).decode
 
