@@ -14,6 +14,7 @@ from millstream.testing.contract_backend.chance import ChanceContract
 from millstream.testing.contract_backend.conducting import ConductingContract
 from millstream.testing.contract_backend.context import ContextContract
 from millstream.testing.contract_backend.growth import GrowthContract
+from millstream.testing.contract_backend.handing_out import HandingOutContract
 from millstream.testing.contract_backend.joins import JoinsContract
 from millstream.testing.contract_backend.limits import LimitsContract
 from millstream.testing.contract_backend.maps import MapsContract
@@ -39,5 +40,6 @@ class SegmentBackendContract(
     ChanceContract,
     BoundContract,
     GrowthContract,
+    HandingOutContract,
 ):
     """Subclass it as `Test…` and override `make`; the suite runs in the process of the test."""

@@ -1,0 +1,84 @@
+"""Flows whose nodes are handed out, and the process that executes them without any broker."""
+
+import asyncio
+import os
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from millstream import Millstream, Settings, chord, task
+
+NO_BROKER = "redis://127.0.0.1:1/0"
+
+
+def app_on(directory: Path, **settings: Any) -> Millstream:
+    """Return an app that executes, and hands out, on the ledger in a directory; its broker is never there."""
+    url = f"sqlite:///{directory}/ledger.db"
+    given = {"celery_enabled": True, "broker_url": NO_BROKER, "max_segments": 1, **settings}
+    imports = ["tests.integration.handed_out_flows", "millstream.testing.contract_backend.handing_out"]
+    return Millstream(settings=Settings(database_url=url, **given), imports=imports, executes=True)
+
+
+async def serve(directory: str) -> None:
+    """Execute what is there until the process is killed."""
+    async with app_on(Path(directory)):
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        await asyncio.Event().wait()
+
+
+def note(directory: str, *words: object) -> None:
+    with (Path(directory) / "notes").open("a", encoding="utf-8") as notes:
+        notes.write(f"{' '.join(map(str, words))}\n")
+
+
+@task
+def compute(_number: int, seconds: float) -> int:
+    """Keep the interpreter busy, and return which process did."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        sum(range(200))
+    return os.getpid()
+
+
+@task
+def identity(number: int) -> int:
+    return number
+
+
+@task
+def count(values: list[Any]) -> dict[Any, int]:
+    return dict(Counter(values))
+
+
+@task
+def number_of(values: list[Any]) -> int:
+    return len(values)
+
+
+@task(run_in="worker")
+def stay(directory: str, name: str) -> str:
+    """Begin, and end once the file `go` is there."""
+    note(directory, "begin", name, os.getpid())
+    while not (Path(directory) / "go").exists():
+        time.sleep(0.01)
+    note(directory, "end", name, os.getpid())
+    return name
+
+
+def computing(nodes: int, seconds: float) -> Any:
+    return chord([compute.s(number, seconds) for number in range(nodes)], count.s())
+
+
+def cheap(nodes: int) -> Any:
+    return chord([identity.s(number) for number in range(nodes)], number_of.s())
+
+
+def staying(directory: Path, names: list[str]) -> Any:
+    return chord([stay.s(str(directory), name) for name in names], number_of.s())
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(sys.argv[1]))

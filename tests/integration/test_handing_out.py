@@ -1,0 +1,159 @@
+"""Jobs whose nodes several processes execute, over nothing but their ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from millstream import Job, JobState, Millstream, Settings
+from millstream.clock import Clock
+from millstream.testing.contract_backend.handing_out import HandingOutContract, fan_away
+from tests.integration.cli_program import environment, wait_until
+from tests.integration.handed_out_flows import NO_BROKER, app_on, cheap, computing, staying
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class TestHandedOut(HandingOutContract):
+    """With everything that is meant for workers handed out, and taken by the same process: it has one slot."""
+
+    keeps_jobs = True
+
+    @pytest.fixture(autouse=True)
+    def where(self, tmp_path: Path) -> None:
+        self.url = f"sqlite:///{tmp_path}/ledger.db"
+
+    def make(self, clock: Clock, **settings: Any) -> Millstream:
+        given = {"celery_enabled": True, "broker_url": NO_BROKER, "max_segments": 1, **settings}
+        return Millstream(clock=clock, settings=Settings(database_url=self.url, **given), executes=True)
+
+
+Start = Callable[[], "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts a process that executes what is in the ledger; all are killed at the end."""
+    started: list[subprocess.Popen[str]] = []
+
+    def one() -> subprocess.Popen[str]:
+        command = [sys.executable, "-P", "-m", "tests.integration.handed_out_flows", str(tmp_path)]
+        variables = environment(PYTHONPATH=str(ROOT))
+        process = subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        started.append(process)
+        assert process.stdout is not None
+        while process.stdout.readline() != "ready\n":
+            assert process.poll() is None
+        return process
+
+    yield one
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()  # type: ignore[union-attr]
+
+
+async def kinds(job: Job) -> list[str]:
+    return [event.type async for event in job.events() if event.is_durable]
+
+
+def notes(directory: Path) -> list[list[str]]:
+    path = directory / "notes"
+    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def took(directory: Path, process: subprocess.Popen[str]) -> bool:
+    """Return whether a process has begun a node."""
+    return any(int(who) == process.pid for _, _, who in notes(directory))
+
+
+async def knows_of(app: Millstream, others: int) -> None:
+    """Wait until a process knows how many execute beside it."""
+    async with asyncio.timeout(30):
+        while True:
+            process = app._home.process
+            hand_out = None if process is None else process.segments.hand_out
+            if hand_out is not None and hand_out.members == others + 1:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def test_what_computes_is_shared_with_other_processes(tmp_path: Path, start: Start) -> None:
+    async with app_on(tmp_path) as app:
+        other = start()
+        await app.jobs()
+        await knows_of(app, 1)
+        done = await (await app.submit(computing(40, 0.05))).result()
+    assert set(done) == {os.getpid(), other.pid}
+    assert sum(done.values()) == 40
+
+
+async def test_what_is_cheap_stays_in_one_segment(tmp_path: Path, start: Start) -> None:
+    async with app_on(tmp_path) as app:
+        start()
+        await app.jobs()
+        await knows_of(app, 1)
+        job = await app.submit(cheap(1000))
+        assert await job.result() == 1000
+        assert "handed_out" not in await kinds(job)
+
+
+async def test_nested_fan_outs_end_in_one_process_that_lays_down_what_waits(tmp_path: Path) -> None:
+    async with app_on(tmp_path, conduct_linger=0) as app:
+        job = await app.submit(fan_away.s(2))
+        assert await job.result() == 9
+        assert (await kinds(job)).count("started") > 1
+
+
+@pytest.mark.parametrize("linger", [0, pytest.param(30, marks=pytest.mark.matrix)])
+async def test_what_a_killed_process_had_taken_is_done_by_others(tmp_path: Path, start: Start, linger: int) -> None:
+    first = start()
+    async with app_on(tmp_path, conduct_linger=linger) as app:
+        job = await app.submit(staying(tmp_path, ["a", "b"]))
+        await asyncio.to_thread(
+            wait_until, lambda: any(int(who) == first.pid for _, _, who in notes(tmp_path)), "taken"
+        )
+        first.send_signal(signal.SIGKILL)
+        first.wait()
+        (tmp_path / "go").touch()
+        assert await job.result() == 2
+    assert sorted(name for what, name, _ in notes(tmp_path) if what == "end") == ["a", "b"]
+
+
+async def test_a_job_whose_planning_process_is_killed_goes_on_with_what_others_execute(
+    tmp_path: Path, start: Start
+) -> None:
+    planner = start()
+    settings = Settings(
+        database_url=f"sqlite:///{tmp_path}/ledger.db", celery_enabled=True, broker_url=NO_BROKER, durability="full"
+    )
+    async with Millstream(settings=settings, executes=False) as client:
+        job = await client.submit(staying(tmp_path, ["a", "b", "c"]))
+        await asyncio.to_thread(wait_until, lambda: notes(tmp_path), "begun")
+        other = start()
+        await asyncio.to_thread(
+            wait_until, lambda: any(int(who) == other.pid for _, _, who in notes(tmp_path)), "taken"
+        )
+        planner.send_signal(signal.SIGKILL)
+        planner.wait()
+        (tmp_path / "go").touch()
+        assert await job.result() == 3
+        events = [event async for event in job.events() if event.type == "node_succeeded"]
+    assert len({event.node for event in events}) == len(events) == 4
+
+
+async def test_a_cancel_reaches_what_others_execute(tmp_path: Path, start: Start) -> None:
+    start()
+    async with app_on(tmp_path) as app:
+        job = await app.submit(staying(tmp_path, ["a", "b"]))
+        await asyncio.to_thread(wait_until, lambda: len(notes(tmp_path)) == 2, "begun")
+        assert await job.cancel() is JobState.CANCELLED
+        assert (await kinds(job))[-1] == "ended"
