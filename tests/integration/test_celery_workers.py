@@ -79,6 +79,23 @@ def held(settings: dict[str, str]) -> bool:
         return bool(ledger.execute("select 1 from millstream_segment where state = 'running'").fetchall())
 
 
+async def test_the_parent_of_a_prefork_pool_opens_nothing_of_ours(some: Workers) -> None:
+    worker = some.start(SHOP, pool="prefork", concurrency=1)
+    assert len(entries(worker.pid, "task")) == 1  # its threads
+    ledger = Path(some.settings["database_url"].removeprefix("sqlite:///"))
+    assert not [path for path in opened(worker.pid) if path.startswith(str(ledger))]
+    (child,) = worker.children()
+    await until(lambda: str(ledger) in opened(child))
+
+
+def opened(pid: int) -> list[str]:
+    return [str(path.readlink()) for path in entries(pid, "fd") if path.is_symlink()]
+
+
+def entries(pid: int, of: str) -> list[Path]:
+    return list(Path(f"/proc/{pid}/{of}").iterdir())
+
+
 @pytest.mark.parametrize("whom", ["child", pytest.param("all", marks=pytest.mark.matrix)])
 async def test_a_job_whose_worker_is_killed_goes_on(whom: str, some: Workers, program: Millstream) -> None:
     worker = some.start(SHOP, pool="prefork", concurrency=1)
