@@ -166,6 +166,31 @@ class SharedLedgerSides:
         assert {claim.attempt for claim in claims} == {1}
         await record(two[0], main, end=Settlement(SUCCEEDED))
 
+    async def test_a_main_segment_is_found_though_others_record_in_its_job_all_the_time(self, two: Two) -> None:
+        first, second = two
+        main = await claimed(first, holder="one")
+        await record(first, main, *[handed_out(number, f"n{number}") for number in range(2, 42)])
+        sides = await second.claim("two", 100)
+        are_busy, looks = True, 0
+
+        async def keep_recording(side: Claim) -> None:
+            while are_busy:
+                await record(second, side, fact("x"))
+
+        async with asyncio.timeout(60), anyio.create_task_group() as group:
+            for side in sides[20:]:
+                group.start_soon(keep_recording, side)
+            for side in sides[:20]:
+                await record(first, main, end=Pause("handed_out", None, 1_000_000))
+                await record(second, side, end=Done())
+                found: list[Claim] = []
+                while not found:
+                    found = await first.claim("one", 1)
+                    looks += 1
+                (main,) = found
+            are_busy = False
+        assert looks <= 30
+
     @pytest.mark.parametrize("seed", range(3))
     async def test_a_cancel_that_is_told_at_once_meets_no_holder(self, two: Two, seed: int) -> None:
         chance = random.Random(seed)  # noqa: S311  no secrets are made of it
