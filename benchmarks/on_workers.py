@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import shutil
 from contextlib import ExitStack
 from typing import ClassVar
 
@@ -29,11 +30,12 @@ class OnWorkers:
     def begin(self, broker: str) -> Kit:
         """Start the workers, on a broker that no other system uses."""
         stack = ExitStack()
-        atexit.register(stack.close)
         database = stack.enter_context(self.where.settings()).effective_database_url
+        atexit.register(stack.close)  # after what a server has registered, so before its end
         self._settings = {"celery_enabled": "true", "broker_url": broker, "database_url": database}
         os.environ |= {f"MILLSTREAM_{name.upper()}": value for name, value in self._settings.items()}
         self._directory = new_directory()
+        stack.callback(shutil.rmtree, self._directory)
         self._running: list[Worker] = []
         stack.callback(self._stop)
         self._start()
@@ -43,8 +45,8 @@ class OnWorkers:
             library=millstream,
             step=worker_tasks.step,
             pure=worker_tasks.pure,
+            native=worker_tasks.native,
             total=worker_tasks.total,
-            pure_total=worker_tasks.pure_total,
             wait=worker_tasks.wait,
             waits=1000,
             burn=worker_tasks.burn,

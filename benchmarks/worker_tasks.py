@@ -7,8 +7,8 @@ from benchmarks import canvases, works
 
 step = millstream.task(canvases.step)
 pure = millstream.task(effect="pure", name="pure")(canvases.step)
+native = millstream.task(effect="pure")(works.step_async)
 total = millstream.task(canvases.total)
-pure_total = millstream.task(effect="pure", name="pure_total")(canvases.total)
 wait = millstream.task(works.wait_async)
 burn = millstream.task(works.burn)
 hold = millstream.task(works.hold_async)

@@ -10,6 +10,10 @@ WAIT_SECONDS = 0.1
 _EVER = 3600.0
 
 
+async def step_async(x: int = 0) -> int:
+    return x + 1
+
+
 def wait(x: int) -> int:
     time.sleep(WAIT_SECONDS)
     return x + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import shutil
 import subprocess
 import sys
 from importlib.metadata import version
@@ -12,6 +13,7 @@ from typing import Any, ClassVar
 import celery
 
 from benchmarks.canvases import run
+from benchmarks.places import new_directory
 from benchmarks.scenes import Kit
 from benchmarks.shapes import Shape
 from benchmarks.system import Once
@@ -20,7 +22,6 @@ from tests.valkey import URL_VARIABLE, CeleryWorker
 
 _PROCESSES = 2
 _OPTIONS = ("--pool", "prefork", "--concurrency", str(_PROCESSES))
-_PROGRAM = (sys.executable, "-W", "ignore", "-m", "celery", "--quiet")
 _QUIET = ("--loglevel", "WARNING", "--without-gossip", "--without-mingle", "--without-heartbeat")
 _END_SECONDS = 10.0
 
@@ -49,6 +50,8 @@ class Celery:
         os.environ[URL_VARIABLE] = broker
         from benchmarks.peers import celery_app as app  # noqa: PLC0415  it reads where the broker is
 
+        self._directory = new_directory()
+        atexit.register(shutil.rmtree, self._directory)
         atexit.register(self._stop)
         self._start()
         app.step.delay(0).get(timeout=_END_SECONDS)
@@ -56,8 +59,8 @@ class Celery:
             library=celery,
             step=app.step,
             pure=app.step,
+            native=app.step,
             total=app.total,
-            pure_total=app.total,
             wait=app.wait,
             waits=200,  # two at a time
             burn=app.burn,
@@ -68,13 +71,15 @@ class Celery:
         )
 
     def _start(self) -> None:
-        self._worker = subprocess.Popen(  # noqa: S603  its own program
-            [*_PROGRAM, "-A", "benchmarks.peers.celery_app", "worker", *_QUIET, *_OPTIONS],
-            stdin=subprocess.DEVNULL,
-            stdout=sys.stderr,
-            start_new_session=True,  # Ctrl-C is for who started it
-            preexec_fn=end_with_parent,  # noqa: PLW1509  it holds no lock
-        )
+        with (self._directory / "log").open("ab") as log:
+            self._worker = subprocess.Popen(  # noqa: S603  its own program
+                [sys.executable, "-m", "celery", "-A", "benchmarks.peers.celery_app", "worker", *_QUIET, *_OPTIONS],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for who started it
+                preexec_fn=end_with_parent,  # noqa: PLW1509  it holds no lock
+            )
 
     def _stop(self) -> None:
         self._worker.terminate()
