@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -40,9 +41,11 @@ while work is handed in; the broker or a worker stands still for longer than its
 its answers are lost on the way."""
 
 _PATIENCE = 10.0
+_IDLE_SECONDS = 90.0
 _ORPHAN_SECONDS = 15.0
 _STILL_SECONDS = 1.5
 _LOOK_SECONDS = 0.005
+_numbers = itertools.count(1)
 _CHANGES = f"""
 import os, threading
 from millstream.ledger import proof
@@ -102,15 +105,18 @@ class CeleryRound(Round):
 
     def _kill_until_enough(self) -> None:
         faults = self._faults()
-        due, fault, until = 0.0, next(faults), time.monotonic() + _PATIENCE
+        due, fault, until, last = 0.0, next(faults), time.monotonic() + _PATIENCE, time.monotonic()
         while self._outcome.kills < self._setup.kills:
             self._fill(is_armed=False)
             self._bury()
             self._do_what_is_due()
             now = time.monotonic()
-            if now >= due and (self._happens(fault) or now > until):
+            if now >= due and ((has_happened := self._happens(fault)) or now > until):
                 due, fault = now + self._chance.uniform(0.05, 0.4), next(faults)
-                until = due + _PATIENCE
+                until, last = due + _PATIENCE, now if has_happened else last
+            if now > last + _IDLE_SECONDS:
+                self._outcome.violations.append(Violation("I2", "", f"nothing ran for {_IDLE_SECONDS:g} s"))
+                return
             time.sleep(_LOOK_SECONDS)
 
     def _faults(self) -> Iterator[str]:
@@ -129,10 +135,14 @@ class CeleryRound(Round):
             celery = {f"MILLSTREAM_{name.upper()}": value for name, value in self._settings().items()}
             pid = self._fork(partial(self._submit, celery), None)
             self._children.append(Child("client", pid, "", time.monotonic()))
+        for worker in [worker for worker in self._workers if worker.process.poll() is not None]:
+            self._workers.remove(worker)
+            self._outcome.violations.append(Violation("I2", "", f"{worker} ended by itself: {worker.said[-500:]}"))
         while len(self._workers) < self._setup.workers:
             self._workers.append(self._new_worker())
 
     def _submit(self, variables: dict[str, str]) -> None:
+        os.closerange(3, 256)  # else this fork would keep connections open that the proxy closes
         os.environ.update(variables)
         children.submit(self._plan)
 
@@ -247,4 +257,5 @@ def new_worker(variables: dict[str, str], settings: dict[str, str], log: Path, p
         changes: Parts of the program that are replaced in it.
     """
     first = f"import os; os.environ.update({variables!r})"
-    return Worker(children.FLOWS, log, settings, pool=pool, changes=[first, _CHANGES, *changes])
+    name = f"worker-{next(_numbers)}@%h"  # RabbitMQ refuses a second worker of one name
+    return Worker(children.FLOWS, log, settings, pool=pool, options=("-n", name), changes=[first, _CHANGES, *changes])

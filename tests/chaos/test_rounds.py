@@ -31,7 +31,7 @@ def test_processes_that_are_asked_to_stop_at_any_point_hand_on_what_runs(databas
     played("--rounds", "1", "--kills", "10", "--seed", "25", "--databases", database, "--action", "term")
 
 
-@pytest.mark.parametrize("pool", ["prefork", "async"])
+@pytest.mark.parametrize("pool", ["prefork", pytest.param("async", marks=pytest.mark.matrix)])
 def test_celery_workers_and_their_broker_are_killed_and_nothing_is_lost(pool: str) -> None:
     table = played("--rounds", "1", "--kills", "8", "--databases", "sqlite", "--brokers", "redis", "--pools", pool)
     kills = re.search(r"sum +(\d+) ", table)

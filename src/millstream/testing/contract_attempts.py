@@ -21,8 +21,8 @@ def _flaky(room: str, failures: int, kind: str = "shop") -> int:
 
 
 flaky = everywhere(retries=5, retry_backoff=3600, retry_backoff_max=4 * 3600, retry_jitter=False)(_flaky)
-flaky_for_closed = everywhere(retries=3, retry_for=ClosedShopError)(_flaky)
-flaky_for_shop = everywhere(retries=3, retry_for=(ShopError, OSError))(_flaky)
+flaky_for_closed = everywhere("flaky_for_closed", retries=3, retry_for=ClosedShopError)(_flaky)
+flaky_for_shop = everywhere("flaky_for_shop", retries=3, retry_for=(ShopError, OSError))(_flaky)
 
 
 @task(retries=1)

@@ -15,15 +15,20 @@ PLACES = ("loop", "thread", "process")
 """Where a task can run."""
 
 
-def everywhere(**policy: Any) -> Callable[[Callable[..., Any]], dict[str, Task[..., Any]]]:
-    """Make three tasks of one plain function: a coroutine on the loop, one in a thread, one in a process."""
+def everywhere(called: str = "", **policy: Any) -> Callable[[Callable[..., Any]], dict[str, Task[..., Any]]]:
+    """Make three tasks of one plain function: a coroutine on the loop, one in a thread, one in a process.
+
+    Args:
+        called: What they are called, where several are made of the function.
+        policy: Their policy.
+    """
 
     def make(function: Callable[..., Any]) -> dict[str, Task[..., Any]]:
         @wraps(function)
         async def on_loop(*args: Any, **kwargs: Any) -> Any:
             return function(*args, **kwargs)
 
-        name = f"{function.__module__}.{function.__name__}"
+        name = f"{function.__module__}.{called or function.__name__}"
         return {
             "loop": Task(on_loop, name=f"{name}-loop", **policy),
             "thread": Task(function, name=f"{name}-thread", **policy),

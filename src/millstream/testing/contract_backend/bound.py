@@ -236,7 +236,8 @@ class BoundContract(BackendCase):
         (event,) = [event for event in await stage.events(job) if event.type == "state"]
         assert event.is_durable
         assert event.node == f"_says-{place}"
-        assert event.data == {"state": "COUNTING", "meta": {"done": 3, "of": (1, 2)}}
+        assert (event.data["state"], event.data["meta"]["done"]) == ("COUNTING", 3)
+        assert list(event.data["meta"]["of"]) == [1, 2]  # other processes are shown a list
 
     @pytest.mark.parametrize("place", ["thread", "process"])
     async def test_a_state_is_seen_while_the_task_still_runs(self, stage: Stage, room: Room, place: str) -> None:

@@ -13,7 +13,7 @@ from millstream.errors import ClosedError
 from millstream.execution import cancel as cancelling
 from millstream.testing.contract_attempts import flaky
 from millstream.testing.contract_backend.limits import is_gone
-from millstream.testing.contract_backend.stage import BackendCase, Stage, with_settings
+from millstream.testing.contract_backend.stage import BackendCase, Stage, of_one_process, with_settings
 from millstream.testing.contract_tasks import (
     ShopError,
     block_at,
@@ -215,6 +215,7 @@ class CancelContract(BackendCase):
         assert record.state in (CANCELLED, JobState.SUCCEEDED)
         assert record.result == (0 if answer is JobState.SUCCEEDED else None)
 
+    @of_one_process("its flow is written in the test, where no worker finds it")
     async def test_the_answer_is_the_truth_when_cancel_meets_the_end_of_many_threads(
         self, stage: Stage, room: Room
     ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from millstream import approval, ctx, flow, sleep
 from millstream.testing.contract_attempts import deaf
-from millstream.testing.contract_backend.stage import BackendCase, Stage
+from millstream.testing.contract_backend.stage import BackendCase, Stage, of_one_process
 from millstream.testing.contract_tasks import (
     ClosedShopError,
     add,
@@ -206,6 +206,7 @@ class ConductingContract(BackendCase):
         assert await stage.soon(job.result()) == "left 2"
         assert {"cancelled at gate", "left gate"} <= set(room.notes())
 
+    @of_one_process("its flow is written in the test, where no worker finds it")
     async def test_many_calls_at_once_and_in_turn(self, stage: Stage) -> None:
         @flow
         async def many() -> Any:

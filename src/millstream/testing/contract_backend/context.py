@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from millstream import Cursor, Event, JobState, ctx, flow
-from millstream.testing.contract_backend.stage import BackendCase, Stage
+from millstream.testing.contract_backend.stage import BackendCase, Stage, of_one_process
 from millstream.testing.contract_tasks import PLACES, about_me, block_at, chatter, echo, wait_at
 from millstream.testing.room import Room
 
@@ -70,6 +70,7 @@ class ContextContract(BackendCase):
             assert len(room.notes()) == 2  # it was killed
 
     # -------------------------------------------------------------------------------------------------- saying
+    @of_one_process("what is not durable is heard in the process that runs the node")
     @pytest.mark.parametrize("place", PLACES)
     async def test_what_a_task_says_arrives_in_order_before_its_end(self, stage: Stage, place: str) -> None:
         job = await stage.submit(named, place=place)
@@ -81,6 +82,7 @@ class ContextContract(BackendCase):
         assert mine[3].data == {"text": "é"}
         assert not any(event.is_durable for event in mine[:4])
 
+    @of_one_process("what is not durable is heard in the process that runs the node")
     @pytest.mark.parametrize("place", PLACES)
     async def test_nothing_that_tasks_say_is_lost_or_late(self, stage: Stage, place: str) -> None:
         count = 5 if place == "process" else 300
@@ -95,6 +97,7 @@ class ContextContract(BackendCase):
             assert [event.type for event in events] == ["node_started", *["token"] * 3, "node_succeeded"]
             assert [event.data for event in events[1:4]] == [[number, part] for part in range(3)]
 
+    @of_one_process("what is not durable is heard in the process that runs the node")
     async def test_a_task_says_things_while_it_runs(self, stage: Stage, room: Room) -> None:
         job = await stage.submit(told, room=room.path)
         event = await stage.until(job, "token", "first")
@@ -107,7 +110,7 @@ class ContextContract(BackendCase):
     async def test_every_reader_gets_the_same_story_however_late(self, stage: Stage, room: Room) -> None:
         job = await stage.submit(told, room=room.path)
         early = [asyncio.ensure_future(stage.events(job)) for _ in range(20)]
-        await stage.until(job, "node_started", "wait")
+        await room.noted("at gate")
         middle = [asyncio.ensure_future(stage.events(job)) for _ in range(20)]
         room.open("gate")
         await stage.drive(job.wait())
@@ -127,10 +130,10 @@ class ContextContract(BackendCase):
     async def test_a_reader_that_leaves_does_not_disturb_the_job(self, stage: Stage, room: Room) -> None:
         job = await stage.submit(told, room=room.path)
         async for event in job.events():
-            if event.type == "node_started":
+            if event.type == "node_succeeded":
                 break
         leaving = asyncio.ensure_future(stage.events(job))
-        await stage.until(job, "node_started", "wait")
+        await room.noted("at gate")
         leaving.cancel()
         await asyncio.wait({leaving})
         room.open("gate")

@@ -9,7 +9,7 @@ import pytest
 
 from millstream import DefinitionError, JobState, fixed, flow, task
 from millstream.testing.contract_backend.results import peak
-from millstream.testing.contract_backend.stage import BackendCase, Stage
+from millstream.testing.contract_backend.stage import BackendCase, Stage, of_one_process
 from millstream.testing.contract_tasks import (
     PLACES,
     ShopError,
@@ -87,6 +87,7 @@ class MapsContract(BackendCase):
         result = await stage.run(mapped, {"product": True, "chunk": 4}, [[1, 2, 3], ["a", "c"]], {"z": [0, 1]})
         assert result == list(product([1, 2, 3], ["a", "c"], [0, 1]))
 
+    @of_one_process("its flow is written in the test, where no worker finds it")
     async def test_a_result_can_be_mapped_over(self, stage: Stage) -> None:
         @flow
         def over_a_result() -> Any:
@@ -94,6 +95,7 @@ class MapsContract(BackendCase):
 
         assert await stage.run(over_a_result) == sum(range(11))
 
+    @of_one_process("its flow is written in the test, where no worker finds it")
     async def test_a_map_s_result_can_be_mapped_over(self, stage: Stage) -> None:
         @flow
         def twice() -> Any:
@@ -101,6 +103,7 @@ class MapsContract(BackendCase):
 
         assert await stage.run(twice) == [12, 24, 36]
 
+    @of_one_process("its flow is written in the test, where no worker finds it")
     @pytest.mark.parametrize("empty", [[], (), range(0)], ids=repr)
     async def test_over_nothing_there_is_nothing_to_do(self, stage: Stage, empty: Any) -> None:
         @flow
@@ -122,6 +125,7 @@ class MapsContract(BackendCase):
         assert await stage.states(job) == {"item": "failed"}
 
     # ------------------------------------------------------------------------------------------- how many
+    @of_one_process("its flow is written in the test, where no worker finds it")
     async def test_ten_thousand_items(self, stage: Stage) -> None:
         @flow
         def many() -> Any:
@@ -129,6 +133,7 @@ class MapsContract(BackendCase):
 
         assert await stage.run(many) == sum(range(10_001))
 
+    @of_one_process("its flow is written in the test, where no worker finds it")
     async def test_no_more_items_are_open_than_allowed(self, stage: Stage, room: Room) -> None:
         @flow
         def bounded() -> Any:
@@ -138,6 +143,7 @@ class MapsContract(BackendCase):
         assert await stage.drive(job.result()) == list(range(40))
         assert peak(await stage.events(job)) == 4
 
+    @of_one_process("its flow is written in the test, where no worker finds it")
     async def test_one_at_a_time_is_in_order(self, stage: Stage, room: Room) -> None:
         @flow
         def one_by_one() -> Any:
@@ -164,6 +170,7 @@ class MapsContract(BackendCase):
         assert (await stage.states(job))["item[1]"] == "skipped"
 
     # ------------------------------------------------------------------------------------------- of flows
+    @of_one_process("its flow is written in the test, where no worker finds it")
     @pytest.mark.parametrize(
         ("sub", "args", "expected"),
         [(doubled, [[1, 2, 3]], [2, 4, 6]), (quadrupled, [[1, 2]], [4, 8]), (climbed, [[1, 2], [3, 4]], [4, 6])],
@@ -189,6 +196,7 @@ class MapsContract(BackendCase):
         with pytest.raises(DefinitionError, match="cannot have chunk"):
             await stage.submit(chunked)
 
+    @of_one_process("its flow is written in the test, where no worker finds it")
     async def test_a_failure_within_a_mapped_flow_is_its_item_s(self, stage: Stage) -> None:
         @flow
         def mapped_flow() -> Any:

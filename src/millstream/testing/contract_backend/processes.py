@@ -10,7 +10,7 @@ import pytest
 from millstream import JobState, flow
 from millstream.errors import NotSerializableError, ProcessDiedError
 from millstream.testing.contract_backend.limits import is_gone
-from millstream.testing.contract_backend.stage import BackendCase, Stage, with_settings
+from millstream.testing.contract_backend.stage import BackendCase, Stage, of_one_process, with_settings
 from millstream.testing.contract_tasks import (
     Unpicklable,
     UnreadableError,
@@ -46,13 +46,15 @@ class ProcessesContract(BackendCase):
         assert len(set(await stage.run(pids, 8))) <= 2
         jobs = [await stage.submit(block_at["process"], room.path, "gate") for _ in range(5)]
         await room.noted("at gate", times=2)
-        assert len(await stage.app.jobs(states=[JobState.RUNNING])) == 5
+        for job in jobs:  # which hold no process yet, and a slot
+            await stage.until(job, "started")
         assert len([text for text in room.notes() if text.startswith("pid")]) == 2
         room.open("gate")
         for job in jobs:
             assert await stage.drive(job.wait()) is JobState.SUCCEEDED
         assert len({text for text in room.notes() if text.startswith("pid")}) == 2
 
+    @of_one_process("the processes that end with an app are those that it started")
     async def test_when_the_app_is_closed_its_processes_are_gone(self, stage: Stage, room: Room) -> None:
         async with self.make(stage.clock) as app:
             idle = await (await app.submit(process_id)).result()

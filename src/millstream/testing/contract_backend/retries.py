@@ -15,7 +15,7 @@ from millstream.testing.contract_attempts import (
     jittery,
     slow_at_first,
 )
-from millstream.testing.contract_backend.stage import BackendCase, Stage
+from millstream.testing.contract_backend.stage import BackendCase, Stage, of_one_process
 from millstream.testing.contract_tasks import PLACES, ClosedShopError, ShopError, outcome
 from millstream.testing.room import Room
 
@@ -108,6 +108,7 @@ class RetriesContract(BackendCase):
             await stage.run(flaky_for_shop["loop"], room.path, 99, "retry")
         assert len(room.notes()) == 4
 
+    @of_one_process("its flow is written in the test, where no worker finds it")
     async def test_jitter_stays_between_nothing_and_the_delay(self, stage: Stage) -> None:
         @flow
         def many() -> Any:

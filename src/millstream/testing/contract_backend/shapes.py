@@ -9,7 +9,7 @@ import pytest
 
 from millstream import JobState, approval, branch, ctx, flow, loop, short_circuit, sleep, task
 from millstream.errors import DrawingError, LoopLimitError
-from millstream.testing.contract_backend.stage import BackendCase, Stage
+from millstream.testing.contract_backend.stage import BackendCase, Stage, of_one_process
 from millstream.testing.contract_tasks import (
     ClosedShopError,
     add,
@@ -222,6 +222,7 @@ class ShapesContract(BackendCase):
         assert not await job.approve("approval")
 
     # ------------------------------------------------------------------------------------------------- sub-flows
+    @of_one_process("its flow is written in the test, where no worker finds it")
     @pytest.mark.parametrize(
         ("sub", "args", "result"),
         [(doubled, [4], 8), (quadrupled, [4], 16), (climbed, [4, 2], 6)],
@@ -236,6 +237,7 @@ class ShapesContract(BackendCase):
         assert await stage.drive(job.result()) == 100 + result
         assert (await stage.states(job))["sub"] == "succeeded"
 
+    @of_one_process("its flow is written in the test, where no worker finds it")
     async def test_a_failure_within_is_the_sub_flow_s_failure(self, stage: Stage) -> None:
         @flow
         def outer() -> Any:
@@ -250,6 +252,7 @@ class ShapesContract(BackendCase):
         assert record.error is not None
         assert record.error.node == "sub/end_as-loop"
 
+    @of_one_process("its flow is written in the test, where no worker finds it")
     async def test_a_sub_flow_that_cannot_be_drawn_fails_its_node(self, stage: Stage) -> None:
         @flow
         def broken(x: Any) -> Any:

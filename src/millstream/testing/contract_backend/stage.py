@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from millstream.testing.clock import VirtualClock
 from millstream.testing.room import Room
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 GUARD_SECONDS = 30.0
 """What takes longer than this will never come; by real time."""
@@ -89,8 +90,8 @@ class Stage:
         return await self.soon(self._read(job))
 
     async def kinds(self, job: Job, node: str | None = None) -> list[str]:
-        """Return the types of an ended job's events, or of those about a node."""
-        return [event.type for event in await self.events(job) if node in (None, event.node)]
+        """Return the types of an ended job's durable events, or of those about a node."""
+        return [event.type for event in await self.events(job) if node in (None, event.node) and event.is_durable]
 
     async def states(self, job: Job) -> dict[str, str]:
         """Return how each node ended."""
@@ -120,18 +121,44 @@ class Stage:
         return [event async for event in job.events(START)]
 
 
+def of_one_process(why: str) -> Callable[[F], F]:
+    """Mark a test that speaks of what only the process knows that executes; it is skipped, with the reason, elsewhere.
+
+    Args:
+        why: The reason.
+    """
+
+    def mark(test: F) -> F:
+        vars(test)["of_one_process"] = why
+        return test
+
+    return mark
+
+
 class BackendCase:
     """What every part of the suite has: the factory to override, and the fixtures.
 
     Attributes:
         keeps_jobs: Whether jobs outlive the app.
+        executes_elsewhere: Whether other processes execute them: those share one ledger and one clock with the test.
     """
 
     keeps_jobs = False
+    executes_elsewhere = False
 
     def make(self, clock: Clock, **settings: Any) -> Millstream:
         """Return an app on the backend under test, with these settings; nothing of it is started."""
         raise NotImplementedError
+
+    @pytest.fixture(autouse=True)
+    def place(self, request: pytest.FixtureRequest) -> None:
+        """Skip what cannot be told of other processes."""
+        why = getattr(request.function, "of_one_process", None)
+        if why and self.executes_elsewhere:
+            pytest.skip(f"of one process: {why}")
+
+    async def leave(self, stage: Stage) -> None:
+        """End what a test leaves behind, where that outlives its app."""
 
     @pytest.fixture
     def clock(self) -> VirtualClock:
@@ -151,6 +178,7 @@ class BackendCase:
             stage = Stage(app, clock)
             yield stage
             await stage.check_all()
+            await self.leave(stage)
         await asyncio.sleep(0)
         left = [found for found in asyncio.all_tasks() - before if "TestRunner" not in repr(found)]  # AnyIO's own
         assert not left
