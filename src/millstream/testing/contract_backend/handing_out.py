@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
 
-from millstream import JobState, ctx, flow, task
+from millstream import ctx, flow, task
 from millstream.authoring.canvas.primitives import chord, group
 from millstream.testing.contract_backend.stage import BackendCase, Stage
 from millstream.testing.contract_tasks import ShopError
@@ -38,12 +37,6 @@ def fail_twice_away() -> int:
 def refuse_away() -> None:
     """Fail."""
     raise ShopError("closed", 7)
-
-
-@task(run_in="worker", timeout=0.2)
-async def hang_away() -> None:
-    """Take too long."""
-    await asyncio.Event().wait()
 
 
 @task(run_in="worker")
@@ -94,7 +87,8 @@ class HandingOutContract(BackendCase):
     async def test_a_task_for_workers_knows_what_it_is_called(self, stage: Stage) -> None:
         job = await stage.submit(group(tell_away.s().set(headers={"tenant": "a"}), tell_away.s()))
         told, _ = await stage.drive(job.result())
-        assert told == [f"{job.id}.{(await job.nodes())[0].path}", job.id, tell_away.name, 0, {"tenant": "a"}, "celery"]
+        assert told[0] in {f"{job.id}.{node.path}" for node in await job.nodes()}
+        assert told[1:] == [job.id, tell_away.name, 0, {"tenant": "a"}, "celery"]
 
     async def test_its_retries_wait_as_long_as_the_policy_says(self, stage: Stage) -> None:
         assert await stage.run(fail_twice_away) == 3
@@ -102,11 +96,6 @@ class HandingOutContract(BackendCase):
     async def test_its_failure_is_raised_as_what_it_was(self, stage: Stage) -> None:
         with pytest.raises(ShopError, match="closed"):
             await stage.run(refuse_away)
-
-    async def test_its_time_out_fails_it(self, stage: Stage) -> None:
-        job = await stage.submit(hang_away)
-        record = await stage.end(job)
-        assert (record.state, record.reason) == (JobState.FAILED, "timeout")
 
     async def test_a_job_with_another_queue_is_executed_where_all_queues_are(self, stage: Stage) -> None:
         job = await stage.submit(add_away.s(1, 2).set(queue="heavy"))
