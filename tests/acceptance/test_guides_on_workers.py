@@ -196,6 +196,7 @@ def test_the_task_queue_guide_runs_its_chain_and_its_chord_on_a_worker(matrix: P
     assert worker.said.count("Starting matrix multiplication") == 4  # there, and not in the web process
 
 
+@pytest.mark.matrix
 def test_the_flask_guide_runs_its_task_on_a_worker(programs: Programs, valkey_url: str) -> None:
     programs.write(app=FLASK_APP.replace("redis://localhost:6379/0", valkey_url), reader=FLASK_READER)
     worker = programs.worker("celery -A app.celery worker --concurrency=4 --loglevel=info")
