@@ -103,8 +103,15 @@ class Side:
 
     def close(self) -> None:
         """Close the connections."""
+        let_go(self.app)
         self.notes.close()
         self.app.close()
+
+
+def let_go(app: Celery) -> None:
+    """Let results that are collected later have nothing to take back from a server that is gone then."""
+    app.backend.result_consumer.stop()
+    app.backend.result_consumer.subscribed_to.clear()
 
 
 @contextmanager

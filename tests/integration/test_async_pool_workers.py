@@ -14,7 +14,7 @@ import pytest
 from celery import Celery
 
 from tests.celery_workers import workers
-from tests.integration.pool_worker import SECONDS, Side, pool_worker, wait_for
+from tests.integration.pool_worker import SECONDS, Side, let_go, pool_worker, wait_for
 from tests.lifeline import is_gone
 from tests.rabbitmq import RabbitMQServer
 from tests.valkey import ValkeyServer
@@ -182,6 +182,7 @@ def test_a_worker_of_millstream_serves_a_module_of_nothing_but_celery_tasks(
                 on_loop, in_process = (side.send_task(f"{module}.{task}") for task in ("light", "heavy"))
                 assert on_loop.get(timeout=SECONDS) == pid
                 assert in_process.get(timeout=SECONDS) != pid
+                let_go(side)
 
 
 def test_it_runs_on_rabbitmq(
