@@ -13,12 +13,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
+import anyio
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from millstream import DefinitionError, JobNotFoundError, JobState, Millstream, Settings, flow, sleep, task
+from millstream import DefinitionError, JobNotFoundError, JobState, Millstream, Settings, flow, points, sleep, task
 from millstream.errors import ClosedError
+from millstream.execution import recorder
 from millstream.testing import VirtualClock
 
 
@@ -85,6 +87,50 @@ async def test_looking_makes_no_ledger_and_sees_the_one_that_others_make(tmp_pat
         async with Millstream() as app:
             job = await app.submit(double, x=2)
             assert [record.id for record in await client.jobs()] == [job.id]
+
+
+async def test_a_short_job_is_written_in_one_transaction_besides_its_submission(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(recorder, "_BEGIN_SECONDS", 60.0)  # however slow the machine is
+    async with Millstream() as app:
+        await (await app.submit(lasting, x=1)).result()
+        monkeypatch.setattr(points, "_armed", [written.append])
+        job = await app.submit(lasting, x=2)
+        assert await job.result() == 4
+        assert written.count("in-commit") == 2
+        told = [event.type async for event in job.events() if event.is_durable]
+    assert told == ["planned", "started", "node_succeeded", "ended"]
+
+
+async def test_the_result_of_a_flow_is_recorded_though_what_it_cancelled_takes_its_time_to_end() -> None:
+    entered, released = asyncio.Event(), asyncio.Event()
+
+    @task
+    async def stubborn() -> None:
+        try:
+            entered.set()
+            await asyncio.Event().wait()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await released.wait()
+
+    @flow(durability="full")
+    async def racing() -> int:
+        other = asyncio.ensure_future(stubborn())
+        await entered.wait()
+        other.cancel()
+        return 1
+
+    async with Millstream() as app:
+        job = await app.submit(racing)
+        async for event in job.events():
+            if event.type == "node_succeeded" and event.node == "racing":
+                break
+        assert await job.state() is JobState.RUNNING
+        released.set()
+        assert await job.result() == 1
 
 
 async def test_what_could_never_run_is_refused() -> None:

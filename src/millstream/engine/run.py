@@ -82,6 +82,7 @@ class Run(Parking):
         self.given_ids = {node: task_id for task_id, node in aliases.items()}
         self.put = sink.put if past is None else past.unknown(sink.put)
         self.flush = sink.flush
+        self.end = sink.end
         self.seal = sink.seal
         self.past = past
         self.now = services.clock.now
@@ -172,6 +173,9 @@ class Run(Parking):
             return self.ended_badly(frame, index, record_failure(error, frame.name(index)), attempt)
         self.put((True, "node_succeeded", self.now(), frame.name(index), data))
         places = self.advance(frame, index, value, label)
+        if self.plan.is_done:
+            self.end()
+            return places
         if self.gate.is_open:
             return places
         policy = frame.content.policy(index)

@@ -24,6 +24,9 @@ class Sink(Protocol):
     def flush(self) -> None:
         """Record what was taken so far at once."""
 
+    def end(self) -> None:
+        """Take note that nothing follows but the end of the run, with which the rest is recorded."""
+
     def seal(self, data: dict[str, Any]) -> Any:
         """Return data with users' values in the form in which it can be recorded.
 

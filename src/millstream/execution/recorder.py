@@ -25,9 +25,17 @@ from millstream.model.event import Draft
 from millstream.model.job import JobState
 from millstream.model.value import Sealed
 
+_BEGIN_SECONDS = 0.002
+"""How long the beginning of a run waits for what follows at once, to be recorded with it."""
+
+_END_SECONDS = 0.05
+"""How long what ended a run waits for its end, which coroutines that are still being cancelled may hold up."""
+
 
 class Recorder:
     """The sink of one run. Whatever happens during a turn of the loop is one record.
+
+    Of a short run there is one record as a whole: what begins it waits for a moment, and what ends it for its end.
 
     Args:
         claim: The segment's claim.
@@ -47,6 +55,8 @@ class Recorder:
         "_drafts",
         "_held",
         "_idle",
+        "_is_beginning",
+        "_is_ending",
         "_is_fenced",
         "_late",
         "_ledger",
@@ -56,6 +66,7 @@ class Recorder:
         "_on_news",
         "_open",
         "_resume",
+        "_timer",
         "refusal",
         "seen",
     )
@@ -74,7 +85,8 @@ class Recorder:
         self._log = log
         self._on_fenced = on_fenced
         self._on_news = on_news
-        self._is_fenced = False
+        self._is_fenced = self._is_beginning = self._is_ending = False
+        self._timer: asyncio.TimerHandle | None = None
         self._drafts: list[Draft] = []
         self._held: list[Any] = []
         self._late: list[Any] = []
@@ -85,11 +97,23 @@ class Recorder:
         self.refusal: RefusedRecordError | None = None
         self.seen = claim.head
 
+    def begin(self, draft: Draft) -> None:
+        """Take the event that a run begins with; it is recorded with the first durable one, or soon."""
+        self._is_beginning = True
+        self._timer = self._loop.call_later(_BEGIN_SECONDS, self.flush)
+        self._drafts.append(draft)
+
     def put(self, draft: Draft) -> None:
         """Take an event; it is recorded with all others of this turn of the loop."""
-        if not self._drafts:
+        if not self._drafts or (self._is_beginning and draft[0]):
+            self._is_beginning = False
             self._loop.call_soon(self.flush)
         self._drafts.append(draft)
+
+    def end(self) -> None:
+        """Take note that the run ends now: what was put is recorded with its end, by `finish`, or soon."""
+        self._is_ending = True
+        self._set_timer(self._loop.call_later(_END_SECONDS, self._end_late))
 
     def seal(self, data: dict[str, Any]) -> Any:
         """Return data with users' values in the form in which it can be recorded; see `Ledger.seal`."""
@@ -100,7 +124,8 @@ class Recorder:
 
         Those of one record are resumed together; returns whether these are the first of theirs.
         """
-        if not self._drafts:
+        if not self._drafts or self._is_beginning:
+            self._is_beginning = False
             self._loop.call_soon(self.flush)
         is_first = not self._held
         self._held.extend(places)
@@ -109,8 +134,9 @@ class Recorder:
 
     def flush(self) -> None:
         """Record what was taken so far, not only at the end of this turn of the loop."""
-        if self._is_fenced:
+        if self._is_fenced or self._is_ending:
             return
+        self._is_beginning = False
         if self._drafts:
             self._record(None, partial(self._recorded, self._held))
         elif self._held:
@@ -135,6 +161,7 @@ class Recorder:
             FencedError: Another holds the segment now, or the job has ended.
             RefusedRecordError: The ledger cannot take what happened: the job can only fail, or be laid down.
         """
+        self._set_timer(None)
         if self._open:
             self._idle = self._loop.create_future()
             await self._idle
@@ -155,6 +182,15 @@ class Recorder:
 
         self._record(replace(end, seen=self.seen) if isinstance(end, Pause) else end, done)
         await settled
+
+    def _end_late(self) -> None:
+        self._is_ending = False
+        self.flush()
+
+    def _set_timer(self, timer: asyncio.TimerHandle | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = timer
 
     def _record(self, end: End | None, done: Callable[..., None]) -> None:
         drafts, self._drafts, self._held = self._drafts, [], []

@@ -301,7 +301,7 @@ class Segments:
         if execution.is_stopped:
             return self._shutdown(job)
         begun = {"attempt": claim.attempt, "process": claim.holder}
-        recorder.put((True, "started", self._services.clock.now(), None, begun))
+        recorder.begin((True, "started", self._services.clock.now(), None, begun))
         run = execution.run = Run(job, *kept, self._services, recorder, past, claim.crashes)
         run.on_rest = execution.on_rest
         state = await run.drive()
