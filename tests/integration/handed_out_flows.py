@@ -5,25 +5,35 @@ import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from millstream import Millstream, Settings, chord, task
+from millstream.backends.role import Role
 
 NO_BROKER = "redis://127.0.0.1:1/0"
 
 
-def app_on(directory: Path, **settings: Any) -> Millstream:
-    """Return an app that executes, and hands out, on the ledger in a directory; its broker is never there."""
-    url = f"sqlite:///{directory}/ledger.db"
+def app_on(place: Path | str, queues: Collection[str | None] | None = None, **settings: Any) -> Millstream:
+    """Return an app that executes, and hands out, on a ledger; its broker is never there.
+
+    Args:
+        place: The directory that the ledger is in, or its URL.
+        queues: What is executed, `None` among them for the default queue; `None`: all.
+        settings: Further settings.
+    """
+    url = place if isinstance(place, str) else f"sqlite:///{place}/ledger.db"
     given = {"celery_enabled": True, "broker_url": NO_BROKER, "max_segments": 1, **settings}
     imports = ["tests.integration.handed_out_flows", "millstream.testing.contract_backend.handing_out"]
-    return Millstream(settings=Settings(database_url=url, **given), imports=imports, executes=True)
+    app = Millstream(settings=Settings(database_url=url, **given), imports=imports, executes=True)
+    app._home.employ(Role(executes=True, queues=queues))
+    return app
 
 
-async def serve(directory: str) -> None:
-    """Execute what is there until the process is killed."""
-    async with app_on(Path(directory)):
+async def serve(url: str, *queues: str) -> None:
+    """Execute what is there, of these queues where there are any, until the process is killed."""
+    async with app_on(url, queues or None):
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         await asyncio.Event().wait()
@@ -68,6 +78,16 @@ def stay(directory: str, name: str) -> str:
     return name
 
 
+@task(run_in="process", queue="heavy")
+def stay_apart(directory: str, name: str) -> str:
+    """Begin, in a process of its own, and end once the file `go` is there."""
+    note(directory, "begin", name, os.getpid())
+    while not (Path(directory) / "go").exists():
+        time.sleep(0.01)
+    note(directory, "end", name, os.getpid())
+    return name
+
+
 def computing(nodes: int, seconds: float) -> Any:
     return chord([compute.s(number, seconds) for number in range(nodes)], count.s())
 
@@ -81,4 +101,4 @@ def staying(directory: Path, names: list[str]) -> Any:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[1]))
+    asyncio.run(serve(*sys.argv[1:]))

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from millstream import Job, JobState, Millstream, Settings
+from millstream import Job, JobState, Millstream, NodeState, Settings, chord
 from millstream.clock import Clock
 from millstream.testing.contract_backend.handing_out import HandingOutContract, fan_away
 from tests.integration.cli_program import environment, wait_until
-from tests.integration.handed_out_flows import NO_BROKER, app_on, cheap, computing, staying
+from tests.integration.handed_out_flows import NO_BROKER, app_on, cheap, computing, number_of, stay_apart, staying
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,16 +36,16 @@ class TestHandedOut(HandingOutContract):
         return Millstream(clock=clock, settings=Settings(database_url=self.url, **given), executes=True)
 
 
-Start = Callable[[], "subprocess.Popen[str]"]
+Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts a process that executes what is in the ledger; all are killed at the end."""
+    """Starts a process that executes what is in the ledger, of these queues or of all; all are killed at the end."""
     started: list[subprocess.Popen[str]] = []
 
-    def one() -> subprocess.Popen[str]:
-        command = [sys.executable, "-P", "-m", "tests.integration.handed_out_flows", str(tmp_path)]
+    def one(*queues: str, url: str = f"sqlite:///{tmp_path}/ledger.db") -> subprocess.Popen[str]:
+        command = [sys.executable, "-P", "-m", "tests.integration.handed_out_flows", url, *queues]
         variables = environment(PYTHONPATH=str(ROOT))
         process = subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True, cwd=ROOT)
         started.append(process)
@@ -157,3 +157,21 @@ async def test_a_cancel_reaches_what_others_execute(tmp_path: Path, start: Start
         await asyncio.to_thread(wait_until, lambda: len(notes(tmp_path)) == 2, "begun")
         assert await job.cancel() is JobState.CANCELLED
         assert (await kinds(job))[-1] == "ended"
+
+
+async def test_a_job_is_cancelled_when_the_processes_of_what_others_execute_are_dead(
+    tmp_path: Path, start: Start
+) -> None:
+    start("heavy")
+    names = ["a", "b", "c", "d"]
+    async with app_on(tmp_path, [None]) as app:
+        job = await app.submit(chord([stay_apart.s(str(tmp_path), name) for name in names], number_of.s()))
+        await asyncio.to_thread(wait_until, lambda: notes(tmp_path), "begun")
+        assert await job.cancel() is JobState.CANCELLED
+        begun = notes(tmp_path)
+        (tmp_path / "go").touch()
+        for _, _, child in begun:
+            with pytest.raises(ProcessLookupError):
+                os.kill(int(child), 0)
+        assert {node.state for node in await job.nodes()} == {NodeState.CANCELLED}
+    assert notes(tmp_path) == begun

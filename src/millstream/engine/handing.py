@@ -84,6 +84,11 @@ class Handing:
         """Whether anything is out, or about to be."""
         return bool(self._out or any(self._pending.values()))
 
+    @property
+    def may_be_executed(self) -> bool:
+        """Whether others may execute a node of the run this instant."""
+        return bool(self._open or self._known)
+
     # ------------------------------------------------------------------------------------------------------ handing
     def take(self, frame: Frame, index: int) -> Sequence[Place] | None:
         """Hand a node out, with others of this turn of the loop, where it is not to run here; else return `None`."""

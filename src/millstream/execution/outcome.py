@@ -23,12 +23,22 @@ def end_of(run: Run, state: JobState) -> Settlement | Pause:
         case JobState.SUCCEEDED:
             return Settlement(state, result=run.result)
         case JobState.CANCELLED:
-            return Settlement(state, "cancel")
+            return stopped(is_out=run.handing is not None and run.handing.may_be_executed)
         case JobState.WAITING:
             kind, until = run.paused or ("shutdown", 0.0)
             return Pause(kind, until, 0)
         case _:
             return Settlement(state, _reason(run.failure), error=run.failure)
+
+
+def stopped(*, is_out: bool) -> Settlement | Pause:
+    """Return how the main segment of a job that somebody cancelled ends.
+
+    Args:
+        is_out: Whether others may execute nodes of it. The job must not be said to have ended before they have stopped:
+            the ledger gives the main segment to nobody until no other one is held.
+    """
+    return Pause("handed_out", None, 0) if is_out else Settlement(JobState.CANCELLED, "cancel")
 
 
 def _reason(failure: Failure | None) -> Reason:

@@ -20,7 +20,7 @@ from millstream.engine.side import Given, SideScope, left_to_do
 from millstream.errors import ExpiredError, MillstreamError, UnknownNameError
 from millstream.events.base import EventLog
 from millstream.execution.library import Library
-from millstream.execution.outcome import end_of
+from millstream.execution.outcome import end_of, stopped
 from millstream.execution.recorder import Recorder
 from millstream.ledger.base import (
     MAIN,
@@ -297,7 +297,7 @@ class Segments:
             stored = await self._ledger.graph(job.id)
             kept = Recalled(stored.graph, stored.bindings, self._library.find), stored.aliases
         if execution.is_cancelled:
-            return Settlement(JobState.CANCELLED, "cancel")
+            return stopped(is_out=past is not None and bool(past.out))
         if execution.is_stopped:
             return self._shutdown(job)
         begun = {"attempt": claim.attempt, "process": claim.holder}
