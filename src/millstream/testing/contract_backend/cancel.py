@@ -175,6 +175,7 @@ class CancelContract(BackendCase):
         assert await stage.drive(blocker.wait()) is JobState.SUCCEEDED
         assert "never" not in room.notes()
 
+    @of_one_process("elsewhere it may have ended by then")
     async def test_a_job_that_is_cancelled_right_after_its_submission_has_no_effect(
         self, stage: Stage, room: Room
     ) -> None:

@@ -151,7 +151,7 @@ class BackendCase:
         raise NotImplementedError
 
     @pytest.fixture(autouse=True)
-    def place(self, request: pytest.FixtureRequest) -> None:
+    def executor(self, request: pytest.FixtureRequest) -> None:
         """Skip what cannot be told of other processes."""
         why = getattr(request.function, "of_one_process", None)
         if why and self.executes_elsewhere:
