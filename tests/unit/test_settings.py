@@ -516,10 +516,26 @@ def test_jobs_in_memory_are_refused_where_workers_execute() -> None:
     assert problem.startswith("durability = off (argument): such jobs end with their process")
 
 
-def test_celery_that_is_not_installed_is_told_with_the_way_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(millstream.settings.celery, "find_spec", lambda _: None)
-    (problem,) = problems(celery_enabled=True, redis_url="redis://localhost")
-    assert problem.endswith('needs Celery; install it with pip install "millstream[celery]"')
+@pytest.mark.parametrize(
+    ("missing", "url"),
+    [
+        ("celery", "redis://localhost"),
+        ("packaging", "redis://localhost"),
+        ("redis", "amqp://one;sentinel://two"),
+        ("amqp", "pyamqp://one"),
+    ],
+)
+def test_a_package_that_the_broker_takes_and_is_not_there_is_told_with_the_way_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, missing: str, url: str
+) -> None:
+    monkeypatch.setattr(millstream.settings.celery, "find_spec", lambda name: None if name == missing else "there")
+    (problem,) = problems(celery_enabled=True, broker_url=url)
+    assert problem.endswith(f'needs {missing}; install it with pip install "millstream[celery]"')
+
+
+def test_a_package_of_another_broker_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(millstream.settings.celery, "find_spec", lambda name: None if name == "redis" else "there")
+    assert Settings.load(celery_enabled=True, broker_url="amqp://one").celery_enabled
 
 
 def test_a_short_message_key_is_refused_and_no_key_is_shown() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.util import find_spec
+from typing import Final
 
 from pydantic import SecretStr
 
@@ -12,6 +13,10 @@ from millstream.settings.kinds import Brokers, Count, Key, QueueName
 from millstream.settings.langflow import LangflowSettings
 
 _NO_BROKER = "needs a broker; set broker_url or redis_url, as in redis://localhost:6379/0"
+
+_OF_RABBITMQ: Final = ("amqp",)
+_OF_REDIS: Final = ("redis", "packaging")
+"""What Kombu imports to speak to such a broker: without it no message ever gets out."""
 
 
 class CelerySettings(LangflowSettings):
@@ -50,13 +55,19 @@ class CelerySettings(LangflowSettings):
         key: SecretStr | None = self.message_key
         return None if key is None else key.get_secret_value().encode()
 
+    def _of_broker(self) -> Iterator[str]:
+        """Yield the modules without which the brokers cannot be spoken to."""
+        for url in (self.broker_url or self.redis_url or "").replace(",", ";").split(";"):
+            yield from _OF_RABBITMQ if "amqp" in url.partition("://")[0] else _OF_REDIS
+
     def _celery_problems(self, *, is_durable: bool) -> Iterator[tuple[str, str]]:
         """Yield what keeps jobs from running on workers: the name of a setting, and what is wrong with it."""
         if not self.celery_enabled:
             return
         if self.broker_url is None and self.redis_url is None:
             yield "celery_enabled", _NO_BROKER
-        if find_spec("celery") is None:
-            yield "celery_enabled", 'needs Celery; install it with pip install "millstream[celery]"'
+        missing = {name: None for name in ("celery", *self._of_broker()) if find_spec(name) is None}
+        if missing:
+            yield "celery_enabled", f'needs {" and ".join(missing)}; install it with pip install "millstream[celery]"'
         if not is_durable:
             yield "durability", "such jobs end with their process and reach no worker; with celery_enabled give full"
