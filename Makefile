@@ -3,8 +3,9 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-# A file's tests stay together: they share servers and workers.
-PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+# A file's tests stay together: they share servers and workers. A test process that dies ends the run; started anew it
+# would wait for ever (pytest-xdist 3.8).
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --max-worker-restart 0 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo quick test test-all check chaos bench docs setup

@@ -85,6 +85,7 @@ MUTANTS = [
 ]
 
 
+@pytest.mark.timeout(900)  # a whole run of tests, in which one that hangs has its own time
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.what)
 def test_a_product_without_it_fails(mutant: Mutant, tmp_path: Path) -> None:
     package = shutil.copytree(
