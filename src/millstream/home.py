@@ -148,6 +148,10 @@ class Home:
         """Return what tells the app's ledger from others; see `Program`."""
         return run_here(lambda: identify(self._settings, self._clock))
 
+    def flows(self) -> set[str]:
+        """Return the names of the flows and tasks whose jobs can be executed here; see `Program`."""
+        return self._library.flows()
+
     async def begin(self) -> None:
         """Start on this loop, and be the app in force in this process; see `Program`."""
         await self.started()

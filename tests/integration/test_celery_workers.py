@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -13,14 +12,10 @@ from typing import Any
 import pytest
 
 from millstream import Millstream
-from millstream.backends.celery.messages import DEAD_LETTERS, Signer
-from millstream.backends.celery.publisher import Publisher
-from millstream.ledger.base import Queued
-from millstream.ledger.identity import new_identity
 from millstream.settings import Settings
 from tests.celery_workers import Workers, workers
 from tests.integration import celery_shop
-from tests.integration.test_celery_publisher import until, waiting
+from tests.integration.test_celery_publisher import until
 
 SHOP = "tests.integration.celery_shop"
 SECONDS = 40.0
@@ -142,36 +137,6 @@ async def test_a_worker_serves_its_queues_only(some: Workers, program: Millstrea
     assert not (await program.record(light.id)).state.is_final
 
 
-async def test_a_forged_message_is_buried_and_the_worker_goes_on(
-    some: Workers, program: Millstream, valkey_url: str
-) -> None:
-    worker = some.start(SHOP, pool="prefork", concurrency=1, options=["-l", "info"])
-    job = await program.submit(celery_shop.total)
-    assert await result(job) == 10
-    identity = program.program.identify()
-    publish(valkey_url, Signer(identity, b"some other key"))
-    await until(lambda: waiting(valkey_url, DEAD_LETTERS) == 1)
-    assert "a message was refused" in worker.said
-    assert await result(await program.submit(celery_shop.total)) == 10
-
-
-async def test_a_message_of_another_ledger_goes_back_and_the_worker_ends_with_78(
-    some: Workers, program: Millstream, valkey_url: str
-) -> None:
-    worker = some.start(SHOP, pool="prefork", concurrency=1)
-    assert await result(await program.submit(celery_shop.total)) == 10
-    publish(valkey_url, Signer(new_identity()))
-    assert await asyncio.to_thread(worker.wait) == 78
-    assert "a message of another ledger; this worker stops" in worker.said
-    assert waiting(valkey_url) == 1
-
-
-def publish(url: str, signer: Signer) -> None:
-    publisher = Publisher(url, "celery")
-    publisher.send(signer, [Queued("0198", 1, 0, None, "shop")])
-    publisher.close()
-
-
 @pytest.mark.matrix
 async def test_celerys_own_program_runs_users_tasks_beside_ours(
     some: Workers, program: Millstream, tmp_path: Path, valkey_url: str
@@ -203,7 +168,3 @@ async def test_celerys_own_program_runs_users_tasks_beside_ours(
 async def test_other_pools_are_refused_in_one_line(some: Workers) -> None:
     with pytest.raises(AssertionError, match="cannot execute jobs; start `millstream worker`"):
         some.start(SHOP, program="celery", options=["-P", "threads"])
-
-
-def test_json_is_all_that_is_sent() -> None:
-    assert json.loads(Signer(new_identity()).envelope(Queued("0198", 1, 0, None, "shop")).body)

@@ -13,6 +13,7 @@ from millstream.backends.celery.messages import TASK, Signer
 from millstream.backends.celery.queues import task_queue
 from millstream.backends.celery.runtime import Program
 from millstream.backends.celery.steps import Workplace
+from millstream.backends.celery.strategy import Guard
 from millstream.settings import Settings
 
 _POOL_PROCESS_SECONDS: Final = 30.0
@@ -43,9 +44,13 @@ class Seat:
         return self._make()
 
     @cached_property
-    def signer(self) -> Signer:
-        """Checks messages."""
-        return Signer(self.program.identify(), self.settings.message_secret)
+    def guard(self) -> Guard:
+        """Judges messages; blocks when it is made, for it asks the ledger who it is.
+
+        Raises:
+            LedgerUnavailableError: The ledger cannot be reached.
+        """
+        return Guard(Signer(self.program.identify(), self.settings.message_secret), self.program.flows)
 
 
 class TaskQueues(Queues):  # type: ignore[misc]
@@ -90,6 +95,7 @@ def make_celery(seat: Seat, *, main: str = "millstream", **changes: Any) -> Cele
         acks_late=False,
         max_retries=0,
         Strategy="millstream.backends.celery.strategy:checked",
+        Request="millstream.backends.celery.request:WakeRequest",
         shared=False,
     )
     return app

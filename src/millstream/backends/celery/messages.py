@@ -15,9 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from millstream.clock import new_id
 from millstream.errors import MillstreamError
-from millstream.ledger.base import Queued
+from millstream.ledger.base import MAIN, Queued
 from millstream.ledger.identity import Identity
 
 TASK: Final = "millstream.execute_segment"
@@ -36,7 +35,19 @@ class ForgedError(MillstreamError):
 
 
 class ForeignError(MillstreamError):
-    """Raised when a message belongs to another ledger."""
+    """Raised when a message names another ledger.
+
+    Args:
+        text: What it says, and what was expected.
+        ledger: The ledger that it names.
+        is_signed: Whether its signature is right. Without a common key nobody can tell, and it is `False`.
+    """
+
+    def __init__(self, text: str, ledger: str, *, is_signed: bool) -> None:
+        """Keep what it names."""
+        super().__init__(text)
+        self.ledger = ledger
+        self.is_signed = is_signed
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +64,11 @@ class Envelope:
     body: str
     id: str
 
+    @property
+    def payload(self) -> Any:
+        """Its body, decoded."""
+        return json.loads(self.body)
+
 
 class Signer:
     """Signs messages about one ledger, and tells those that nobody signed.
@@ -65,8 +81,8 @@ class Signer:
     def __init__(self, identity: Identity, key: bytes | None = None) -> None:
         """Keep the key."""
         self._ledger = identity.id
+        self._has_common_key = key is not None
         self._key = key or identity.key
-        self._origin = f"{os.getpid()}@{socket.gethostname()}"
 
     def envelope(self, queued: Queued) -> Envelope:
         """Return a message that tells of a segment.
@@ -75,54 +91,76 @@ class Signer:
             queued: The segment.
         """
         told = {"ledger": self._ledger, "job": queued.job, "segment": queued.segment, "attempt": queued.attempt}
-        mac = self._mac(self._ledger, queued.job, queued.segment, queued.attempt)
-        message_id = new_id()
-        headers: dict[str, Any] = {
-            "lang": "py",
-            "task": TASK,
-            "id": message_id,
-            "shadow": queued.flow,  # what Flower and the worker's log call it
-            "eta": None,
-            "expires": None,
-            "group": None,
-            "group_index": None,
-            "retries": 0,
-            "timelimit": [None, None],
-            "root_id": message_id,
-            "parent_id": None,
-            "argsrepr": "()",
-            "kwargsrepr": f"{{'job': '{queued.job}', 'segment': {queued.segment}}}",
-            "origin": self._origin,
-            "ignore_result": True,
-            "replaced_task_nesting": 0,
-            "stamped_headers": None,
-            "stamps": {},
-        }
-        embedded = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-        return Envelope(headers, json.dumps([[], {**told, "mac": mac}, embedded]), message_id)
+        return _envelope(queued, {**told, "mac": self._mac(self._ledger, queued)})
 
-    def check(self, headers: Mapping[str, Any], payload: Any) -> None:
-        """Refuse a message that no process of this ledger sent as it is.
+    def check(self, headers: Mapping[str, Any], payload: Any) -> Queued:
+        """Return the segment that a message tells of, in the default queue; refuse what nobody of this ledger signed.
 
         Args:
-            headers: Its headers.
+            headers: The message's headers. Only the flow's name is read of them: whatever else they ask for is not
+                signed, and must not reach Celery.
             payload: Its body, decoded.
 
         Raises:
             ForgedError: It is not of the form that `envelope` gives, or its signature is wrong.
-            ForeignError: It is, but of another ledger; with a common key only if the signature is right.
+            ForeignError: It names another ledger; where there is a common key only if its signature is right.
         """
         told = _told(headers, payload)
-        fields = told["ledger"], told["job"], told["segment"], told["attempt"]
-        is_signed = hmac.compare_digest(self._mac(*fields).encode(), told["mac"].encode(errors="replace"))
-        if told["ledger"] != self._ledger:
-            raise ForeignError(f"it belongs to ledger {told['ledger']}, and this worker to {self._ledger}")
+        queued = Queued(told["job"], told["segment"], told["attempt"], None, headers["shadow"])
+        mac = self._mac(told["ledger"], queued)
+        is_signed = hmac.compare_digest(mac.encode(), told["mac"].encode(errors="replace"))
+        if told["ledger"] != self._ledger and (is_signed or not self._has_common_key):
+            text = f"it belongs to ledger {told['ledger']}, and this worker to {self._ledger}"
+            raise ForeignError(text, told["ledger"], is_signed=is_signed)
         if not is_signed:
             raise ForgedError("its signature is wrong")
+        return queued
 
-    def _mac(self, ledger: str, job: str, segment: int, attempt: int) -> str:
-        text = b"\0".join((_FORM, ledger.encode(), job.encode(), b"%d" % segment, b"%d" % attempt))
+    def _mac(self, ledger: str, queued: Queued) -> str:
+        fields = (ledger, queued.job, str(queued.segment), str(queued.attempt), queued.flow)
+        text = b"\0".join((_FORM, *(field.encode(errors="replace") for field in fields)))
         return hmac.new(self._key, text, hashlib.sha256).hexdigest()
+
+
+def as_celery_reads(queued: Queued) -> Envelope:
+    """Return the message that Celery gets in place of one that was checked: of that one nothing else is left.
+
+    Args:
+        queued: What it told of.
+    """
+    return _envelope(queued, {"job": queued.job, "segment": queued.segment})
+
+
+def _envelope(queued: Queued, told: dict[str, Any]) -> Envelope:
+    """Return a message with these arguments.
+
+    Its id is the job's, so that people find the job by what `inspect`, Flower and the log of a worker show. Several
+    messages about one segment have one id: Celery keeps its requests apart by themselves, and Flower shows one task.
+    """
+    message_id = queued.job if queued.segment == MAIN else f"{queued.job}:{queued.segment}"
+    headers: dict[str, Any] = {
+        "lang": "py",
+        "task": TASK,
+        "id": message_id,
+        "shadow": queued.flow,  # what Flower and `inspect` call it
+        "eta": None,
+        "expires": None,
+        "group": None,
+        "group_index": None,
+        "retries": 0,
+        "timelimit": [None, None],
+        "root_id": message_id,
+        "parent_id": None,
+        "argsrepr": "()",
+        "kwargsrepr": f"{{'job': '{queued.job}', 'segment': {queued.segment}}}",
+        "origin": f"{os.getpid()}@{socket.gethostname()}",
+        "ignore_result": True,
+        "replaced_task_nesting": 0,
+        "stamped_headers": None,
+        "stamps": {},
+    }
+    embedded = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+    return Envelope(headers, json.dumps([[], told, embedded]), message_id)
 
 
 def _told(headers: Mapping[str, Any], payload: Any) -> dict[str, Any]:
@@ -136,7 +174,9 @@ def _told(headers: Mapping[str, Any], payload: Any) -> dict[str, Any]:
             pass
         case _:
             raise ForgedError("it is not of the form that workers are woken with")
+    if not isinstance(headers.get("shadow"), str):
+        raise ForgedError("it does not name the flow that it is about")
     extra = {**rest, "eta": headers.get("eta"), "expires": headers.get("expires")}
-    if asked := sorted(name for name, value in extra.items() if value not in _EMPTY):
+    if asked := sorted(str(name) for name, value in extra.items() if value not in _EMPTY):
         raise ForgedError(f"it asks for more than to wake a worker: {', '.join(asked)}")
     return told

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 import structlog
@@ -27,6 +27,9 @@ class Program(Protocol):
         Raises:
             LedgerUnavailableError: It cannot be reached.
         """
+
+    def flows(self) -> Collection[str]:
+        """Return the names of the flows and tasks whose jobs can be executed here."""
 
     def employ(self, role: Role) -> None:
         """Have the app live by a role from its next start on."""

@@ -28,7 +28,7 @@ class Workplace(bootsteps.Step):  # type: ignore[misc]
         app, seat = parent.app, parent.app.seat
         grace = seat.settings.drain_grace
         try:
-            seat.signer  # noqa: B018  read from the ledger now: the parent of a prefork pool opens nothing later
+            seat.guard  # noqa: B018  read from the ledger now: the parent of a prefork pool opens nothing later
         except MillstreamError as error:
             raise SystemExit(f"millstream: {error}") from error
         queues = _queues(app, seat.settings.default_queue)
