@@ -155,7 +155,7 @@ def programs(working_directory: Path, stack: ExitStack) -> Programs:
 def test_the_guide_to_task_backends_runs_on_a_worker(
     working_directory: Path, stack: ExitStack, valkey_url: str
 ) -> None:
-    programs = Programs(working_directory, stack, {"result_backend": valkey_url})
+    programs = Programs(working_directory, stack, {})
     (working_directory / "config.yaml").write_text(
         f'celery_enabled: true\nredis_url: "{valkey_url}"\nimports: tasks\n', encoding="utf-8"
     )

@@ -153,6 +153,26 @@ async def test_a_celery_task_is_sent_awaited_and_revoked(service: TaskService, w
     assert await service.revoke_task(task_id) is False
 
 
+async def test_a_celery_task_whose_app_keeps_no_results_is_revoked_all_the_same(
+    service: TaskService, worker: str
+) -> None:
+    stuck = peer(worker, "disabled://").app.task(name="peer.stuck", shared=False)(unnamed)
+    task_id, _ = await service.launch_task(stuck)
+    inspect = stuck.app.control.inspect(timeout=0.2)
+
+    async def running() -> bool:
+        return any((await asyncio.to_thread(inspect.active) or {}).values())
+
+    async with asyncio.timeout(60):
+        while not await running():
+            pass
+        assert await service.revoke_task(task_id) is False  # for nobody can tell
+        while await running():
+            pass
+    with pytest.raises(DefinitionError, match="set result_backend"):
+        await service.get_task(task_id)
+
+
 def unnamed() -> None: ...
 
 

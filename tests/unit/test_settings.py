@@ -538,6 +538,24 @@ def test_a_package_of_another_broker_is_not_asked_for(monkeypatch: pytest.Monkey
     assert Settings.load(celery_enabled=True, broker_url="amqp://one").celery_enabled
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"redis_url": "redis://r/0"}, "redis://r/0"),
+        ({"redis_url": "redis://r/0", "broker_url": "amqp://b"}, "redis://r/0"),
+        ({"broker_url": "rediss://b/0?ssl_cert_reqs=none"}, "rediss://b/0?ssl_cert_reqs=none"),
+        ({"broker_url": "rediss://b"}, "rediss://b?ssl_cert_reqs=required"),
+        ({"broker_url": "amqp://b"}, None),
+        ({"broker_url": "redis://one;redis://two"}, None),  # of which each would have some of the results
+        ({"result_backend": "db+sqlite:///results.db", "redis_url": "redis://r/0"}, "db+sqlite:///results.db"),
+    ],
+)
+def test_results_of_celery_tasks_are_in_the_redis_that_there_is_unless_it_is_said_where(
+    settings: dict[str, str], expected: str | None
+) -> None:
+    assert Settings.load(celery_enabled=True, **settings).effective_result_backend == expected
+
+
 def test_a_short_message_key_is_refused_and_no_key_is_shown() -> None:
     (problem,) = problems(message_key="s3cr3t")
     assert problem == "message_key = *** (argument): give at least 16 characters, the same to all processes"

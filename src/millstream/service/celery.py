@@ -110,7 +110,8 @@ class CeleryBackend(JobBackend):
         Returns:
             Whether it was stopped by this, and nothing of it runs any more; see `AnyIOBackend.revoke_task`. Of a task
             of Celery's own, whether its result backend says so within two seconds of a worker's having heard of it: a
-            task that waits behind others is revoked when its turn comes, and this cannot tell yet.
+            task that waits behind others is revoked when its turn comes, and this cannot tell yet. Without a result
+            backend nobody can tell: `False`, though it is terminated.
 
         Raises:
             WorkflowServiceUnavailableError: The ledger cannot be reached; of a task of Celery's own, its broker or its
@@ -181,14 +182,17 @@ class CeleryTaskResult(AnyIOTaskResult):
         return await super().refresh()
 
     async def revoke(self) -> bool:
-        """Terminate a task of Celery's own; return whether that has ended it."""
+        """Terminate a task of Celery's own; return whether that is known to have ended it."""
         try:
-            await self._look()
+            if self._has_results():
+                await self._look()
         except JobNotFoundError:
             return False
         if self.ready():
             return False
         await _answered(self._revoke_now, f"the broker of {self._celery}")
+        if not self._has_results():
+            return False
         with suppress(TimeoutError):
             async with asyncio.timeout(_ANSWER_SECONDS):
                 await self._ended()
@@ -220,14 +224,25 @@ class CeleryTaskResult(AnyIOTaskResult):
         """Take in what Celery's result backend says."""
         if self.ready():
             return
-        if isinstance(self._celery.backend, DisabledBackend):
-            if self._is_celerys:
-                raise DefinitionError(
-                    f"{self._celery} has no result backend, so nobody can tell how its tasks stand; set result_backend"
-                )
-            raise JobNotFoundError(f"there is no task {self.id!r}")
+        if not self._has_results():
+            raise DefinitionError(
+                f"{self._celery} has no result backend, so nobody can tell how its tasks stand; set result_backend, "
+                "as in redis://localhost:6379/0"
+            )
         told = await _answered(self._told, f"the result backend of {self._celery}")
         self._learn(told)
+
+    def _has_results(self) -> bool:
+        """Whether there is something that tells how tasks of Celery's own stand.
+
+        Raises:
+            JobNotFoundError: There is not, and nobody said that it is such a task.
+        """
+        if not isinstance(self._celery.backend, DisabledBackend):
+            return True
+        if not self._is_celerys:
+            raise JobNotFoundError(f"there is no task {self.id!r}")
+        return False
 
     def _learn(self, told: Mapping[str, Any]) -> None:
         status, value = str(told["status"]), told.get("result")

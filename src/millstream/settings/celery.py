@@ -23,7 +23,7 @@ class CelerySettings(LangflowSettings):
     """The settings of work on Celery workers; `celery_enabled` and `redis_url` are Langflow's."""
 
     broker_url: Brokers | None = None  # None: redis_url
-    result_backend: str | None = None  # of users' own Celery tasks; ours need none
+    result_backend: str | None = None  # of users' own Celery tasks; ours need none. None: Redis, if there is one
     default_queue: QueueName = "celery"
     message_key: Key | None = None  # None: the ledger's own
     outbox_limit: Count = 10_000
@@ -48,6 +48,23 @@ class CelerySettings(LangflowSettings):
         if broker is None:
             raise SettingsError(f"celery_enabled = true: {_NO_BROKER}")
         return ";".join(part.strip() for part in broker.replace(",", ";").split(";"))
+
+    @property
+    def effective_result_backend(self) -> str | None:
+        """Where results of users' own Celery tasks are: `result_backend`, else the Redis of `redis_url` or the broker.
+
+        None where neither is one Redis server: such tasks run, and nobody can tell how they stand.
+
+        Example:
+            >>> CelerySettings(broker_url="redis://localhost:6379/0").effective_result_backend
+            'redis://localhost:6379/0'
+        """
+        url = self.redis_url or self.broker_url or ""
+        if self.result_backend or not url.startswith(("redis://", "rediss://")) or ";" in url or "," in url:
+            return self.result_backend
+        if url.startswith("rediss://") and "ssl_cert_reqs=" not in url:  # Celery refuses a result backend without
+            url += f"{'&' if '?' in url else '?'}ssl_cert_reqs=required"
+        return url
 
     @property
     def message_secret(self) -> bytes | None:

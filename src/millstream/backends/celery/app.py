@@ -114,7 +114,7 @@ def give_seat(app: Celery, seat: Seat, **changes: Any) -> None:
     """
     broker = seat.settings.effective_broker_url
     is_amqp = broker.startswith(("amqp", "pyamqp"))
-    urls = {"broker_url": broker, "result_backend": seat.settings.result_backend}
+    urls = {"broker_url": broker, "result_backend": seat.settings.effective_result_backend}
     app.conf.update(_configuration(seat.settings, is_amqp=is_amqp) | urls | changes)
     app.amqp.queues_cls = partial(TaskQueues, is_amqp=is_amqp)
     app.seat = seat
