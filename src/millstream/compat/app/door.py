@@ -73,6 +73,7 @@ class Door:
 
     async def submit(self, work: Any, /, *args: Any, **options: Any) -> Any:
         """Submit a signature from an event loop, and return its job."""
+        self._say_where()
         prepared, for_job = self._prepared(work), self._for_job(options)
         return await self._engine().submit(prepared, *args, **for_job)
 
@@ -128,16 +129,19 @@ class Door:
         return result
 
     def _say_where(self) -> None:
-        """Say once what becomes of a broker or result backend that is set, where it is not used."""
+        """Say once that the app's broker is not used, unless somebody has said so by `celery_enabled`."""
         if self._has_said:
             return
         self._has_said = True
-        given = [name for name in ("broker_url", "result_backend") if self._app.conf.value_set_for(name)]
-        if given and not self.settings.celery_enabled:
-            _log.info(
-                "%s is kept, and not used: tasks run in millstream's own processes, without a broker; "
-                "MILLSTREAM_CELERY_ENABLED=true has them run on workers",
-                " and ".join(given),
+        if not self._app.conf.broker_url:
+            return
+        settings = self.settings
+        if not settings.celery_enabled and settings.sources()["celery_enabled"].kind == "default":
+            _log.warning(
+                "%r names a broker that is not used: its tasks run in this process, and in workers that "
+                "`millstream worker` started. MILLSTREAM_CELERY_ENABLED=true hands them to Celery workers by that "
+                "broker; with false they run here and nothing is said",
+                self._app,
             )
 
 
