@@ -240,7 +240,7 @@ class Segments:
             end = await (self._drive_side if is_side else self._drive)(claim, execution)
         except asyncio.CancelledError:
             if not is_cancelled_here():  # a task cancelled what it runs in; others would meet the same
-                end = Done() if is_side else Settlement(JobState.CANCELLED, "cancel")
+                end = Done(cancels=True) if is_side else Settlement(JobState.CANCELLED, "cancel")
             raise
         except LedgerUnavailableError as error:
             _log.warning("a job was handed back: the ledger cannot be read", job=job.id, flow=job.flow, why=str(error))

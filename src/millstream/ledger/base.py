@@ -117,6 +117,9 @@ class Pause(msgspec.Struct, frozen=True):
 class Done(msgspec.Struct, frozen=True):
     """How a side segment ends: nothing of it is left. A main segment that waits for it may be claimed then."""
 
+    cancels: bool = False
+    """Whether it asks to stop the job too, as `Ledger.cancel` does: a task cancelled what it runs in."""
+
 
 End = Settlement | Pause | Done
 """How a claim ends; `Settlement` is for main segments, `Done` for side ones."""
@@ -250,7 +253,6 @@ class Ledger(Protocol):
         """Ask to stop a job. One of which nobody holds a segment is cancelled at once; `drafts` then tells so.
 
         Else nobody begins a segment of it any more but the main one, when no side segment is held.
-
         Returns the job, and the number of the first event where one was recorded. A job that has ended is not changed.
 
         Raises:
@@ -373,9 +375,7 @@ class SharedLedger(Ledger, Protocol):
         """End a membership. What it still holds can be claimed at once, and does not count as a crash."""
 
     async def claim_expired(self, holder: str, limit: int) -> list[Claim]:
-        """Claim at most `limit` segments of queued jobs that did not start in time, so that they can be failed.
-
-        Whether their code is known does not matter, since it is not executed.
+        """Claim at most `limit` segments of queued jobs that did not start in time, to fail them; known code or not.
 
         Raises:
             FencedError: `holder` is no member (any more).

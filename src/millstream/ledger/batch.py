@@ -118,7 +118,7 @@ class Batch:
         known = sorted(ids)
         if not queries.is_sqlite:
             queries.among(connection, "locked", known)
-            queries.among(connection, "locked_sides", sorted({i.job_id for i in items if isinstance(i, Change)}))
+            queries.among(connection, "locked_sides", sorted(_jobs_moved(items)))
         self._jobs = standing_of(queries.at_once(connection, "standing", known))
         keys = {item.new.job.idempotency_key for item in items if isinstance(item, Submit)} - {None}
         for row in queries.among(connection, "by_key", sorted(key for key in keys if key is not None)):
@@ -172,8 +172,8 @@ class Batch:
                 else:
                     job.pause_side(part, pause, has_news=self._is_answered(claim.job.id, pause.seen))
                 self._over.append(key_of(claim))
-            case Done():
-                job.end_side(part)
+            case Done() as end:
+                job.end_side(part, cancels=end.cancels)
                 self._over.append(key_of(claim))
         self._put_large(claim.job.id, item)
         item.outcome = first, kept
@@ -251,10 +251,10 @@ class Batch:
     def _cancel(self, item: Change, job: Standing) -> int | None:
         if job.is_final:
             return None
-        job.cancel = job.is_moved = True
         if job.is_held:
-            job.hold_back()
+            job.ask_to_stop()
             return None
+        job.cancel = True
         first: int = job.next_seq
         for draft, data in zip(item.drafts, item.data, strict=True):
             self._add(item.job_id, job, draft, data)
@@ -371,6 +371,15 @@ class Batch:
 
 def _ends_nodes(item: Record) -> bool:
     return any(draft[1] in ENDS for draft in item.drafts)
+
+
+def _jobs_moved(items: Sequence[Item]) -> set[str]:
+    """Return the ids of the jobs whose other segments may be moved, whoever holds them."""
+    return {item.job_id for item in items if isinstance(item, Change)} | {
+        item.claim.job.id
+        for item in items
+        if isinstance(item, Record) and isinstance(item.end, Done) and item.end.cancels
+    }
 
 
 def _claimed(row: tuple[Any, ...], claim: Claim | None) -> tuple[Any, ...]:

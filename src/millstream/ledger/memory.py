@@ -208,7 +208,7 @@ class MemoryLedger:
         if isinstance(end, Settlement):
             self._settle(row, end)
         elif isinstance(end, Done):
-            row.standing.end_side(part)
+            row.standing.end_side(part, cancels=end.cancels)
         elif end is not None and claim.segment == MAIN:
             row.standing.pause(part, end, has_news=first > end.seen + 1)
         elif end is not None:
@@ -231,11 +231,11 @@ class MemoryLedger:
         if row.job.state.is_final:
             return row.job, None
         standing = row.standing
-        standing.cancel = standing.is_moved = True
         if standing.is_held:
-            standing.hold_back()
+            standing.ask_to_stop()
             self._move(row)
             return row.job, None
+        standing.cancel = True
         row.events.extend(drafts)
         self._settle(row, Settlement(JobState.CANCELLED, "cancel"))
         return row.job, len(row.events) - len(drafts) + 1

@@ -149,6 +149,11 @@ class Standing:
             if side.state == "waiting":
                 self._move_part(side, "queued")
 
+    def ask_to_stop(self) -> None:
+        """Take note that somebody asked to stop the job."""
+        self.cancel = self.is_moved = True
+        self.hold_back()
+
     def hold_back(self) -> None:
         """Begin nothing more, now that somebody asked to stop: but the main segment, when no side one is held."""
         for side in self._sides():
@@ -188,10 +193,12 @@ class Standing:
         """End a side segment, whoever holds it."""
         self.end_side(self.segments[number])
 
-    def end_side(self, side: Part) -> None:
-        """End a side segment; the main one may be claimed where it waits."""
+    def end_side(self, side: Part, *, cancels: bool = False) -> None:
+        """End a side segment, and ask to stop the job where that is its doing; a main one that waits may be claimed."""
         if side.state != "ended":
             self._move_part(side, "ended")
+            if cancels:
+                self.ask_to_stop()
             self._wake_main()
 
     def pause_side(self, side: Part, pause: Pause, *, has_news: bool) -> None:

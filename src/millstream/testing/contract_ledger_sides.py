@@ -332,6 +332,16 @@ class LedgerSides:
         await record(ledger, side, end=Done())
         assert [claim.segment for claim in await ledger.claim(ME, 10)] == [1]
 
+    async def test_a_side_segment_may_end_with_a_wish_to_cancel(self, ledger: Ledger) -> None:
+        main, (one, two) = await handed(ledger, None, None)
+        await record(ledger, main, handed_out(4, "c"), end=Pause("handed_out", None, 4))
+        await record(ledger, one, end=Done(cancels=True))
+        assert (await ledger.get(main.job.id)).cancel_requested
+        assert await ledger.claim(ME, 10) == []
+        await record(ledger, two, end=Done())
+        (again,) = await ledger.claim(ME, 10)
+        assert (again.segment, again.job.cancel_requested) == (1, True)
+
     # ------------------------------------------------------------------------------------------------ any doings
     @pytest.mark.parametrize("seed", range(4))
     async def test_whatever_is_done_no_job_is_lost_and_none_has_two_holders(

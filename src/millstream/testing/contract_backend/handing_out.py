@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from millstream import ctx, flow, task
+from millstream import JobState, ctx, flow, task
 from millstream.authoring.canvas.primitives import chord, group
 from millstream.testing.contract_backend.stage import BackendCase, Stage
-from millstream.testing.contract_tasks import ShopError
+from millstream.testing.contract_tasks import ShopError, cancels_itself
 
 
 @task(run_in="worker")
@@ -96,6 +96,12 @@ class HandingOutContract(BackendCase):
     async def test_its_failure_is_raised_as_what_it_was(self, stage: Stage) -> None:
         with pytest.raises(ShopError, match="closed"):
             await stage.run(refuse_away)
+
+    @pytest.mark.parametrize("settings", [{}, {"conduct_linger": 0}], ids=["stays", "laid-down"])
+    async def test_a_task_for_workers_that_cancels_what_it_runs_in_cancels_its_job(self, stage: Stage) -> None:
+        job = await stage.submit(chord([add_away.s(1, 2), cancels_itself.s().set(run_in="worker")], total_away.s()))
+        record = await stage.end(job)
+        assert (record.state, record.reason, record.error) == (JobState.CANCELLED, "cancel", None)
 
     async def test_a_job_with_another_queue_is_executed_where_all_queues_are(self, stage: Stage) -> None:
         job = await stage.submit(add_away.s(1, 2).set(queue="heavy"))
