@@ -1,4 +1,4 @@
-"""What becomes of a broker that a moved app names: it is used by whoever switches workers on, and told of once if not."""
+"""A broker that a moved app names: it is used by whoever switches workers on, and told of once if it is not."""
 
 import os
 import subprocess
