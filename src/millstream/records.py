@@ -178,7 +178,8 @@ class Records:
         Raises:
             JobNotFoundError: There is no such job.
         """
-        await self.record(job_id)
+        if not self._home.log.head(job_id):
+            await self.record(job_id)
         batches = self._home.log.read(job_id, after)
         is_over = False
         while batch := await self._home.at(lambda _: _next(batches)):

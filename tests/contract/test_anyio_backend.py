@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from millstream import JobState, Millstream, Settings, ctx, task
+from millstream.backends import anyio
+from millstream.backends.role import Role
 from millstream.clock import Clock
 from millstream.testing import SegmentBackendContract
 
@@ -61,6 +63,28 @@ async def test_what_a_function_returns_because_it_sees_the_cancel_is_dropped() -
         while not app._home.process._services.threads._results:
             time.sleep(0.001)  # noqa: ASYNC251
         assert await job.wait() is JobState.CANCELLED
+
+
+async def test_who_was_called_takes_what_comes_next_without_being_called_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(anyio, "_LINGER", 60.0)
+    settings = Settings(durability="full", database_url=f"sqlite:///{tmp_path}/ledger.db")
+    worker = Millstream(settings=settings, imports=[__name__], executes=True)
+    worker._home.employ(Role(executes=True, is_gated=True))
+    async with worker, Millstream(settings=settings, executes=False) as client:
+        first = await client.submit(answer)
+        assert worker._home.process is not None
+        serving = asyncio.ensure_future(worker._home.process.serve())
+        assert await first.result() == 42
+        assert await (await client.submit(answer)).result() == 42
+        assert not serving.done()
+        serving.cancel()
+
+
+@task
+async def answer() -> int:
+    return 42
 
 
 @task

@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager, suppress
 
+import pytest
+
 from millstream.errors import JobNotFoundError
-from millstream.events import memory
+from millstream.events import memory, tail
 from millstream.events.memory import MemoryEventLog
 from millstream.events.tail import Tail
 from millstream.model.event import START, TERMINAL, Event
@@ -34,16 +36,16 @@ class Elsewhere:
 
 @asynccontextmanager
 async def following(ledger: Elsewhere, log: MemoryEventLog, *here: str) -> AsyncIterator[Tail]:
-    tail = Tail(ledger, log, lambda job_id: job_id in here)  # type: ignore[arg-type]
+    follower = Tail(ledger, log, lambda job_id: job_id in here)  # type: ignore[arg-type]
 
     async def follow() -> None:
         while True:
-            await tail.follow()
+            await follower.follow()
 
     task = asyncio.create_task(follow())
     try:
         async with asyncio.timeout(10):
-            yield tail
+            yield follower
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
@@ -64,12 +66,12 @@ async def test_a_job_of_the_past_is_read_whole() -> None:
 async def test_a_running_job_is_followed_to_its_end_by_readers_and_waiters() -> None:
     ledger, log = Elsewhere(), MemoryEventLog()
     ledger.write("a", "planned")
-    async with following(ledger, log) as tail:
+    async with following(ledger, log) as follower:
         reading, waiting = asyncio.ensure_future(kinds(log, "a")), asyncio.ensure_future(log.wait_end("a"))
         while not log.head("a"):  # noqa: ASYNC110  it comes by itself
             await asyncio.sleep(0)
         ledger.write("a", "started", TERMINAL)
-        tail.heard("a")
+        follower.heard("a")
         assert await reading == ["planned", "started", TERMINAL]
         await waiting
 
@@ -96,6 +98,24 @@ async def test_what_runs_here_is_left_to_who_runs_it() -> None:
         log.append("mine", 1, [(True, "planned", 1.0, None, None), (True, TERMINAL, 1.0, None, None)])
         assert await reading == ["planned", TERMINAL]
     assert ledger.asked == [{"other"}]
+
+
+async def test_what_others_tell_of_is_read_and_nothing_else_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tail, "FIRST_WAIT", 1000.0)
+    monkeypatch.setattr(tail, "LAST_WAIT", 1000.0)
+    ledger, log = Elsewhere(), MemoryEventLog()
+    for job_id in "ab":
+        ledger.write(job_id, "planned")
+    async with following(ledger, log) as follower:
+        reading, other = asyncio.ensure_future(kinds(log, "a")), asyncio.ensure_future(kinds(log, "b"))
+        while not (log.head("a") and log.head("b")):  # noqa: ASYNC110  it comes by itself
+            await asyncio.sleep(0)
+        asked = len(ledger.asked)
+        ledger.write("a", TERMINAL)
+        follower.heard("a")
+        assert await reading == ["planned", TERMINAL]
+        assert len(ledger.asked) == asked
+        other.cancel()
 
 
 async def test_readers_of_a_job_that_was_forgotten_end() -> None:

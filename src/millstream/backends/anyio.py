@@ -25,6 +25,12 @@ _AT_ONCE = 100
 _SOON = 0.05
 """Seconds until another look at what is due already, but could not be claimed."""
 
+_AGAIN = 0.01
+"""Seconds until another look after one that has not filled all slots, so that what was found begins first."""
+
+_LINGER = 0.05
+"""Seconds for which a gate that was opened stays open with nothing to do."""
+
 _TRIM_EVERY = 100
 
 _SIDES_AT_ONCE = 2
@@ -75,6 +81,8 @@ class AnyIOSegmentBackend:
         self._host: asyncio.Task[None] | None = None
         self._alarm: Timer | None = None
         self._idle = asyncio.Event()
+        self._taken = asyncio.Event()
+        self._again: asyncio.TimerHandle | None = None
         self._is_draining = False
         self._is_pulling = False
         self._is_queue_waiting = False
@@ -114,7 +122,8 @@ class AnyIOSegmentBackend:
     async def until_idle(self, seconds: float) -> None:
         """Close the gate when nothing is left to take, or some time after a segment ended; return when nothing runs.
 
-        For whoever opened the gate for a while: what ran has then ended or been laid down.
+        For whoever opened the gate for a while: what ran has then ended or been laid down. With nothing to take the
+        gate stays open for a moment more: who submits one thing after the other need not knock each time.
 
         Args:
             seconds: How long segments are taken after the first one ended, 0 or more.
@@ -122,12 +131,20 @@ class AnyIOSegmentBackend:
         self._for_seconds = seconds
         self.wake()
         try:
-            while self._is_pulling or self._segments.running():
+            while self._is_pulling or self._segments.running() or await self._takes_more():
                 self._idle.clear()
-                await self._idle.wait()
+                if self._is_pulling or self._segments.running():
+                    await self._idle.wait()
         finally:
             self._for_seconds = None
             self.close_gate()
+
+    async def _takes_more(self) -> bool:
+        """Wait a moment for something to take, unless the gate is closed; return whether there was."""
+        self._taken.clear()
+        with anyio.move_on_after(_LINGER if self.can_take() else 0.0):
+            await self._taken.wait()
+        return self._taken.is_set()
 
     def can_take(self) -> bool:
         """Whether a slot is free, and the gate open; see `Dispatcher.can_take`."""
@@ -136,6 +153,7 @@ class AnyIOSegmentBackend:
     def take(self, claim: Claim) -> None:
         """Execute a claimed segment; see `Dispatcher.take`."""
         self._free -= 1
+        self._taken.set()
         if self._group is None:
             raise RuntimeError("the backend takes segments only between start and stop")
         self._segments.accept(claim, partial(self._rests, (claim.job.id, claim.segment)))
@@ -163,6 +181,9 @@ class AnyIOSegmentBackend:
         finally:
             self._group = None
             self._set_alarm(None)
+            if self._again is not None:
+                self._again.cancel()
+                self._again = None
 
     async def _pull(self) -> None:
         """Pull once; a ledger that does not answer is asked later."""
@@ -189,10 +210,24 @@ class AnyIOSegmentBackend:
                 loop = asyncio.get_running_loop()
                 self._sides_from = loop.time() + _SIDES_SECONDS
                 loop.call_later(_SIDES_SECONDS, self.wake)
-            if not claims and not self._is_queue_waiting:
+            if self._is_queue_waiting or len(claims) == most:
+                continue
+            if claims:
+                self._look_again()
+            else:
                 self._set_alarm(await self._ledger.due_at(flows, self._queues))
-                return
+            return
         self._is_queue_waiting = True
+
+    def _look_again(self) -> None:
+        """Look in a moment for what could not be claimed yet, and for what is due when."""
+
+        def look() -> None:
+            self._again = None
+            self.wake()
+
+        if self._again is None:
+            self._again = asyncio.get_running_loop().call_later(_AGAIN, look)
 
     def _room_for_sides(self) -> int:
         """Return how many side segments may be claimed: none while there is enough to do here for others to help."""

@@ -10,6 +10,7 @@ import anyio
 from millstream.errors import JobNotFoundError
 from millstream.events.memory import MemoryEventLog
 from millstream.ledger.base import SharedLedger
+from millstream.model.event import TERMINAL
 
 FIRST_WAIT, LAST_WAIT = 0.05, 1.0
 """Seconds between two looks: at first, and when nothing has come for long."""
@@ -34,28 +35,39 @@ class Tail:
         self._is_local = is_local
         self._look_now = asyncio.Event()
         self._wait = FIRST_WAIT
+        self._due_at = 0.0
+        self._told: set[str] = set()
         log.on_watch = self._hurry
 
     def heard(self, job_id: str) -> None:
-        """Take note that there is news of a job: look at once if it is watched."""
+        """Take note that there is news of a job: it is read at once if it is watched."""
         if job_id in self._log.watched():
-            self._hurry()
+            self._told.add(job_id)
+            self._look_now.set()
 
     async def follow(self) -> None:
-        """Look once, if anything is watched, and wait until it is time to look again.
+        """Read what there is news of, look at all that is watched when it is time to, and wait until it is again.
 
         Raises:
             LedgerUnavailableError: The ledger does not answer.
         """
         self._look_now.clear()
-        everything = self._log.watched()
-        if not everything:
+        told, self._told = self._told, set()
+        for job_id in self._watched().keys() & told:
+            await self.fill(job_id)
+        if not self._log.watched():
             await self._look_now.wait()
             return
-        watched = {job_id: head for job_id, head in everything.items() if not self._is_local(job_id)}
-        await self._catch_up(watched)
-        with anyio.move_on_after(self._wait):
+        now = asyncio.get_running_loop().time()
+        if now >= self._due_at:
+            await self._catch_up(self._watched())
+            self._due_at = now + self._wait
+        with anyio.move_on_after(self._due_at - now):
             await self._look_now.wait()
+
+    def _watched(self) -> dict[str, int]:
+        """Return the watched jobs that run elsewhere, each with the number of the last event that is here."""
+        return {job_id: head for job_id, head in self._log.watched().items() if not self._is_local(job_id)}
 
     async def _catch_up(self, watched: dict[str, int]) -> None:
         if not watched:
@@ -84,7 +96,9 @@ class Tail:
             if not events:
                 return
             self._log.append(job_id, head + 1, [(True, e.type, e.at, e.node, e.data) for e in events])
+            if events[-1].type == TERMINAL:
+                return
 
     def _hurry(self) -> None:
-        self._wait = FIRST_WAIT
+        self._wait, self._due_at = FIRST_WAIT, 0.0
         self._look_now.set()

@@ -90,8 +90,8 @@ class Claims:
         return found
 
     # ------------------------------------------------------------------------------------------------------ looking
-    def is_any(self, connection: Connection, wanted: Wanted, now: float) -> bool:
-        """Return whether something may start; a read, so that whoever finds nothing has written nothing."""
+    def _is_any(self, connection: Connection, wanted: Wanted, now: float) -> bool:
+        """Return whether something may start; a read."""
         for state, clause in (("queued", _some_queued), ("due", _some_due)):
             statement = self._statement((state, wanted), partial(clause, wanted))
             if connection.run(statement.sql, statement.fill(now=now)):
@@ -99,7 +99,7 @@ class Claims:
         return False
 
     def is_any_expired(self, connection: Connection, now: float) -> bool:
-        """Return whether a queued job should have started by now; a read, as `is_any`."""
+        """Return whether a queued job should have started by now; a read."""
         statement = self._statement(("queued", _LATE), lambda: _some_queued(_LATE))
         return bool(connection.run(statement.sql, statement.fill(now=now)))
 
@@ -124,9 +124,13 @@ class Claims:
     ) -> list[Claim]:
         """Claim segments, and side segments among them, at most so many; see `Ledger.claim`.
 
+        Whoever finds nothing has written nothing.
+
         Raises:
             FencedError: The holder is no member (any more).
         """
+        if not self._is_any(connection, wanted, now):
+            return []
         with transaction(connection):
             self._check_member(connection, holder)
             self._promote(connection, now)
