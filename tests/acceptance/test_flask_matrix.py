@@ -23,7 +23,7 @@ from tests.celery_workers import environment
 from tests.lifeline import die_with_parent, free_port
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "flask_matrix"
-SECONDS = 60
+SECONDS = 120
 CELERY = ["celery", "-A", "app.celery", "worker", "--concurrency=2", "--loglevel=info"]
 OURS = ["flask", "millstream", "worker"]
 

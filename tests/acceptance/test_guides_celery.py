@@ -271,7 +271,7 @@ def test_the_guides_commands_start_a_worker_that_knows_the_tasks(
             assert worker.stderr is not None
             first = worker.stderr.readline()
             worker.terminate()
-            worker.wait(timeout=30)
+            worker.wait(timeout=120)
         finally:
             worker.kill()
     count = 2 if "tasks" in files else 1

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-SECONDS = 30.0
+SECONDS = 120.0
 PROGRAM = [sys.executable, "-P", "-m", "millstream"]  # -P: the installed program does not import from here either
 _ESCAPE = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|\][^\x07]*\x07|[()][A-Z0-9])")
 # The terminal has to become the one of the session before the program starts: then Ctrl-C typed there is a SIGINT.

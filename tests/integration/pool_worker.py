@@ -18,7 +18,7 @@ from tests.lifeline import die_with_parent
 
 APP = "tests.integration.pool_tasks"
 POOL = "millstream.backends.celery.pool:TaskPool"
-SECONDS = 60.0
+SECONDS = 120.0
 
 
 class PoolWorker(Worker):

@@ -15,7 +15,7 @@ from millstream.authoring.results.rules import allow_join_result
 
 GATES: dict[str, threading.Event] = {}
 SEEN: dict[str, Any] = {}
-SECONDS = 20.0
+SECONDS = 120.0
 
 
 def gate(name: str) -> threading.Event:

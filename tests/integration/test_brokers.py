@@ -47,7 +47,7 @@ def test_a_rabbitmq_keeps_durable_messages_when_it_is_killed_and_blocks_while_it
                 connect(url)
             server.start()
             with connect(url) as again:
-                assert again.SimpleQueue("things").get(timeout=10).payload == "one"
+                assert again.SimpleQueue("things").get(timeout=120).payload == "one"
             server.raise_alarm()
             with pytest.raises(HTTPError, match="503"):
                 server.call("GET", "health/checks/alarms")

@@ -23,7 +23,7 @@ from tests.integration import celery_shop
 from tests.integration.test_celery_publisher import until
 
 SHOP = "tests.integration.celery_shop"
-SECONDS = 40.0
+SECONDS = 120.0
 KEY = "a common key of thirty-two bytes"
 QUEUED = Queued("0198", 1, 0, None, f"{SHOP}.total")
 

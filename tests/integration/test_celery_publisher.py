@@ -65,7 +65,7 @@ def bounds(url: str) -> dict[str, Any]:
     return {"read_timeout": 2} if url.startswith("amqp") else {"socket_timeout": 2}
 
 
-async def until(holds: Callable[[], Any], seconds: float = 30.0) -> None:
+async def until(holds: Callable[[], Any], seconds: float = 120.0) -> None:
     """Wait until something holds."""
     deadline = time.monotonic() + seconds
     while not await asyncio.to_thread(holds):
@@ -164,7 +164,7 @@ async def accepts(program: Millstream) -> bool:
     return True
 
 
-async def until_async(holds: Callable[[], Awaitable[bool]], seconds: float = 30.0) -> None:
+async def until_async(holds: Callable[[], Awaitable[bool]], seconds: float = 120.0) -> None:
     deadline = time.monotonic() + seconds
     while not await holds():
         assert time.monotonic() < deadline, "it did not come to hold"

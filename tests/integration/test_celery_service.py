@@ -145,7 +145,7 @@ async def test_a_celery_task_is_sent_awaited_and_revoked(service: TaskService, w
     stuck = cube.app.task(name="peer.stuck", shared=False)(unnamed)
     task_id, running = await service.launch_task(stuck)
     inspect = cube.app.control.inspect(timeout=0.2)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not any((await asyncio.to_thread(inspect.active) or {}).values()):
             pass
     assert await service.revoke_task(task_id) is True
@@ -163,7 +163,7 @@ async def test_a_celery_task_whose_app_keeps_no_results_is_revoked_all_the_same(
     async def running() -> bool:
         return any((await asyncio.to_thread(inspect.active) or {}).values())
 
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while not await running():
             pass
         assert await service.revoke_task(task_id) is False  # for nobody can tell

@@ -18,7 +18,7 @@ from tests.integration import celery_shop
 from tests.integration.test_celery_publisher import until
 
 SHOP = "tests.integration.celery_shop"
-SECONDS = 40.0
+SECONDS = 120.0
 
 
 @pytest.fixture

@@ -230,7 +230,7 @@ def test_sigterm_cancels_the_job_and_the_program_says_so(work: Path) -> None:
     with started("run", "shop.py:nap", "--json", cwd=work) as process:
         wait_until((work / "napping").exists, "the task runs")
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=120)
     told = json.loads(out)
     assert (process.returncode, told["state"], told["reason"]) == (143, "cancelled", "cancel")
     assert told["nodes"] == {"cancelled": 1}

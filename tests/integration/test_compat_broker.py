@@ -20,7 +20,7 @@ def price(article):
 if __name__ == "__main__":
     print("before the first call", file=sys.stderr)
     for _ in range(2):
-        assert price.delay("tea").get(timeout=30) == 3
+        assert price.delay("tea").get(timeout=120) == 3
 """
 BEFORE = "before the first call\n"
 

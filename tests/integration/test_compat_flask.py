@@ -13,7 +13,7 @@ from millstream.authoring import current
 from millstream.compat import Celery, Task, _state, shared_task
 from millstream.compat.result import AsyncResult
 
-WAIT = 30
+WAIT = 120
 
 
 @shared_task(ignore_result=False)

@@ -40,7 +40,7 @@ from millstream.compat.result import AsyncResult, EagerResult, GroupResult, Resu
 from millstream.errors import BlockingCallError, DefinitionError, SettingsError
 from tests.integration.results_tasks import until
 
-WAIT = 30
+WAIT = 120
 
 app_of_module = Celery("module", set_as_current=False)
 

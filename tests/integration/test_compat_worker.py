@@ -64,7 +64,7 @@ def test_a_worker_knows_all_tasks_of_an_app_and_tells_its_signals(
             while not told or told[-1] not in ("worker_ready", ""):
                 told.append(worker.stdout.readline().strip())
             worker.terminate()
-            rest, errors = worker.communicate(timeout=30)
+            rest, errors = worker.communicate(timeout=120)
         finally:
             worker.kill()
     assert told == ["import_modules", "celeryd_init", "worker_init", "worker_process_init", "worker_ready"]

@@ -276,6 +276,6 @@ def test_a_script_that_starts_work_when_it_is_imported_is_told_so(tmp_path: Path
         "def squares(): return square(3)\n"
         "print(squares.run())\n"
     )
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
     assert "put the start under `if __name__" in done.stderr

@@ -13,7 +13,7 @@ import pytest
 
 from tests.integration.cli_program import environment
 
-SECONDS = 60
+SECONDS = 120
 FILES = {
     "manage.py": """
         import os
@@ -176,7 +176,7 @@ def test_tasks_run_with_the_models_also_coroutines_and_flows(project: Path) -> N
         from shop.models import Order
         from shop.tasks import doubled, ship, ship_async
         tea, cake = Order.objects.create(article="tea"), Order.objects.create(article="cake")
-        told = [ship.delay(tea.pk).get(timeout=30), ship_async.delay(cake.pk).get(timeout=30), doubled.run(upto=3)]
+        told = [ship.delay(tea.pk).get(timeout=120), ship_async.delay(cake.pk).get(timeout=120), doubled.run(upto=3)]
         told.append(Order.objects.filter(pk__in=[tea.pk, cake.pk], is_shipped=True).count())
         """,
     )
@@ -208,7 +208,7 @@ def test_what_is_submitted_on_commit_finds_what_was_written_and_never_starts_aft
         except KeyError:
             pass
         from millstream.compat.result import AsyncResult
-        ended = [AsyncResult(job.id).get(timeout=30) for job in after]
+        ended = [AsyncResult(job.id).get(timeout=120) for job in after]
         told = [before, len(after), len(jobs()), ended]
         """,
     )
@@ -228,7 +228,7 @@ def test_tasks_have_what_django_needs_of_them_before_they_are_used_also_those_of
 
 
 def test_no_connection_outlives_its_task_in_a_thread(project: Path) -> None:
-    program = "from shop.tasks import connects; told = [connects.delay().get(timeout=30) for _ in range(3)]"
+    program = "from shop.tasks import connects; told = [connects.delay().get(timeout=120) for _ in range(3)]"
     assert told(project, program) == [False, False, False]
 
 

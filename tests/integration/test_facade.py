@@ -226,7 +226,7 @@ def test_a_script_that_closes_nothing_ends_by_itself(tmp_path: Path) -> None:
                 print("total", squares.run())
         """)
     )
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert "total 5" in done.stdout
     assert done.stdout.count("squaring") == 3, "what a task prints in its process is seen"

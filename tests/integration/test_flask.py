@@ -27,7 +27,7 @@ from tests.integration.flask_tasks import (
     greet_shared,
 )
 
-WAIT = 30
+WAIT = 120
 Make = Callable[..., Flask]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.cli_program import environment
 
-SECONDS = 60
+SECONDS = 120
 SHOP = """\
 from flask import Flask, current_app
 

@@ -15,7 +15,7 @@ from millstream.compat import Task, _state
 from millstream.errors import WorkflowServiceUnavailableError
 from millstream.integrations.flask import FlaskMillstream
 
-WAIT = 30
+WAIT = 120
 
 
 @pytest.fixture

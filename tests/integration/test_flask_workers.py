@@ -13,7 +13,7 @@ import pytest
 from tests.celery_workers import environment
 from tests.lifeline import die_with_parent
 
-SECONDS = 60
+SECONDS = 120
 TASKS = """\
 import os
 

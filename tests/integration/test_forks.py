@@ -25,12 +25,12 @@ def child():
 
 
 if __name__ == "__main__":
-    add.delay(0, 0).get(timeout=30)
+    add.delay(0, 0).get(timeout=120)
     is_over = threading.Event()
 
     def write():
         while not is_over.is_set():
-            add.delay(1, 2).get(timeout=30)
+            add.delay(1, 2).get(timeout=120)
 
     writers = [threading.Thread(target=write) for _ in range(3)]
     for writer in writers:
@@ -51,5 +51,5 @@ if __name__ == "__main__":
 def test_a_child_that_is_forked_while_its_parent_writes_has_jobs_of_its_own(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM, encoding="utf-8")
-    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=90, check=False)
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=120, check=False)
     assert (done.stdout.splitlines()[-1:], done.returncode) == ([str([0] * 12)], 0), done.stderr

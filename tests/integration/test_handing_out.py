@@ -77,7 +77,7 @@ def took(directory: Path, process: subprocess.Popen[str]) -> bool:
 
 async def knows_of(app: Millstream, others: int) -> None:
     """Wait until a process knows how many execute beside it."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while True:
             process = app._home.process
             hand_out = None if process is None else process.segments.hand_out

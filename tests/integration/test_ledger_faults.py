@@ -130,7 +130,7 @@ async def test_on_a_full_disk_submits_fail_and_records_wait_for_room(tmp_path: P
         assert not waiting.done()
         assert await numbers(ledger, claim) == [1]
         await ledger._task(lambda connection: connection.run("PRAGMA max_page_count = 100000"))
-        assert (await asyncio.wait_for(waiting, 20))[0] == 2
+        assert (await asyncio.wait_for(waiting, 120))[0] == 2
         assert await numbers(ledger, claim) == [1, 2, 3]
 
 
@@ -144,7 +144,7 @@ async def test_a_ledger_that_is_about_to_be_closed_waits_only_a_little_for_room(
         waiting = asyncio.ensure_future(record(ledger, claim, fact("x" * 8000), fact("y" * 8000)))
         ledger.hasten()
         with pytest.raises(FencedError, match="could not be written in time") as told:
-            await asyncio.wait_for(waiting, 20)
+            await asyncio.wait_for(waiting, 120)
         assert not isinstance(told.value, RefusedRecordError)
         await ledger._task(lambda connection: connection.run("PRAGMA max_page_count = 100000"))
         with pytest.raises(FencedError):  # there would be a gap before it
@@ -178,7 +178,7 @@ async def test_who_cannot_reach_the_database_for_a_lease_is_dead(postgres_server
             claim = await claimed(ledger)
             postgres_server.kill()
             waiting = asyncio.ensure_future(record(ledger, claim, fact("x")))
-            await asyncio.wait_for(dead.wait(), 20)
+            await asyncio.wait_for(dead.wait(), 120)
             with pytest.raises(FencedError, match="could not be written in time"):
                 await waiting
         postgres_server.start()
@@ -203,7 +203,7 @@ async def test_a_commit_that_is_not_answered_is_neither_lost_nor_made_twice(
         await asyncio.to_thread(proxy.wait)
         proxy.behave(RESET)
         proxy.behave(PASS)
-        first, kept = await asyncio.wait_for(waiting, 60)
+        first, kept = await asyncio.wait_for(waiting, 120)
         assert (first, kept) == (2, [ended("a", 1), fact("x")])
         assert await record(ledger, claim, ended("a", 2), fact("y")) == (4, [fact("y")])
         assert await numbers(ledger, claim) == [1, 2, 3, 4]

@@ -151,7 +151,7 @@ async def test_an_alias_that_a_users_transaction_commits_meanwhile_is_taken(post
     with engine.begin() as connection:
         submit_in(ledger, connection, mine, mine="a")
         submitting = asyncio.ensure_future(submit(ledger, make_job(), None, mine="b"))
-        await asyncio.wait_for(_somebody_waits_for_a_lock(engine), 20)
+        await asyncio.wait_for(_somebody_waits_for_a_lock(engine), 120)
     with pytest.raises(IdempotencyConflictError, match=mine.id):
         await submitting
     assert await ledger.alias("mine") == (mine.id, "a")

@@ -90,5 +90,5 @@ if __name__ == "__main__":
 def test_what_the_main_file_defines_goes_to_a_process_and_back(drawing: str, printed: str, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(HEAD + TAIL.format(drawing=drawing), encoding="utf-8")
-    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=120, check=False)
     assert (done.stdout.strip(), done.stderr) == (printed, "")

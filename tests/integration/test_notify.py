@@ -23,7 +23,7 @@ class Ear:
 
 async def rung_until(ring: Callable[[], None], ear: Ear) -> None:
     """Ring until it is heard: a bell that does not listen yet, or not at the moment, hears nothing."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not ear.heard:
             ring()
             await asyncio.sleep(0.02)
@@ -52,7 +52,7 @@ async def test_many_are_told_in_few_notifications(two: tuple[NotifyBell, Ear, No
     await rung_until(lambda: one.ring("queued", "first"), ear)
     for i in range(1000):
         one.ring("ended", str(i))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while ("ended", "999") not in ear.heard:  # noqa: ASYNC110  another thread hears it
             await asyncio.sleep(0.005)
     assert sum(topic == "ended" for topic, _ in ear.heard) == 1000

@@ -26,7 +26,7 @@ apps = []
 def test_the_app_is_the_default_one_and_runs_tasks(millstream_app):
     apps.append(millstream_app)
     assert current.app() is millstream_app
-    assert where.delay().get(timeout=10) != threading.get_ident()
+    assert where.delay().get(timeout=120) != threading.get_ident()
     assert millstream_app.settings.durability == "off"
 
 def test_it_is_closed_afterwards_and_no_default_one_any_more():

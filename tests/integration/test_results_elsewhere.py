@@ -39,11 +39,11 @@ from millstream.authoring import current
 reader = Millstream(settings=Settings(durability="full"), executes=False)
 with current.use(reader):
     done, failed, waiting, several = sys.argv[1:]
-    print(AsyncResult(done).get(timeout=20), AsyncResult(done).args)
+    print(AsyncResult(done).get(timeout=120), AsyncResult(done).args)
     print(AsyncResult(failed).state, AsyncResult(failed).get(timeout=20, propagate=False))
-    print(GroupResult.restore(several).get(timeout=20), GroupResult.restore("mine").get(timeout=20))
+    print(GroupResult.restore(several).get(timeout=120), GroupResult.restore("mine").get(timeout=120))
     print(AsyncResult(waiting).state, AsyncResult("nothing").state, flush=True)
-    print(AsyncResult(waiting).get(timeout=20))
+    print(AsyncResult(waiting).get(timeout=120))
 """
 
 SUBMITTER = """
@@ -53,7 +53,7 @@ from tests.integration.results_tasks import add
 
 outside = Millstream(settings=Settings(durability="full"), executes=False)
 with current.use(outside):
-    print((add.s(1, 2) | add.s(10)).apply_async().get(timeout=20))
+    print((add.s(1, 2) | add.s(10)).apply_async().get(timeout=120))
 """
 
 

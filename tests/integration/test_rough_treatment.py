@@ -108,7 +108,7 @@ def test_an_app_works_in_a_forked_child(tmp_path: Path) -> None:
         "        os._exit(40 + app.run(one))\n"
         "    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
     )
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout.strip() == "41", done.stderr
 
 
@@ -139,7 +139,7 @@ async def test_threads_of_a_pool_process_may_talk_at_once() -> None:
 async def test_what_must_run_once_is_not_repeated_after_an_unknown_outcome(tmp_path: Path) -> None:
     async with Millstream() as app:
         job = await app.submit(die_once, str(tmp_path / "starts"))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while (record := await job.record()).state is not JobState.WAITING:  # noqa: ASYNC110  it gets there by itself
                 await asyncio.sleep(0.01)
         assert record.reason == "decision"

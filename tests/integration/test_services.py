@@ -63,7 +63,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     home, pid = done.stdout.split()
-    until = time.monotonic() + 20
+    until = time.monotonic() + 120
     while is_running(int(pid)):
         assert time.monotonic() < until
         time.sleep(0.01)

@@ -57,7 +57,7 @@ def payment() -> Any:
 
 
 async def reaches(job: Job, state: JobState) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while await job.state() is not state:  # noqa: ASYNC110  no event says that it was laid down
             await asyncio.sleep(0.01)
 
@@ -78,7 +78,7 @@ async def test_a_pure_result_opens_nothing_for_one_that_is_not_recorded(
 
     monkeypatch.setattr(SqlLedger, "record", record)
     job = await app.submit(of_both_kinds)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not put_off or "pure" not in ran:  # noqa: ASYNC110  two things that come in any order
             await asyncio.sleep(0.01)
     await asyncio.sleep(0.1)
@@ -113,7 +113,7 @@ async def test_who_is_refused_before_anything_ran_runs_nothing(
         monkeypatch.setattr(SqlLedger, "graph", graph)
         app.registry.add(of_both_kinds)
         job = await client.submit(of_both_kinds)
-        await asyncio.wait_for(refused.wait(), 30)
+        await asyncio.wait_for(refused.wait(), 120)
         assert ran == []
         monkeypatch.setattr(SqlLedger, "record", refuse)
         await client.cancel(job.id)

@@ -272,7 +272,7 @@ async def test_another_process_goes_on_with_a_function_of_a_module_that_it_impor
         [sys.executable, "-m", "millstream", "worker", "-A", shop], cwd=tmp_path, stderr=subprocess.DEVNULL
     ) as worker:
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 assert (await handle)["pid"] == worker.pid
         finally:
             worker.terminate()
@@ -352,6 +352,6 @@ async def test_what_is_too_large_is_over_a_limit() -> None:
 
 async def until(holds: object) -> None:
     assert callable(holds)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         while not holds():  # noqa: ASYNC110  it is set by nobody who could tell
             await asyncio.sleep(0.001)

@@ -24,7 +24,7 @@ class Ear:
         self._came.set()
 
     async def until(self, holds: Callable[[list[tuple[str, str]]], object]) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             while not holds(self.heard):
                 self._came.clear()
                 await self._came.wait()

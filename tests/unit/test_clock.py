@@ -279,7 +279,7 @@ async def test_drive_waits_for_a_sleep_by_the_loop_s_own_clock() -> None:
 
 async def test_a_far_timer_of_the_loop_does_not_hold_drive_up() -> None:
     clock = VirtualClock()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         await clock.drive(sleep_on(clock, HOUR))
     assert clock.monotonic() == HOUR
 

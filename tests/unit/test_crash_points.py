@@ -103,7 +103,7 @@ def test_a_seed_makes_chance_the_same_again() -> None:
 def test_a_killed_process_is_gone_where_it_was_told_to_and_has_said_so(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with child("after-claim:2:kill", log) as process:
-        said = process.communicate(timeout=30)[0]
+        said = process.communicate(timeout=120)[0]
     assert process.returncode == -signal.SIGKILL
     assert said.split() == ["after-claim", "in-commit", "after-claim"]
     assert ObservationLog(log).read() == (Died(pid=process.pid, how="kill", point="after-claim"),)
@@ -114,7 +114,7 @@ def test_a_stopped_process_goes_on_when_it_is_told_to(tmp_path: Path) -> None:
         _, status = os.waitpid(process.pid, os.WUNTRACED)
         assert os.WIFSTOPPED(status)
         process.send_signal(signal.SIGCONT)
-        said = process.communicate(timeout=30)[0]
+        said = process.communicate(timeout=120)[0]
     assert (process.returncode, len(said.split())) == (0, 4)
 
 

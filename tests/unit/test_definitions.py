@@ -35,7 +35,7 @@ if __name__ == "__main__":
 
 
 def printed(*arguments: str) -> str:
-    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True, timeout=30)
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True, timeout=120)
     assert done.stderr == ""
     return done.stdout.strip()
 

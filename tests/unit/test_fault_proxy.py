@@ -28,7 +28,7 @@ class Echo(socketserver.ThreadingTCPServer):
 
     def wait_for(self, text: bytes) -> None:
         with self.grew:
-            assert self.grew.wait_for(lambda: text in self.got, 20), self.got
+            assert self.grew.wait_for(lambda: text in self.got, 120), self.got
 
 
 class _Answer(socketserver.BaseRequestHandler):

@@ -41,7 +41,7 @@ def ledger() -> Members:
 
 
 async def soon(holds: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         while not holds():  # noqa: ASYNC110  what is waited for is any condition
             await asyncio.sleep(0.001)
 

@@ -44,7 +44,7 @@ async def following(ledger: Elsewhere, log: MemoryEventLog, *here: str) -> Async
 
     task = asyncio.create_task(follow())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             yield follower
     finally:
         task.cancel()

@@ -248,7 +248,7 @@ def passing(kind: str) -> Draft:
 
 async def soon(work: Awaitable[T]) -> T:
     """Await what must come; a log that never gives it fails the test instead of hanging it."""
-    return await asyncio.wait_for(work, 20)
+    return await asyncio.wait_for(work, 120)
 
 
 async def turns() -> None:

@@ -158,7 +158,7 @@ class SharedLedgerSides:
                     claims.append(claim)
                     await record(ledger, claim, ended(f"n{claim.segment}", 1), end=Done())
 
-        async with asyncio.timeout(60), anyio.create_task_group() as group:
+        async with asyncio.timeout(120), anyio.create_task_group() as group:
             for ledger, holder in ((two[0], "one"), (two[1], "two")):
                 for _ in range(4):
                     group.start_soon(work, ledger, holder)
@@ -177,7 +177,7 @@ class SharedLedgerSides:
             while are_busy:
                 await record(second, side, fact("x"))
 
-        async with asyncio.timeout(60), anyio.create_task_group() as group:
+        async with asyncio.timeout(120), anyio.create_task_group() as group:
             for side in sides[20:]:
                 group.start_soon(keep_recording, side)
             for side in sides[:20]:
@@ -265,7 +265,7 @@ class SharedLedgerSides:
         await mine.join("short", nobody)
         assert await other.members() == 2
         with self.silenced(mine):
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(120):
                 while await other.members() != 1:  # noqa: ASYNC110  a lease runs out by itself
                     await asyncio.sleep(0.02)
             await other.leave("worker")

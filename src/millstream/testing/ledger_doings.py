@@ -80,7 +80,7 @@ async def record(ledger: Ledger, claim: Claim, *drafts: Draft, end: End | None =
         answer.set_result((first, kept))
 
     ledger.record(claim, drafts, end, done)
-    first, kept = await asyncio.wait_for(answer, 20)
+    first, kept = await asyncio.wait_for(answer, 120)
     if isinstance(first, FencedError):
         raise first
     return first, list(kept)
@@ -88,7 +88,7 @@ async def record(ledger: Ledger, claim: Claim, *drafts: Draft, end: End | None =
 
 async def until(doing: Callable[[], Awaitable[list[str]]]) -> list[str]:
     """Do something until it gives something, and return that."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while not (given := await doing()):  # noqa: ASYNC110  what others do is seen by looking
             await asyncio.sleep(0.02)
         return given

@@ -35,7 +35,7 @@ from millstream.testing.crash import Armed, Crash
 from millstream.testing.history import digest
 from millstream.testing.sweep import Order, Sweep, Try
 
-_RUN_SECONDS = 30.0
+_RUN_SECONDS = 120.0
 _KEY = "sweep"
 _is_inside: ContextVar[bool] = ContextVar("_is_inside", default=False)
 

@@ -20,7 +20,7 @@ from millstream.testing.room import Room
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
-GUARD_SECONDS = 30.0
+GUARD_SECONDS = 120.0
 """What takes longer than this will never come; by real time."""
 
 ENDS = ("node_succeeded", "node_failed", "node_skipped", "node_upstream_failed", "node_cancelled")
