@@ -16,7 +16,7 @@ from tests.contract.workers import OverWorkers
 from tests.rabbitmq import RabbitMQServer
 from tests.valkey import ValkeyServer
 
-QUEUES = ("celery", "mail")
+QUEUES = ("celery", "mail", "heavy")
 ASYNC: dict[str, Any] = {"pool": "async", "queues": QUEUES}
 PREFORK: dict[str, Any] = {"pool": "prefork", "concurrency": 4, "queues": QUEUES}
 

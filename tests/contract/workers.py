@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from millstream import Millstream, Settings
+from millstream import JobState, Millstream, Settings
 from millstream.clock import Clock
 from millstream.ledger.sql import SqlLedger
 from millstream.testing.contract_backend.stage import BackendCase, Stage
@@ -18,6 +18,7 @@ from tests.celery_workers import Worker
 from tests.shared_clock import SharedClock
 
 _FLOWS = "tests.contract.flows"
+_OPEN = tuple(state for state in JobState if not state.is_final)
 _CLOCK = """
 from pathlib import Path
 import millstream.app
@@ -101,6 +102,6 @@ class OverWorkers(BackendCase):
         return Millstream(clock=clock, settings=Settings(**{**self.site_now.settings, **settings}), executes=False)
 
     async def leave(self, stage: Stage) -> None:
-        for job in stage.jobs:
-            if not (await job.state()).is_final:
-                await stage.soon(job.cancel())
+        # What went on running here would keep the clock of the tests to come from being moved.
+        for record in await stage.app.jobs(states=_OPEN, limit=1000):
+            await stage.soon(stage.app.cancel(record.id))

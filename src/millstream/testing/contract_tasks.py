@@ -286,6 +286,10 @@ async def climbed(x: int, steps: int) -> int:
     return x
 
 
+SUB_FLOWS = {"drawn": doubled, "nested": quadrupled, "conducted": climbed}
+"""Sub-flows of all kinds."""
+
+
 @flow
 def failing_within(how: str) -> Any:
     """Draw a sub-flow that fails inside."""

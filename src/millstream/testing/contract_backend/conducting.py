@@ -7,7 +7,7 @@ from typing import Any
 
 from millstream import approval, ctx, flow, sleep
 from millstream.testing.contract_attempts import deaf
-from millstream.testing.contract_backend.stage import BackendCase, Stage, of_one_process
+from millstream.testing.contract_backend.stage import BackendCase, Stage
 from millstream.testing.contract_tasks import (
     ClosedShopError,
     add,
@@ -149,6 +149,15 @@ async def gives_up_deaf(room: str) -> Any:
     return told
 
 
+@flow
+async def calls_many_times() -> Any:
+    """Await three hundred calls at once, and as many in turn."""
+    numbers = await asyncio.gather(*(add(i, 1) for i in range(300)))
+    for _ in range(300):
+        numbers = [*numbers[1:], await add(numbers[0], 1)]
+    return await total(numbers)
+
+
 class ConductingContract(BackendCase):
     """Conducting."""
 
@@ -206,16 +215,8 @@ class ConductingContract(BackendCase):
         assert await stage.soon(job.result()) == "left 2"
         assert {"cancelled at gate", "left gate"} <= set(room.notes())
 
-    @of_one_process("its flow is written in the test, where no worker finds it")
     async def test_many_calls_at_once_and_in_turn(self, stage: Stage) -> None:
-        @flow
-        async def many() -> Any:
-            numbers = await asyncio.gather(*(add(i, 1) for i in range(300)))
-            for _ in range(300):
-                numbers = [*numbers[1:], await add(numbers[0], 1)]
-            return await total(numbers)
-
-        assert await stage.run(many) == sum(range(1, 301)) + 300
+        assert await stage.run(calls_many_times) == sum(range(1, 301)) + 300
 
     async def test_a_call_that_takes_no_notice_of_being_given_up_does_not_disturb_the_next(
         self, stage: Stage, room: Room

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import accumulate, product
 from typing import Any
 
 import pytest
 
 from millstream import DefinitionError, JobState, fixed, flow, task
-from millstream.testing.contract_backend.results import peak
-from millstream.testing.contract_backend.stage import BackendCase, Stage, of_one_process
+from millstream.testing.contract_backend.stage import BackendCase, Stage
 from millstream.testing.contract_tasks import (
     PLACES,
+    SUB_FLOWS,
     ShopError,
     add,
     climbed,
@@ -19,10 +19,8 @@ from millstream.testing.contract_tasks import (
     echo,
     failing_within,
     give,
-    meet,
     note,
     outcome,
-    quadrupled,
     total,
 )
 from millstream.testing.room import Room
@@ -58,6 +56,63 @@ def mapped_in(place: str, values: list[Any], chunk: int) -> Any:
     return give[place].options(id="item", chunk=chunk).map(values)
 
 
+@flow
+def over_a_result() -> Any:
+    """Map over what a task returns."""
+    return total(add.map(count_to(10), fixed(1)))
+
+
+@flow
+def over_a_map() -> Any:
+    """Map over what a map returns."""
+    return add.map(doubled.map([1, 2, 3]), [10, 20, 30])
+
+
+@flow
+def over_nothing(empty: Any) -> Any:
+    """Map over no item."""
+    return echo(echo.options(id="item").map(empty))
+
+
+@flow
+def many_items(count: int) -> Any:
+    """Map over many items."""
+    return total(add.map(list(range(count)), fixed(1)))
+
+
+@task
+async def pass_through(room: str, count: int, value: int) -> int:
+    """Wait until `count` are here at once; notes tell who comes and goes."""
+    Room(room).note("in")
+    await Room(room).meet("met", count)
+    Room(room).note("out")
+    return value
+
+
+@flow
+def bounded(room: str) -> Any:
+    """Four at once, and never more."""
+    return pass_through.options(in_flight=4).map([room] * 40, [4] * 40, list(range(40)))
+
+
+@flow
+def one_by_one(room: str) -> Any:
+    """One at a time."""
+    return note.options(in_flight=1).map([room] * 20, [str(i) for i in range(20)])
+
+
+@flow
+def mapped_flow(kind: str, args: list[Any]) -> Any:
+    """Map a flow."""
+    return SUB_FLOWS[kind].options(id="sub").map(*args)
+
+
+@flow
+def mapped_flow_that_fails() -> Any:
+    """Map a flow that fails for one of the items."""
+    return failing_within.options(id="sub").map(["ok", "closed"])
+
+
 class MapsContract(BackendCase):
     """Maps."""
 
@@ -87,30 +142,15 @@ class MapsContract(BackendCase):
         result = await stage.run(mapped, {"product": True, "chunk": 4}, [[1, 2, 3], ["a", "c"]], {"z": [0, 1]})
         assert result == list(product([1, 2, 3], ["a", "c"], [0, 1]))
 
-    @of_one_process("its flow is written in the test, where no worker finds it")
     async def test_a_result_can_be_mapped_over(self, stage: Stage) -> None:
-        @flow
-        def over_a_result() -> Any:
-            return total(add.map(count_to(10), fixed(1)))
-
         assert await stage.run(over_a_result) == sum(range(11))
 
-    @of_one_process("its flow is written in the test, where no worker finds it")
     async def test_a_map_s_result_can_be_mapped_over(self, stage: Stage) -> None:
-        @flow
-        def twice() -> Any:
-            return add.map(doubled.map([1, 2, 3]), [10, 20, 30])
+        assert await stage.run(over_a_map) == [12, 24, 36]
 
-        assert await stage.run(twice) == [12, 24, 36]
-
-    @of_one_process("its flow is written in the test, where no worker finds it")
     @pytest.mark.parametrize("empty", [[], (), range(0)], ids=repr)
     async def test_over_nothing_there_is_nothing_to_do(self, stage: Stage, empty: Any) -> None:
-        @flow
-        def over_nothing() -> Any:
-            return echo(echo.options(id="item").map(empty))
-
-        job = await stage.submit(over_nothing)
+        job = await stage.submit(over_nothing, empty)
         assert await stage.drive(job.result()) == []
         assert await stage.states(job) == {"item": "succeeded", "echo": "succeeded"}
 
@@ -125,31 +165,15 @@ class MapsContract(BackendCase):
         assert await stage.states(job) == {"item": "failed"}
 
     # ------------------------------------------------------------------------------------------- how many
-    @of_one_process("its flow is written in the test, where no worker finds it")
     async def test_ten_thousand_items(self, stage: Stage) -> None:
-        @flow
-        def many() -> Any:
-            return total(add.map(list(range(10_000)), fixed(1)))
+        assert await stage.run(many_items, 10_000) == sum(range(10_001))
 
-        assert await stage.run(many) == sum(range(10_001))
-
-    @of_one_process("its flow is written in the test, where no worker finds it")
     async def test_no_more_items_are_open_than_allowed(self, stage: Stage, room: Room) -> None:
-        @flow
-        def bounded() -> Any:
-            return meet.options(in_flight=4).map([room.path] * 40, [4] * 40, list(range(40)))
+        assert await stage.run(bounded, room.path) == list(range(40))
+        assert max(accumulate(1 if text == "in" else -1 for text in room.notes())) == 4
 
-        job = await stage.submit(bounded)
-        assert await stage.drive(job.result()) == list(range(40))
-        assert peak(await stage.events(job)) == 4
-
-    @of_one_process("its flow is written in the test, where no worker finds it")
     async def test_one_at_a_time_is_in_order(self, stage: Stage, room: Room) -> None:
-        @flow
-        def one_by_one() -> Any:
-            return note.options(in_flight=1).map([room.path] * 20, [str(i) for i in range(20)])
-
-        assert await stage.run(one_by_one) == room.notes() == [str(i) for i in range(20)]
+        assert await stage.run(one_by_one, room.path) == room.notes() == [str(i) for i in range(20)]
 
     # ------------------------------------------------------------------------------------------- what goes wrong
     async def test_an_item_that_fails_fails_its_map_when_all_have_ended(self, stage: Stage) -> None:
@@ -170,18 +194,12 @@ class MapsContract(BackendCase):
         assert (await stage.states(job))["item[1]"] == "skipped"
 
     # ------------------------------------------------------------------------------------------- of flows
-    @of_one_process("its flow is written in the test, where no worker finds it")
     @pytest.mark.parametrize(
-        ("sub", "args", "expected"),
-        [(doubled, [[1, 2, 3]], [2, 4, 6]), (quadrupled, [[1, 2]], [4, 8]), (climbed, [[1, 2], [3, 4]], [4, 6])],
-        ids=["drawn", "nested", "conducted"],
+        ("kind", "args", "expected"),
+        [("drawn", [[1, 2, 3]], [2, 4, 6]), ("nested", [[1, 2]], [4, 8]), ("conducted", [[1, 2], [3, 4]], [4, 6])],
     )
-    async def test_a_flow_can_be_mapped(self, stage: Stage, sub: Any, args: list[Any], expected: list[int]) -> None:
-        @flow
-        def mapped_flow() -> Any:
-            return sub.options(id="sub").map(*args)
-
-        job = await stage.submit(mapped_flow)
+    async def test_a_flow_can_be_mapped(self, stage: Stage, kind: str, args: list[Any], expected: list[int]) -> None:
+        job = await stage.submit(mapped_flow, kind, args)
         assert await stage.drive(job.result()) == expected
         states = await stage.states(job)
         assert [states[f"sub[{i}]"] for i in range(len(expected))] == ["succeeded"] * len(expected)
@@ -196,13 +214,8 @@ class MapsContract(BackendCase):
         with pytest.raises(DefinitionError, match="cannot have chunk"):
             await stage.submit(chunked)
 
-    @of_one_process("its flow is written in the test, where no worker finds it")
     async def test_a_failure_within_a_mapped_flow_is_its_item_s(self, stage: Stage) -> None:
-        @flow
-        def mapped_flow() -> Any:
-            return failing_within.options(id="sub").map(["ok", "closed"])
-
-        job = await stage.submit(mapped_flow)
+        job = await stage.submit(mapped_flow_that_fails)
         with pytest.raises(ShopError, match="night"):
             await stage.drive(job.result())
         states = await stage.states(job)

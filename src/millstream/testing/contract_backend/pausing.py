@@ -9,7 +9,7 @@ import pytest
 
 from millstream import JobState, approval, branch, ctx, fixed, flow, loop, sleep, task
 from millstream.errors import RecordMismatchError
-from millstream.testing.contract_backend.stage import BackendCase, Stage, of_one_process, with_settings
+from millstream.testing.contract_backend.stage import BackendCase, Stage, with_settings
 from millstream.testing.contract_tasks import ShopError, add, echo
 from millstream.testing.room import Room
 
@@ -194,17 +194,24 @@ async def changes_its_mind(room: str) -> Any:
     return await sleep(HOUR)
 
 
+@flow
+def asks_thrice() -> Any:
+    """Ask three questions at once."""
+    return [approval(number, id=f"ask_{number}") for number in range(3)]
+
+
+@flow
+def asks_to_go_on() -> Any:
+    """Wait for somebody."""
+    return approval("go on?")
+
+
 class PausingContract(BackendCase):
     """A wait frees its slot; what was done before it is not done again."""
 
-    @of_one_process("its flow is written in the test, where no worker finds it")
     @with_settings(max_segments=1)
     async def test_a_job_that_waits_holds_no_slot(self, stage: Stage) -> None:
-        @flow
-        def waits() -> Any:
-            return approval("go on?")
-
-        waiting = [await stage.submit(waits) for _ in range(5)]
+        waiting = [await stage.submit(asks_to_go_on) for _ in range(5)]
         for job in waiting:
             await stage.until(job, "waiting")
         assert await stage.run(echo, 1) == 1
@@ -248,12 +255,7 @@ class PausingContract(BackendCase):
         assert sorted(room.notes()[:2]) == ["a before", "b before"]
         assert room.notes()[2:] == ["b after", "a after"]
 
-    @of_one_process("its flow is written in the test, where no worker finds it")
     async def test_no_answer_is_missed_whenever_it_comes(self, stage: Stage) -> None:
-        @flow
-        def asks_thrice() -> Any:
-            return [approval(number, id=f"ask_{number}") for number in range(3)]
-
         jobs = [await stage.submit(asks_thrice) for _ in range(10)]
         for job in jobs:
             await stage.until(job, "waiting", "ask_2")

@@ -9,18 +9,17 @@ import pytest
 
 from millstream import JobState, approval, branch, ctx, flow, loop, short_circuit, sleep, task
 from millstream.errors import DrawingError, LoopLimitError
-from millstream.testing.contract_backend.stage import BackendCase, Stage, of_one_process
+from millstream.testing.contract_backend.stage import BackendCase, Stage
 from millstream.testing.contract_tasks import (
+    SUB_FLOWS,
     ClosedShopError,
     add,
     add_in_thread,
-    climbed,
     doubled,
     echo,
     failing_within,
     note,
     outcome,
-    quadrupled,
 )
 from millstream.testing.room import Room
 
@@ -103,6 +102,30 @@ async def moment() -> float:
 def asks(question: Any) -> Any:
     """Wait for two people."""
     return [approval(question), approval(echo("computed"), id="second")]
+
+
+@flow
+def holds_a_flow(kind: str, args: list[Any]) -> Any:
+    """A flow between nodes."""
+    return add(SUB_FLOWS[kind].options(id="sub")(*(echo(arg) for arg in args)), 100)
+
+
+@flow
+def holds_a_flow_that_fails() -> Any:
+    """A flow that fails, and what comes after it."""
+    return echo.options(id="after")(failing_within.options(id="sub")("closed"))
+
+
+@flow
+def cannot_be_drawn(x: Any) -> Any:
+    """Fail while it is drawn."""
+    raise KeyError(x)
+
+
+@flow
+def holds_a_flow_that_cannot_be_drawn() -> Any:
+    """A flow that turns out to be none."""
+    return cannot_be_drawn.options(id="sub")(echo(1))
 
 
 class ShapesContract(BackendCase):
@@ -222,28 +245,16 @@ class ShapesContract(BackendCase):
         assert not await job.approve("approval")
 
     # ------------------------------------------------------------------------------------------------- sub-flows
-    @of_one_process("its flow is written in the test, where no worker finds it")
     @pytest.mark.parametrize(
-        ("sub", "args", "result"),
-        [(doubled, [4], 8), (quadrupled, [4], 16), (climbed, [4, 2], 6)],
-        ids=["drawn", "nested", "conducted"],
+        ("kind", "args", "result"), [("drawn", [4], 8), ("nested", [4], 16), ("conducted", [4, 2], 6)]
     )
-    async def test_a_flow_can_stand_in_a_flow(self, stage: Stage, sub: Any, args: list[Any], result: int) -> None:
-        @flow
-        def outer() -> Any:
-            return add(sub.options(id="sub")(*(echo(arg) for arg in args)), 100)
-
-        job = await stage.submit(outer)
+    async def test_a_flow_can_stand_in_a_flow(self, stage: Stage, kind: str, args: list[Any], result: int) -> None:
+        job = await stage.submit(holds_a_flow, kind, args)
         assert await stage.drive(job.result()) == 100 + result
         assert (await stage.states(job))["sub"] == "succeeded"
 
-    @of_one_process("its flow is written in the test, where no worker finds it")
     async def test_a_failure_within_is_the_sub_flow_s_failure(self, stage: Stage) -> None:
-        @flow
-        def outer() -> Any:
-            return echo.options(id="after")(failing_within.options(id="sub")("closed"))
-
-        job = await stage.submit(outer)
+        job = await stage.submit(holds_a_flow_that_fails)
         with pytest.raises(ClosedShopError):
             await stage.drive(job.result())
         states = await stage.states(job)
@@ -252,17 +263,8 @@ class ShapesContract(BackendCase):
         assert record.error is not None
         assert record.error.node == "sub/end_as-loop"
 
-    @of_one_process("its flow is written in the test, where no worker finds it")
     async def test_a_sub_flow_that_cannot_be_drawn_fails_its_node(self, stage: Stage) -> None:
-        @flow
-        def broken(x: Any) -> Any:
-            raise KeyError(x)
-
-        @flow
-        def outer() -> Any:
-            return broken.options(id="sub")(echo(1))
-
-        job = await stage.submit(outer)
+        job = await stage.submit(holds_a_flow_that_cannot_be_drawn)
         with pytest.raises(DrawingError, match="KeyError"):
             await stage.drive(job.result())
         assert (await stage.states(job))["sub"] == "failed"
