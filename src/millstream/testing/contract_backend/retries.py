@@ -115,7 +115,7 @@ class RetriesContract(BackendCase):
         assert len(room.notes()) == 4
 
     async def test_jitter_stays_between_nothing_and_the_delay(self, stage: Stage) -> None:
-        count = 50 if self.executes_elsewhere else 200  # each is an instant at which processes have to be calm
+        count = 20 if self.executes_elsewhere else 200  # each is an instant at which processes have to be calm
         job = await stage.submit(mapped_jittery, count)
         assert await stage.drive(job.result()) == list(range(count))
         delays = [event.data["delay"] for event in await self.retries(stage, job)]
