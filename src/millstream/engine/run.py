@@ -173,7 +173,7 @@ class Run(Parking):
             return self.ended_badly(frame, index, record_failure(error, frame.name(index)), attempt)
         self.put((True, "node_succeeded", self.now(), frame.name(index), data))
         places = self.advance(frame, index, value, label)
-        if self.plan.is_done:
+        if not places and self.plan.is_done:
             self.end()
             return places
         if self.gate.is_open:

@@ -100,7 +100,7 @@ class Recorder:
     def begin(self, draft: Draft) -> None:
         """Take the event that a run begins with; it is recorded with the first durable one, or soon."""
         self._is_beginning = True
-        self._timer = self._loop.call_later(_BEGIN_SECONDS, self.flush)
+        self._timer = self._loop.call_later(_BEGIN_SECONDS, self._begin_late)
         self._drafts.append(draft)
 
     def put(self, draft: Draft) -> None:
@@ -113,7 +113,8 @@ class Recorder:
     def end(self) -> None:
         """Take note that the run ends now: what was put is recorded with its end, by `finish`, or soon."""
         self._is_ending = True
-        self._set_timer(self._loop.call_later(_END_SECONDS, self._end_late))
+        if self._timer is None:  # else its beginning is a moment ago, and this one is set where that is over first
+            self._timer = self._loop.call_later(_END_SECONDS, self._end_late)
 
     def seal(self, data: dict[str, Any]) -> Any:
         """Return data with users' values in the form in which it can be recorded; see `Ledger.seal`."""
@@ -161,7 +162,8 @@ class Recorder:
             FencedError: Another holds the segment now, or the job has ended.
             RefusedRecordError: The ledger cannot take what happened: the job can only fail, or be laid down.
         """
-        self._set_timer(None)
+        if self._timer is not None:
+            self._timer.cancel()
         if self._open:
             self._idle = self._loop.create_future()
             await self._idle
@@ -183,14 +185,16 @@ class Recorder:
         self._record(replace(end, seen=self.seen) if isinstance(end, Pause) else end, done)
         await settled
 
-    def _end_late(self) -> None:
-        self._is_ending = False
-        self.flush()
+    def _begin_late(self) -> None:
+        self._timer = None
+        if self._is_ending:
+            self.end()
+        else:
+            self.flush()
 
-    def _set_timer(self, timer: asyncio.TimerHandle | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = timer
+    def _end_late(self) -> None:
+        self._is_ending, self._timer = False, None
+        self.flush()
 
     def _record(self, end: End | None, done: Callable[..., None]) -> None:
         drafts, self._drafts, self._held = self._drafts, [], []

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from millstream.ledger.base import MAIN, JobGraph
 from millstream.ledger.facts import ENDS
-from millstream.ledger.sides import HANDED_OUT, SIDES, named
+from millstream.ledger.sides import HANDED_OUT, SIDES, has_sides, named
 from millstream.ledger.standing import Standing
 from millstream.model.event import Draft
 from millstream.model.job import JobRecord
@@ -54,7 +54,7 @@ class Remembered:
         Raises:
             ValueError: One makes a segment that there is, or ends one that there is not.
         """
-        if not any(draft[1] in SIDES for draft in drafts):
+        if not has_sides(drafts):
             return
         known = set(self.standing.segments)
         for draft in drafts:

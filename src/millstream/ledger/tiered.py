@@ -26,7 +26,7 @@ from millstream.ledger.bell import Bell, Heard, Topic
 from millstream.ledger.facts import ENDS
 from millstream.ledger.filter import Filter
 from millstream.ledger.memory import MemoryLedger
-from millstream.ledger.sides import HANDED_OUT, SIDES, TAKEN_BACK, named
+from millstream.ledger.sides import HANDED_OUT, TAKEN_BACK, has_sides, named
 from millstream.model.event import Draft, Event
 from millstream.model.job import JobRecord, NodeResult
 from millstream.model.task_id import may_be_job_id
@@ -122,7 +122,7 @@ class TieredLedger:
     def record(self, claim: Claim, drafts: Sequence[Draft], end: End | None, done: Recorded) -> None:
         """Record where the job is, and tell others what concerns them; see `Ledger.record`."""
         ledger = self.memory if claim.job.durability == "off" else self._durable()
-        if end is not None or claim.segment != MAIN or any(draft[1] in SIDES for draft in drafts):
+        if end is not None or claim.segment != MAIN or has_sides(drafts):
             done = self._telling(claim, end, done)
         ledger.record(claim, drafts, end, done)
 
@@ -141,7 +141,7 @@ class TieredLedger:
         return tell
 
     def _tell_of_main(self, job: JobRecord, kept: Sequence[Draft], end: End | None) -> None:
-        for draft in kept:
+        for draft in kept if has_sides(kept) else ():
             if draft[1] == HANDED_OUT:
                 self._tell("queued", job.id, named(draft)[1])
             elif draft[1] == TAKEN_BACK:
