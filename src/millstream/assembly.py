@@ -103,7 +103,7 @@ class Process:
             max_crashes=settings.max_crashes,
             hand_out=hand_out,
         )
-        self.segments = segments = Segments(ledger, log, self._services, library)
+        self.segments = segments = Segments(ledger, log, self._services, library, role.journal)
         self._membership = Membership(self._stop_shared)
         me = self._membership.current
         slots = role.slots or settings.max_segments

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     celery_app: Celery
 
-__all__ = ["celery_app", "default_celery_app", "has_celery_tasks", "make_celery_app"]
+__all__ = ["celery_app", "celery_tasks", "default_celery_app", "make_celery_app"]
 
 _NAMES = ("app", "celery_app")  # `celery -A` looks for the first
 _made: list[Any] = []
@@ -71,9 +71,13 @@ def default_celery_app(settings: Settings, program: Callable[[], Millstream]) ->
     return _made[0]
 
 
-def has_celery_tasks() -> bool:
-    """Whether anybody has registered a task with `celery_app`."""
-    return any(not name.startswith(("celery.", "millstream.")) for made in _made for name in made.tasks)
+def celery_tasks() -> list[str]:
+    """Return the names of the tasks that users have registered with `celery_app`."""
+    if not _made:
+        return []
+    from millstream.backends.celery.steps import users_tasks  # noqa: PLC0415  Celery was imported before
+
+    return users_tasks(_made[0])
 
 
 def __getattr__(name: str) -> Any:

@@ -29,3 +29,17 @@ async def rest(seconds: float) -> int:
 def block(seconds: float) -> int:
     time.sleep(seconds)
     return os.getpid()
+
+
+@task(retries=1, retry_backoff=0.01)
+def fails(why: str) -> None:
+    raise ValueError(why)
+
+
+@task
+def grows(megabytes: int) -> int:
+    _KEPT.append(b"x" * (megabytes << 20))
+    return os.getpid()
+
+
+_KEPT: list[bytes] = []

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from millstream.execution.journal import Journal
+
 
 @dataclass(frozen=True, slots=True)
 class Role:
@@ -15,9 +17,11 @@ class Role:
         slots: How many at once, 1 or more; `None`: as many as the setting `max_segments` says.
         queues: Only those of these queues, `None` among them for the default one; `None`: of all.
         is_gated: Whether it takes segments only while a message of the broker has it work.
+        journal: Is told what it executes, where somebody wants to know: a worker's log.
     """
 
     executes: bool
     slots: int | None = None
     queues: Collection[str | None] | None = None
     is_gated: bool = False
+    journal: Journal | None = None

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from millstream.authoring.registry import Moment, Registry
+from millstream.backends.celery.options import WorkerOptions
 from millstream.cli.exits import Exit, WrongUseError
 from millstream.cli.interrupts import Interrupts
 from millstream.cli.options import AppOption, Debug, EnvFile
 from millstream.cli.session import Session
-from millstream.cli.workers import WorkerOptions, work_on_celery
+from millstream.cli.workers import work_on_celery
 from millstream.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -56,7 +57,12 @@ def worker(  # noqa: PLR0913, PLR0917  these are the options of a program
     log_level: Annotated[
         Level | None, typer.Option("-l", "--loglevel", case_sensitive=False, help="In place of the setting log_level.")
     ] = None,
-    hostname: Annotated[str | None, typer.Option("-n", "--hostname", help="With Celery: the worker's name.")] = None,
+    hostname: Annotated[
+        str | None, typer.Option("-n", "--hostname", help="With Celery: the worker's name; %h, %n and %d as there.")
+    ] = None,
+    task_events: Annotated[
+        bool, typer.Option("-E", "--task-events", help="With Celery: send events, which Flower listens to.")
+    ] = False,
     env_file: EnvFile = None,
     debug: Debug = False,
 ) -> int:
@@ -69,18 +75,16 @@ def worker(  # noqa: PLR0913, PLR0917  these are the options of a program
     session = Session.of(context, debug=debug, env_file=env_file)
     session.take_in(app)
     settings = session.settings()
-    if settings.durability == "off":
-        found = settings.sources()["durability"]
-        raise SettingsError(f"durability = off ({found}): jobs then live in one process; a worker has nothing to share")
+    _refuse_memory(settings)
     if log_level is not None:
         settings = settings.model_copy(update={"log_level": log_level.value})
     if max_segments is None and pool is not Pool.PREFORK:
         max_segments = concurrency
     if max_segments is not None:
         settings = settings.model_copy(update={"max_segments": max_segments})
-    if not settings.celery_enabled and (pool or queues or hostname):
+    if not settings.celery_enabled and (pool or queues or hostname or task_events):
         raise WrongUseError(
-            "-P, -Q and -n are for workers of Celery's; set celery_enabled and broker_url, or leave them"
+            "-P, -Q, -n and -E are for workers of Celery's; set celery_enabled and broker_url, or leave them"
         )
     program = session.app(settings)
     known = session.known(settings.imports)
@@ -92,7 +96,7 @@ def worker(  # noqa: PLR0913, PLR0917  these are the options of a program
 
     if settings.celery_enabled:
         chosen = [name.strip() for name in (queues or "").split(",") if name.strip()]
-        options = WorkerOptions((pool or Pool.ASYNC).value, concurrency, chosen, settings.log_level, hostname)
+        options = WorkerOptions(pool or Pool.ASYNC, concurrency, chosen, settings.log_level, hostname, task_events)
         return work_on_celery(session, program, settings, options, tell)
 
     def say_stopping() -> None:
@@ -105,6 +109,12 @@ def worker(  # noqa: PLR0913, PLR0917  these are the options of a program
     return Exit.OK
 
 
+def _refuse_memory(settings: Settings) -> None:
+    if settings.durability == "off":
+        found = settings.sources()["durability"]
+        raise SettingsError(f"durability = off ({found}): jobs then live in one process; a worker has nothing to share")
+
+
 def _teach(program: Millstream, known: Registry, settings: Settings) -> None:
     if not known.runnable() and not (settings.celery_enabled and _knows_celery_tasks()):
         raise WrongUseError("this worker knows no flow and no task; name their module with -A or the setting imports")
@@ -112,9 +122,9 @@ def _teach(program: Millstream, known: Registry, settings: Settings) -> None:
 
 
 def _knows_celery_tasks() -> bool:
-    from millstream.worker import has_celery_tasks  # noqa: PLC0415  only workers of Celery's need it
+    from millstream.worker import celery_tasks  # noqa: PLC0415  only workers of Celery's need it
 
-    return has_celery_tasks()
+    return bool(celery_tasks())
 
 
 def _collect_seldom() -> None:
@@ -131,6 +141,10 @@ async def _serve(
     session: Session, program: Millstream, settings: Settings, interrupts: Interrupts, tell: Callable[[Moment], None]
 ) -> None:
     stopped = asyncio.Event()
+    from millstream.backends.role import Role  # noqa: PLC0415  the engine: --help does without
+    from millstream.execution.journal import LogJournal  # noqa: PLC0415  as above
+
+    program.program.employ(Role(executes=True, journal=LogJournal()))
     async with program:
         _collect_seldom()
         interrupts.stop_by(stopped.set)

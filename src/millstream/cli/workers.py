@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from millstream.authoring.registry import Moment
+from millstream.backends.celery.options import WorkerOptions
 from millstream.cli.session import Session
 
 if TYPE_CHECKING:
     from millstream.app import Millstream
     from millstream.settings import Settings
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerOptions:
-    """The options of a worker on Celery.
-
-    Attributes:
-        pool: `async` or `prefork`.
-        concurrency: Its pool processes, or jobs at once.
-        queues: The queues that it serves; none: the default one.
-        log_level: From which level on it logs.
-        hostname: Its name.
-    """
-
-    pool: str
-    concurrency: int | None
-    queues: Sequence[str]
-    log_level: str
-    hostname: str | None
 
 
 def work_on_celery(
@@ -55,15 +36,19 @@ def work_on_celery(
         LedgerUnavailableError: The ledger cannot be reached.
     """
     from millstream.backends.celery.program import run_worker  # noqa: PLC0415  Celery: only this worker pays for it
-    from millstream.worker import default_celery_app  # noqa: PLC0415  as above
+    from millstream.worker import celery_tasks, default_celery_app  # noqa: PLC0415  as above
 
     celery_app = default_celery_app(settings, lambda: program)
     program.program.identify()  # here it is one line if the ledger cannot be reached
 
+    broker = settings.display("broker_url" if settings.broker_url else "redis_url")
+
     def ready() -> None:
+        known = f"{len(program.registry.names())} flows and tasks"
+        if own := celery_tasks():
+            known += f" and {len(own)} Celery tasks"
         session.err.print(
-            f"worker {os.getpid()} is ready: {len(program.registry.names())} flows and tasks, "
-            f"pool {options.pool}, broker {settings.display('broker_url' if settings.broker_url else 'redis_url')}, "
+            f"worker {os.getpid()} is ready: {known}, pool {options.pool}, broker {broker}, "
             f"ledger {settings.display('effective_database_url')}",
             soft_wrap=True,
         )
@@ -73,15 +58,6 @@ def work_on_celery(
         session.err.print(f"stopping: what does not end within {settings.drain_grace:g} s is handed on", soft_wrap=True)
 
     tell(Moment.STARTS)
-    code = run_worker(
-        celery_app,
-        pool=options.pool,
-        concurrency=options.concurrency,
-        queues=options.queues,
-        log_level=options.log_level,
-        hostname=options.hostname,
-        ready=ready,
-        stopping=stopping,
-    )
+    code = run_worker(celery_app, options, ready, stopping)
     tell(Moment.ENDED)
     return code

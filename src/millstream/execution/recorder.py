@@ -10,6 +10,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from millstream.events.base import EventLog
+from millstream.execution.journal import Journal
 from millstream.ledger.base import (
     MAIN,
     Claim,
@@ -44,6 +45,7 @@ class Recorder:
         on_fenced: Called when the ledger refuses a record, since another holds the segment now.
         on_news: Called when others recorded something in between; `caught_up` is to follow. Side segments take no
             notice of others.
+        journal: Is told of retries.
 
     Attributes:
         refusal: Why the ledger cannot take what happened, where it is not that another holds the segment.
@@ -58,6 +60,7 @@ class Recorder:
         "_is_beginning",
         "_is_ending",
         "_is_fenced",
+        "_journal",
         "_late",
         "_ledger",
         "_log",
@@ -78,6 +81,7 @@ class Recorder:
         log: EventLog,
         on_fenced: Callable[[], None],
         on_news: Callable[[], None],
+        journal: Journal | None = None,
     ) -> None:
         """Start with nothing to record."""
         self._claim = claim
@@ -85,6 +89,7 @@ class Recorder:
         self._log = log
         self._on_fenced = on_fenced
         self._on_news = on_news
+        self._journal = journal
         self._is_fenced = self._is_beginning = self._is_ending = False
         self._timer: asyncio.TimerHandle | None = None
         self._drafts: list[Draft] = []
@@ -221,6 +226,10 @@ class Recorder:
         """Give a record to the log; return whether others recorded something before it that the holder has to read."""
         last, claim = first - 1 + sum(draft[0] for draft in kept), self._claim
         told = [shown(draft) for draft in kept]
+        if self._journal is not None:
+            for draft in told:
+                if draft[1] == "node_retried":
+                    self._journal.retried(claim.job, draft)
         there = self._log.append(claim.job.id, first, told, claim.attempt, claim.segment)
         if claim.segment != MAIN:
             return False

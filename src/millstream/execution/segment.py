@@ -19,6 +19,7 @@ from millstream.engine.services import HandOut, Services
 from millstream.engine.side import Given, SideScope, left_to_do
 from millstream.errors import ExpiredError, MillstreamError, UnknownNameError
 from millstream.events.base import EventLog
+from millstream.execution.journal import Journal
 from millstream.execution.library import Library
 from millstream.execution.outcome import end_of, stopped
 from millstream.execution.recorder import Recorder
@@ -75,14 +76,18 @@ class Segments:
         log: Where to publish.
         services: What all runs share.
         library: The code that can be executed here.
+        journal: Is told what is executed.
     """
 
-    def __init__(self, ledger: Ledger, log: EventLog, services: Services, library: Library) -> None:
+    def __init__(
+        self, ledger: Ledger, log: EventLog, services: Services, library: Library, journal: Journal | None = None
+    ) -> None:
         """Start with nothing running."""
         self._ledger = ledger
         self._log = log
         self._services = services
         self._library = library
+        self._journal = journal
         self._drawn: dict[str, tuple[Drawn, Mapping[str, str]]] = {}
         self._running: dict[Key, _Execution] = {}
         self._reads: set[asyncio.Task[None]] = set()
@@ -220,8 +225,11 @@ class Segments:
         """
         job_id = claim.job.id
         on_fenced = partial(self.stop, job_id, claim.segment)
-        recorder = Recorder(claim, self._ledger, self._log, on_fenced, partial(self._read_soon, job_id))
+        on_news = partial(self._read_soon, job_id)
+        recorder = Recorder(claim, self._ledger, self._log, on_fenced, on_news, self._journal)
         self._running[job_id, claim.segment] = _Execution(claim, recorder, on_rest)
+        if self._journal is not None:
+            self._journal.began(claim)
 
     async def execute(self, claim: Claim) -> End:
         """Execute a segment that was accepted to its end, or to where only waits are left; return which it was.
@@ -256,6 +264,8 @@ class Segments:
             with anyio.CancelScope(shield=True):
                 await self._settle(execution, end, instead)
             self._running.pop((job.id, claim.segment), None)
+            if self._journal is not None:
+                self._journal.left(claim)
         return end
 
     def _failed(self, execution: _Execution, failure: Failure) -> list[Draft]:
@@ -340,13 +350,17 @@ class Segments:
             except RefusedRecordError as error:
                 failure = record_failure(error)
                 if execution.claim.segment == MAIN:
-                    await recorder.finish(Settlement(JobState.FAILED, "internal", error=failure))
+                    end = Settlement(JobState.FAILED, "internal", error=failure)
+                    await recorder.finish(end)
                 else:
                     await recorder.finish(Done(), self._failed(execution, failure))
         except FencedError as error:
             is_expected = execution.claim.segment != MAIN  # its job has ended, or has taken it back
             tell = _log.debug if is_expected else _log.warning
             tell("a segment's end was refused; others may go on", job=job.id, flow=job.flow, why=str(error))
+        else:
+            if self._journal is not None and isinstance(end, Settlement):
+                self._journal.settled(job, end, self._services.clock.now() - (job.started_at or job.created_at))
         if isinstance(end, Settlement):
             self.drop(job.id)
             reach("after-settle")

@@ -131,17 +131,25 @@ def as_celery_reads(queued: Queued) -> Envelope:
     return _envelope(queued, {"job": queued.job, "segment": queued.segment})
 
 
-def _envelope(queued: Queued, told: dict[str, Any]) -> Envelope:
-    """Return a message with these arguments.
+def message_id(job: str, segment: int) -> str:
+    """Return the id of messages about a segment: the job's, so that people find the job by what Celery shows.
 
-    Its id is the job's, so that people find the job by what `inspect`, Flower and the log of a worker show. Several
-    messages about one segment have one id: Celery keeps its requests apart by themselves, and Flower shows one task.
+    Several messages about one segment have one id. Celery keeps its requests apart by themselves, and Flower shows them
+    as one task.
+
+    Args:
+        job: Id of the job.
+        segment: Number of the segment in it.
     """
-    message_id = queued.job if queued.segment == MAIN else f"{queued.job}:{queued.segment}"
+    return job if segment == MAIN else f"{job}:{segment}"
+
+
+def _envelope(queued: Queued, told: dict[str, Any]) -> Envelope:
+    name = message_id(queued.job, queued.segment)
     headers: dict[str, Any] = {
         "lang": "py",
         "task": TASK,
-        "id": message_id,
+        "id": name,
         "shadow": queued.flow,  # what Flower and `inspect` call it
         "eta": None,
         "expires": None,
@@ -149,7 +157,7 @@ def _envelope(queued: Queued, told: dict[str, Any]) -> Envelope:
         "group_index": None,
         "retries": 0,
         "timelimit": [None, None],
-        "root_id": message_id,
+        "root_id": name,
         "parent_id": None,
         "argsrepr": "()",
         "kwargsrepr": f"{{'job': '{queued.job}', 'segment': {queued.segment}}}",
@@ -160,7 +168,7 @@ def _envelope(queued: Queued, told: dict[str, Any]) -> Envelope:
         "stamps": {},
     }
     embedded = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-    return Envelope(headers, json.dumps([[], told, embedded]), message_id)
+    return Envelope(headers, json.dumps([[], told, embedded]), name)
 
 
 def _told(headers: Mapping[str, Any], payload: Any) -> dict[str, Any]:

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+import structlog
 from celery import bootsteps
 from celery.concurrency.prefork import TaskPool as PreforkPool
 
+from millstream.backends.celery.active import ActiveJournal, tell_active
 from millstream.backends.celery.child import PreforkWorkplace
+from millstream.backends.celery.logs import share_celerys_log
 from millstream.backends.celery.messages import TASK
 from millstream.backends.celery.on_loop import LoopWorkplace
 from millstream.backends.celery.pool import TaskPool as AsyncPool
 from millstream.backends.celery.runtime import Program, WorkerRuntime
 from millstream.backends.role import Role
 from millstream.errors import MillstreamError
+from millstream.execution.journal import LogJournal
+
+_log = structlog.get_logger("millstream.backends.celery")
+
+_NOT_THEIRS = ("celery.", "millstream.")
 
 
 class Workplace(bootsteps.Step):  # type: ignore[misc]
@@ -27,16 +35,21 @@ class Workplace(bootsteps.Step):  # type: ignore[misc]
         """
         app, seat = parent.app, parent.app.seat
         grace = seat.settings.drain_grace
+        share_celerys_log()
         try:
             seat.guard  # noqa: B018  read from the ledger now: the parent of a prefork pool opens nothing later
         except MillstreamError as error:
             raise SystemExit(f"millstream: {error}") from error
+        _warn_of_no_code(app)
+        _limit_users_tasks_only(parent)
         queues = _queues(app, seat.settings.default_queue)
         if issubclass(parent.pool_cls, PreforkPool):
-            role = Role(executes=True, slots=1, queues=queues, is_gated=True)
+            role = Role(executes=True, slots=1, queues=queues, is_gated=True, journal=LogJournal())
             seat.place = PreforkWorkplace(lambda: _runtime(seat.program, role), grace)
         elif issubclass(parent.pool_cls, AsyncPool):
-            role = Role(executes=True, queues=queues)
+            journal = ActiveJournal()
+            tell_active(journal.active)
+            role = Role(executes=True, queues=queues, journal=journal)
             seat.place = LoopWorkplace(lambda: _runtime(seat.program, role), grace)
             app.tasks[TASK].run = _on_loop(seat)
         else:
@@ -44,6 +57,39 @@ class Workplace(bootsteps.Step):  # type: ignore[misc]
                 f"millstream: the pool {parent.pool_cls.__module__}.{parent.pool_cls.__name__} cannot execute jobs; "
                 "start `millstream worker`, or `celery worker` with --pool=prefork"
             )
+
+
+def users_tasks(app: Any) -> list[str]:
+    """Return the names of the Celery tasks that users have registered with a Celery app.
+
+    Args:
+        app: The Celery app.
+    """
+    return [name for name in app.tasks if not name.startswith(_NOT_THEIRS)]
+
+
+def _warn_of_no_code(app: Any) -> None:
+    """Say that a worker has nothing to do, where that is so: it would take messages, and execute nothing."""
+    if not users_tasks(app) and all(name.startswith(_NOT_THEIRS) for name in app.seat.program.flows()):
+        _log.warning(
+            "this worker knows no flow and no task, and executes nothing; name their modules with the setting imports "
+            "(MILLSTREAM_IMPORTS=shop), or start `millstream worker -A shop`"
+        )
+
+
+def _limit_users_tasks_only(worker: Any) -> None:
+    """Apply the time limits that a worker was given to users' tasks one by one, and not to the pool.
+
+    The pool's are for whatever runs in it: they would kill a process in the middle of jobs, which have time-outs of
+    their own.
+    """
+    hard, soft = worker.time_limit, worker.soft_time_limit
+    worker.time_limit = worker.soft_time_limit = None
+    for task in worker.app.tasks.values():
+        task.time_limit, task.soft_time_limit = task.time_limit or hard, task.soft_time_limit or soft
+    ours = worker.app.tasks[TASK]
+    ours.time_limit = ours.soft_time_limit = None
+    worker.app.conf.update(task_time_limit=hard, task_soft_time_limit=soft)  # for tasks that are registered later
 
 
 def _runtime(program: Program, role: Role) -> WorkerRuntime:
