@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from millstream import JobState, Millstream, Settings, ctx, task
+from millstream import JobState, Millstream, Settings, approval, ctx, flow, task
 from millstream.backends import anyio
 from millstream.backends.role import Role
 from millstream.clock import Clock
@@ -85,6 +85,22 @@ async def test_who_was_called_takes_what_comes_next_without_being_called_again(
 @task
 async def answer() -> int:
     return 42
+
+
+async def test_a_body_whose_own_time_is_over_on_a_busy_loop_is_not_stopped() -> None:
+    async with Millstream(settings=Settings(durability="off", conduct_linger=0.05)) as app:
+        job = await app.submit(asks_while_the_loop_stands_still)
+        async with asyncio.timeout(30):
+            assert await job.result() == "nobody answered"
+
+
+@flow
+async def asks_while_the_loop_stands_still() -> str:
+    asyncio.get_running_loop().call_later(0.02, time.sleep, 0.2)  # its own time and that to linger are over together
+    try:
+        return str(await asyncio.wait_for(approval("well?"), timeout=0.05))
+    except TimeoutError:
+        return "nobody answered"
 
 
 @task

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
+from itertools import chain
 from typing import Any, NoReturn, TypeVar
 
 from millstream.authoring.draw import Drawing, Shapes
@@ -111,11 +112,15 @@ class Conductor(Attempt):
         return (*attempt, f"c{self._times}") if self._times else attempt
 
     def _has_timer(self) -> bool:
-        """Whether a task of the body has set a timer, such as that of `asyncio.timeout` or `wait_for`."""
-        timers = getattr(self.run.loop, "_scheduled", None)
-        if timers is None:  # a loop of another make: it may have one
+        """Whether a task of the body has set a timer, such as that of `asyncio.timeout` or `wait_for`, or has a turn.
+
+        When a timer is due on a busy loop, its call waits for its turn with all others.
+        """
+        timers, turns = getattr(self.run.loop, "_scheduled", None), getattr(self.run.loop, "_ready", None)
+        if timers is None or turns is None:  # a loop of another make: it may have one
             return True
-        branches = (timer._context.get(_branch) for timer in timers if not timer.cancelled())  # noqa: SLF001
+        calls = (call for call in chain(timers, tuple(turns)) if not call.cancelled())  # threads add turns meanwhile
+        branches = (call._context.get(_branch) for call in calls)  # noqa: SLF001
         return any(branch is not None and branch.conductor is self for branch in branches)
 
     def continue_as_new(self, *args: Any, **kwargs: Any) -> NoReturn:
