@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 import time
 from collections import Counter
@@ -9,8 +10,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from millstream import Millstream, Settings, chord, task
+from millstream import Millstream, Settings, chord, flow, task
 from millstream.backends.role import Role
+from millstream.model.policy import DEFAULT_QUEUE
 
 NO_BROKER = "redis://127.0.0.1:1/0"
 
@@ -33,7 +35,7 @@ def app_on(place: Path | str, queues: Collection[str | None] | None = None, **se
 
 async def serve(url: str, *queues: str) -> None:
     """Execute what is there, of these queues where there are any, until the process is killed."""
-    async with app_on(url, queues or None):
+    async with app_on(url, [None if queue == DEFAULT_QUEUE else queue for queue in queues] or None):
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         await asyncio.Event().wait()
@@ -78,6 +80,12 @@ def stay(directory: str, name: str) -> str:
     return name
 
 
+@task(queue="heavy", effect="once")
+def stay_once(directory: str, name: str) -> str:
+    """Begin, and end once the file `go` is there; never twice."""
+    return stay.fn(directory, name)
+
+
 @task(run_in="process", queue="heavy")
 def stay_apart(directory: str, name: str) -> str:
     """Begin, in a process of its own, and end once the file `go` is there."""
@@ -86,6 +94,36 @@ def stay_apart(directory: str, name: str) -> str:
         time.sleep(0.01)
     note(directory, "end", name, os.getpid())
     return name
+
+
+@task(run_in="worker")
+def die() -> None:
+    """Kill the process that runs this."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task(run_in="worker")
+def tell_process() -> int:
+    """Return which process runs this."""
+    return os.getpid()
+
+
+@task(run_in="process")
+def compute_apart(seconds: float) -> int:
+    """Keep a process busy, and return which one had it started."""
+    time.sleep(seconds)
+    return os.getppid()
+
+
+@flow
+async def gives_up(directory: str, *, is_apart: bool) -> list[Any]:
+    """Give up a call once others have begun it, and make another one."""
+    call = asyncio.ensure_future((stay_apart if is_apart else stay.options(queue="heavy"))(directory, "a"))
+    while not (Path(directory) / "notes").exists():  # noqa: ASYNC110  other processes make it
+        await asyncio.sleep(0.01)
+    call.cancel()
+    await asyncio.wait({call})
+    return [call.cancelled(), await tell_process.options(queue="heavy")()]
 
 
 def computing(nodes: int, seconds: float) -> Any:

@@ -5,21 +5,29 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from millstream import Job, JobState, Millstream, NodeState, Settings, chord
+from millstream import JobState, Millstream, NodeState, Settings, chord, group
 from millstream.clock import Clock
 from millstream.testing.contract_backend.handing_out import HandingOutContract, fan_away
-from tests.integration.cli_program import environment, wait_until
-from tests.integration.handed_out_flows import NO_BROKER, app_on, cheap, computing, number_of, stay_apart, staying
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.integration.cli_program import wait_until
+from tests.integration.handed_out_flows import (
+    NO_BROKER,
+    app_on,
+    cheap,
+    compute_apart,
+    computing,
+    count,
+    number_of,
+    stay_apart,
+    staying,
+    tell_process,
+)
+from tests.integration.handed_out_processes import Start, client_on, kinds, knows_of, notes, starting
 
 
 class TestHandedOut(HandingOutContract):
@@ -36,54 +44,11 @@ class TestHandedOut(HandingOutContract):
         return Millstream(clock=clock, settings=Settings(database_url=self.url, **given), executes=True)
 
 
-Start = Callable[..., "subprocess.Popen[str]"]
-
-
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Starts a process that executes what is in the ledger, of these queues or of all; all are killed at the end."""
-    started: list[subprocess.Popen[str]] = []
-
-    def one(*queues: str, url: str = f"sqlite:///{tmp_path}/ledger.db") -> subprocess.Popen[str]:
-        command = [sys.executable, "-P", "-m", "tests.integration.handed_out_flows", url, *queues]
-        variables = environment(PYTHONPATH=str(ROOT))
-        process = subprocess.Popen(command, env=variables, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-        started.append(process)
-        assert process.stdout is not None
-        while process.stdout.readline() != "ready\n":
-            assert process.poll() is None
-        return process
-
-    yield one
-    for process in started:
-        process.kill()
-        process.wait()
-        process.stdout.close()  # type: ignore[union-attr]
-
-
-async def kinds(job: Job) -> list[str]:
-    return [event.type async for event in job.events() if event.is_durable]
-
-
-def notes(directory: Path) -> list[list[str]]:
-    path = directory / "notes"
-    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def took(directory: Path, process: subprocess.Popen[str]) -> bool:
-    """Return whether a process has begun a node."""
-    return any(int(who) == process.pid for _, _, who in notes(directory))
-
-
-async def knows_of(app: Millstream, others: int) -> None:
-    """Wait until a process knows how many execute beside it."""
-    async with asyncio.timeout(120):
-        while True:
-            process = app._home.process
-            hand_out = None if process is None else process.segments.hand_out
-            if hand_out is not None and hand_out.members == others + 1:
-                return
-            await asyncio.sleep(0.05)
+    with starting(f"sqlite:///{tmp_path}/ledger.db") as one:
+        yield one
 
 
 async def test_what_computes_is_shared_with_other_processes(tmp_path: Path, start: Start) -> None:
@@ -94,6 +59,28 @@ async def test_what_computes_is_shared_with_other_processes(tmp_path: Path, star
         done = await (await app.submit(computing(40, 0.05))).result()
     assert set(done) == {os.getpid(), other.pid}
     assert sum(done.values()) == 40
+
+
+async def test_calls_that_wait_for_a_process_are_taken_back_and_shared(tmp_path: Path, start: Start) -> None:
+    async with app_on(tmp_path, max_processes=1) as app:
+        other = start()
+        await app.jobs()
+        await knows_of(app, 1)
+        done = await (await app.submit(chord([compute_apart.s(0.2) for _ in range(12)], count.s()))).result()
+    assert set(done) == {os.getpid(), other.pid}
+    assert sum(done.values()) == 12
+
+
+async def test_a_node_for_workers_that_is_all_there_is_to_do_runs_in_the_worker_that_has_its_job(
+    tmp_path: Path,
+) -> None:
+    async with app_on(tmp_path) as app:
+        alone = await app.submit(tell_process.s())
+        assert await alone.result() == os.getpid()
+        assert "handed_out" not in await kinds(alone)
+        two = await app.submit(group(tell_process.s(), tell_process.s()))
+        assert await two.result() == [os.getpid()] * 2
+        assert "handed_out" in await kinds(two)
 
 
 async def test_what_is_cheap_stays_in_one_segment(tmp_path: Path, start: Start) -> None:
@@ -132,10 +119,7 @@ async def test_a_job_whose_planning_process_is_killed_goes_on_with_what_others_e
     tmp_path: Path, start: Start
 ) -> None:
     planner = start()
-    settings = Settings(
-        database_url=f"sqlite:///{tmp_path}/ledger.db", celery_enabled=True, broker_url=NO_BROKER, durability="full"
-    )
-    async with Millstream(settings=settings, executes=False) as client:
+    async with client_on(f"sqlite:///{tmp_path}/ledger.db") as client:
         job = await client.submit(staying(tmp_path, ["a", "b", "c"]))
         await asyncio.to_thread(wait_until, lambda: notes(tmp_path), "begun")
         other = start()

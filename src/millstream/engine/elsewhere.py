@@ -305,6 +305,8 @@ class Started:
             with anyio.CancelScope() as scope:
                 self.run.scopes[place] = scope
                 self.run.unbegun[place] = self
+                if self.run.handing is not None:
+                    self.run.handing.watch()
                 answer = await self.run.services.processes.run(order, self._heard, partial(self._limit, scope))
         except ProcessDiedError as error:
             places = self._died(error)

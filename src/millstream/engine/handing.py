@@ -1,8 +1,9 @@
 """Handing out: nodes that other processes execute, in side segments, while this run stays the only planner.
 
-Handed out are at once the nodes that a worker is to run (`run_in="worker"`) or that are of a queue which this process
-does not serve, and under load plain functions and process-run ones that wait here for a free thread or process. Costs
-decide how many go together; of cheap ones none go, since here they are done before anybody else could take them.
+Handed out are at once the nodes that a worker is to run (`run_in="worker"`), but for one that is all there is to do in
+the worker that has the job, and those of a queue which this process does not serve; and under load plain functions and
+process-run ones that wait here for a free thread or process. Costs decide how many go together; of cheap ones none go,
+since here they are done before anybody else could take them.
 """
 
 from __future__ import annotations
@@ -95,12 +96,18 @@ class Handing:
         port, policy = self._port, frame.content.policy(index)
         if port is None or frame.node(index).kind != "task":
             return None
-        if policy.run_in != "worker" and port.takes(self._queue(policy)):
+        if port.takes(self._queue(policy)) and (policy.run_in != "worker" or self._is_at_home(frame, index)):
             return None
         self._pending.setdefault(self.kind((frame, index)), deque()).append((frame, index))
         self._run.waits.for_others(frame, index, partial(self._ended, frame, index))
         self._flush_soon()
         return ()
+
+    def _is_at_home(self, frame: Frame, index: int) -> bool:
+        """Whether a node for workers runs here, in one of them: it is all that there is to do, or has begun to."""
+        run = self._run
+        is_begun = (frame, index, run.attempt_of(frame, index)) in run.begun
+        return is_begun or (run.has_no_other and not any(self._pending.values()))
 
     def _queue(self, policy: Policy) -> str | None:
         """Return the queue of a node: its own, else the job's."""

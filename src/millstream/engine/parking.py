@@ -114,6 +114,12 @@ class Parking(ABC):
         runners = self.running - (self._parked is not None)
         return not (self.ready or self._elsewhere or self.spare) and runners <= self.calls.bodies
 
+    @property
+    def has_no_other(self) -> bool:
+        """Whether nothing could go on beside the runner that asks, but for the bodies of conducting flows."""
+        others = self.running - (self._parked is not None) - 1
+        return not (self.ready or self._elsewhere) and others <= self.calls.bodies
+
     def stop(self) -> None:
         """Stop everything that runs, and record nothing of it: another run goes on with the job."""
         self.is_stopped = self.has_revoked = True

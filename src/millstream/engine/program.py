@@ -261,6 +261,11 @@ def base_mode(node: Node, work: Work | None, policy: Policy | None) -> Mode:
     return Mode.INLINE if policy.run_in == "loop" else Mode.THREAD
 
 
+def mode_in_worker(work: Work) -> Mode:
+    """Return where an attempt of a task with `run_in="worker"` runs in a process that is a worker."""
+    return Mode.LOOP if work.form == "coroutine" else Mode.THREAD
+
+
 def guard(policy: Policy | None, *, is_special: bool) -> Policy | None:
     """Return a policy that, or whose task, has a say before or during an attempt, not only after it; else `None`."""
     if policy is None:

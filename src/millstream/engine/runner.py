@@ -15,7 +15,7 @@ from millstream.engine.again import check_expiry
 from millstream.engine.attempt import Attempt, cache_key
 from millstream.engine.context import running
 from millstream.engine.deadline import Deadline
-from millstream.engine.program import Mode, Recalled
+from millstream.engine.program import Mode, Recalled, mode_in_worker
 from millstream.engine.recall import recall
 from millstream.graph.frame import Frame
 from millstream.graph.plan import Place
@@ -150,6 +150,8 @@ async def _start(run: Run, frame: Frame, index: int, attempt: int, mode: Mode, d
         is_known, value = run.services.cache.get(key, run.now())
         if is_known:
             return run.succeeded(frame, index, value, 0)
+    if policy.run_in == "worker" and run.services.hand_out is not None and run.isolation is None:
+        mode = mode_in_worker(scope.work(index))
     started = elsewhere.Started(run, frame, index, attempt, policy, calls, key)
     if not started.announce():
         return run.gate.recorded([(frame, index)])
