@@ -7,6 +7,7 @@ It is made from the settings when it is first asked for: importing this module i
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["celery_app", "celery_tasks", "default_celery_app", "make_celery_app"]
 
 _NAMES = ("app", "celery_app")  # `celery -A` looks for the first
+_EX_CONFIG = 78
+
 _made: list[Any] = []
 """The one `celery_app` of this process, once it was asked for: tasks register with it while their modules load."""
 
@@ -82,8 +85,25 @@ def celery_tasks() -> list[str]:
 
 def __getattr__(name: str) -> Any:
     if name in _NAMES and not _made:
-        settings = Settings.load(celery_enabled=True)
-        _made.append(make_celery_app(settings, lambda: Millstream(settings=settings)))
+        try:
+            settings = Settings.load(celery_enabled=True)
+            _made.append(make_celery_app(settings, lambda: Millstream(settings=settings)))
+        except SettingsError as error:
+            if not _is_wanted_by_command():
+                raise
+            for line in f"{error}".splitlines():  # Celery's program would show where in our code that was found
+                print(f"millstream: {line}", file=sys.stderr)  # noqa: T201  it is that program's answer
+            raise SystemExit(_EX_CONFIG) from error
     if name in _NAMES:
         return _made[0]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _is_wanted_by_command() -> bool:
+    """Whether Celery's command line is looking for its app, here or in a module that imports it."""
+    frame = sys._getframe()  # noqa: SLF001  nothing else tells who asks
+    while frame.f_back is not None:
+        frame = frame.f_back
+        if frame.f_code.co_name == "find_app" and frame.f_globals.get("__name__") == "celery.app.utils":
+            return True
+    return False

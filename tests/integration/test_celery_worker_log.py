@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +16,7 @@ from celery import Celery
 
 from millstream import Millstream
 from millstream.settings import Settings
-from tests.celery_workers import Worker, workers
+from tests.celery_workers import Worker, environment, workers
 from tests.integration import celery_shop
 from tests.integration.test_celery_publisher import until
 from tests.valkey import ValkeyServer
@@ -166,6 +168,15 @@ async def test_a_worker_without_code_says_so_at_its_start_and_once_for_a_flow(
         )
         assert one.worker.said.count("a job waits for code") == 1
         assert "received" not in one.worker.said
+
+
+@pytest.mark.parametrize("module", ["millstream.worker", pytest.param(BESIDE, marks=pytest.mark.matrix)])
+def test_celerys_own_program_says_in_one_line_that_there_is_no_broker(module: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "celery", "-A", module, "status"]
+    said = subprocess.run(command, cwd=tmp_path, env=environment({}), capture_output=True, text=True, check=False)
+    (line,) = said.stderr.splitlines()
+    assert line.startswith("millstream: celery_enabled = true (argument): needs a broker; set broker_url or redis_url")
+    assert said.returncode == 78
 
 
 @pytest.mark.matrix
