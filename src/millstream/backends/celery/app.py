@@ -9,6 +9,7 @@ from typing import Any, Final
 from celery import Celery
 from celery.app.amqp import Queues
 
+from millstream.backends.celery.garbage import Sieve
 from millstream.backends.celery.messages import TASK, Signer
 from millstream.backends.celery.queues import task_queue
 from millstream.backends.celery.runtime import Program
@@ -84,6 +85,7 @@ def make_celery(seat: Seat, *, main: str = "millstream", **changes: Any) -> Cele
     app = Celery(main)
     give_seat(app, seat, **changes)
     app.steps["worker"].add(Workplace)
+    app.steps["consumer"].add(Sieve)
 
     def execute_segment(**_told: Any) -> None:
         app.seat.place.serve()

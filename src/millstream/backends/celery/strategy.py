@@ -120,11 +120,11 @@ def checked(task: Any, app: Any, consumer: Any) -> Callable[..., Any]:
                 _stop(error)
             else:
                 guard.note_refusal(error, message)
-                _bury(message, consumer, error)
+                bury(message, consumer, error)
             return None
         except ForgedError as error:
             guard.note_refusal(error, message)
-            _bury(message, consumer, error)
+            bury(message, consumer, error)
             return None
         return handle(_Checked(envelope), None, ack, reject, callbacks, **options)
 
@@ -151,8 +151,14 @@ def _stop(error: ForeignError) -> None:
         state.should_stop = EX_CONFIG
 
 
-def _bury(message: Any, consumer: Any, error: Exception) -> None:
-    """Put a message into the queue of dead letters; RabbitMQ does so with what is rejected."""
+def bury(message: Any, consumer: Any, error: Exception) -> None:
+    """Put a message into the queue of dead letters; RabbitMQ does so with what is rejected.
+
+    Args:
+        message: Kombu's message.
+        consumer: Celery's consumer.
+        error: Why.
+    """
     signals.task_rejected.send(sender=consumer, message=message, exc=error)
     if consumer.connection.transport.driver_type == "amqp":
         message.reject()
