@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.cli_program import on_terminal, started, wait_until
+from tests.integration.cli_program import millstream, on_terminal, started, wait_until
 from tests.integration.ledger_of_shop import Shop
 
 
@@ -39,6 +39,24 @@ def test_a_cancel_that_comes_too_late_says_how_the_job_ended(shop: Shop) -> None
     assert done.returncode == 1
     assert done.stdout.splitlines() == [f"{ended}  had ended before: it succeeded", f"{queued}  cancelled"]
     assert shop.run("jobs", "cancel", queued).returncode == 0
+
+
+def test_who_looks_after_the_ledger_needs_no_broker(shop: Shop) -> None:
+    (job,) = shop.submitted(1)
+    on_workers = {"MILLSTREAM_CELERY_ENABLED": "true"}  # and the broker is named in the app's code
+    for command in (
+        ["jobs", "list"],
+        ["jobs", "show", job],
+        ["jobs", "cancel", job],
+        ["jobs", "retry", job],
+        ["ledger", "check"],
+        ["flows", "list", "shop.py"],
+    ):
+        done = millstream(*command, cwd=shop.directory, **on_workers)
+        assert (done.returncode, done.stderr) == (0, ""), command
+    refused = millstream("run", "shop.py:price", "-i", "item=pear", cwd=shop.directory, **on_workers)
+    assert refused.returncode == 78
+    assert "needs a broker; set broker_url or redis_url" in refused.stderr
 
 
 @pytest.mark.parametrize("command", ["cancel", "retry", "purge"])

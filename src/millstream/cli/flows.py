@@ -42,7 +42,7 @@ def list_flows(
 ) -> Exit:
     """List the flows of a file, a module or an app."""
     session = Session.of(context, debug=debug, env_file=env_file)
-    found = _flows(target, app, session.settings())
+    found = _flows(target, app, session.settings(needs_workers=False))
     if as_json:
         session.write_json([describe.as_data(flow) for flow in found])
         return Exit.OK
@@ -62,7 +62,7 @@ def show(
 ) -> Exit:
     """Show a flow: its inputs, its policy, and the graph that it draws."""
     session = Session.of(context, debug=debug, env_file=env_file)
-    settings = session.settings()
+    settings = session.settings(needs_workers=False)
     definition = _meant(target, app, settings)
     texts = texts_of(given or ())
     lacking = missing(definition, definition.inputs.parse(texts))
@@ -87,7 +87,7 @@ def validate(
 ) -> Exit:
     """Draw and check every flow, without running anything; exit 1 if one has a problem."""
     session = Session.of(context, debug=debug, env_file=env_file)
-    settings = session.settings()
+    settings = session.settings(needs_workers=False)
     found = _flows(target, app, settings)
     texts = texts_of(given or ())
     known = {name for flow in found for name in flow.inputs.signature.parameters}

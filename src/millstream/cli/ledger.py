@@ -31,7 +31,7 @@ def check(context: typer.Context, as_json: AsJson = False, env_file: EnvFile = N
     Nothing is changed, and jobs may run meanwhile.
     """
     session = Session.of(context, debug=debug, env_file=env_file)
-    settings = session.settings()
+    settings = session.settings(needs_workers=False)
     report = _keeper(settings).check()
     if as_json:
         session.write_json({"ledger": _place(settings), **_plain(report)})
@@ -47,7 +47,7 @@ def vacuum(context: typer.Context, as_json: AsJson = False, env_file: EnvFile = 
     Jobs that ended longer ago than the setting retention_days, and large values that none has used for a day.
     """
     session = Session.of(context, debug=debug, env_file=env_file)
-    settings = session.settings()
+    settings = session.settings(needs_workers=False)
     retention = timedelta(days=settings.retention_days) if settings.retention_days else None
     cleaned = _keeper(settings).vacuum(SystemClock().now(), retention)
     if as_json:
@@ -63,7 +63,7 @@ def vacuum(context: typer.Context, as_json: AsJson = False, env_file: EnvFile = 
 def upgrade(context: typer.Context, as_json: AsJson = False, env_file: EnvFile = None, debug: Debug = False) -> Exit:
     """Bring the tables of an older version to this one, or make them where there are none."""
     session = Session.of(context, debug=debug, env_file=env_file)
-    settings = session.settings()
+    settings = session.settings(needs_workers=False)
     before, after = _keeper(settings).upgrade()
     if as_json:
         session.write_json({"ledger": _place(settings), "before": before, "after": after})

@@ -72,8 +72,12 @@ class Session:
         session.env_file = env_file
         return session
 
-    def settings(self) -> Settings:
+    def settings(self, *, needs_workers: bool = True) -> Settings:
         """Return the settings, of which the host's count most.
+
+        Args:
+            needs_workers: Whether it matters what is needed to reach workers, where `celery_enabled` is on. Who only
+                looks at the ledger, or changes it, needs no broker: workers look into it too.
 
         Raises:
             SettingsError: One is wrong.
@@ -81,7 +85,11 @@ class Session:
         from millstream.settings import Settings  # noqa: PLC0415  pydantic: --help and completion do without
 
         given = dict(self.host.settings()) if self.host is not None else {}
-        return Settings.load(env_file=self.env_file, **(given | ({"log_level": "debug"} if self.is_debugging else {})))
+        if self.is_debugging:
+            given["log_level"] = "debug"
+        if not needs_workers:
+            given["celery_enabled"] = False
+        return Settings.load(env_file=self.env_file, **given)
 
     def take_in(self, app: str | None) -> None:
         """Load what a worker's `-A` names, and let the settings count that it brings.

@@ -121,7 +121,7 @@ async def opened(session: Session) -> AsyncIterator[Desk]:
     """
     from millstream.ledger.database import database, require_ledger  # noqa: PLC0415  SQLAlchemy: --help does without
 
-    settings = session.settings().model_copy(update={"durability": "full"})
+    settings = session.settings(needs_workers=False).model_copy(update={"durability": "full"})
     require_ledger(database(settings.effective_database_url))
     async with session.app(settings, executes=False) as app:
         yield Desk(app)
