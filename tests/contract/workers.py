@@ -50,7 +50,7 @@ class Site:
         self._stack.close()
 
     async def _is_waiting(self) -> bool:
-        return bool(await self._ledger.waiting())
+        return bool(await self._ledger.waiting(1))
 
 
 class OverWorkers(BackendCase):

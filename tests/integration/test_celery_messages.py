@@ -15,8 +15,8 @@ import redis
 
 from millstream import Millstream
 from millstream.backends.celery.messages import DEAD_LETTERS, Signer
-from millstream.ledger.base import Queued
 from millstream.ledger.identity import new_identity
+from millstream.ledger.queued import Queued
 from millstream.settings import Settings
 from tests.celery_workers import Workers, workers
 from tests.integration import celery_shop

@@ -9,8 +9,8 @@ import pytest
 from msgspec import structs
 
 from millstream.backends.celery.messages import ForeignError, ForgedError, Signer, as_celery_reads
-from millstream.ledger.base import Queued
 from millstream.ledger.identity import Identity, new_identity
+from millstream.ledger.queued import Queued
 
 LEDGER = new_identity()
 QUEUED = Queued("0198", 2, 3, None, "shop.report")

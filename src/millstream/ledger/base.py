@@ -10,6 +10,7 @@ import msgspec
 from millstream.errors import MillstreamError, WorkflowServiceUnavailableError
 from millstream.ledger.filter import Filter
 from millstream.ledger.identity import Identity
+from millstream.ledger.queued import QueuedSegments
 from millstream.model.event import Draft, Event
 from millstream.model.failure import Failure
 from millstream.model.graph import Graph
@@ -141,24 +142,6 @@ class Held(msgspec.Struct, frozen=True):
     head: int
     attempt: int = 1
     segment: int = MAIN
-
-
-class Queued(msgspec.Struct, frozen=True):
-    """A segment that may be claimed.
-
-    Attributes:
-        job: Id of its job.
-        segment: Its number in the job.
-        attempt: How often it was claimed so far.
-        queue: Its queue; `None` for the default one.
-        flow: The job's flow or task.
-    """
-
-    job: str
-    segment: int
-    attempt: int
-    queue: str | None
-    flow: str
 
 
 Recorded = Callable[[int | FencedError, Sequence[Draft]], None]
@@ -327,7 +310,7 @@ class Ledger(Protocol):
         """
 
 
-class SharedLedger(Ledger, Protocol):
+class SharedLedger(Ledger, QueuedSegments, Protocol):
     """A ledger that several processes use at once, and that outlives each of them.
 
     A process that is a member holds a lease, which the ledger renews by itself. One whose lease ran out, or whose death
@@ -389,9 +372,6 @@ class SharedLedger(Ledger, Protocol):
 
     async def identity(self) -> Identity:
         """Return what tells this ledger from all others; every process gets the same."""
-
-    async def waiting(self, most: int = 1000) -> list[Queued]:
-        """Return the segments that may be claimed now, at most so many, in the order in which they are claimed."""
 
     async def members(self) -> int:
         """Return how many processes are alive and execute segments of this ledger."""

@@ -11,7 +11,7 @@ from sqlalchemy.sql.expression import ClauseElement
 
 from millstream import points
 from millstream.ledger import schema
-from millstream.ledger.base import MAIN, Claim, FencedError, Queued
+from millstream.ledger.base import MAIN, Claim, FencedError
 from millstream.ledger.blobs import Blobs
 from millstream.ledger.database import Connection, transaction
 from millstream.ledger.queries import LOCK_NOT_AVAILABLE, J, Queries, S
@@ -108,15 +108,6 @@ class Claims:
         statement = self._statement(("time", wanted), lambda: _next_time(wanted))
         rows = connection.run(statement.sql, statement.fill())
         return float(rows[0][0]) if rows else None
-
-    def waiting(self, connection: Connection, now: float, most: int) -> list[Queued]:
-        """Return what may start; see `SharedLedger.waiting`."""
-        queued, due = (self._statement(("list", which), partial(_list_of, which)) for which in ("queued", "due"))
-        rows = connection.run(queued.sql, queued.fill(most=most)) + connection.run(
-            due.sql, due.fill(now=now, most=most)
-        )
-        rows.sort(key=lambda row: (-row[0], row[1], row[2]))
-        return [Queued(*row[1:]) for row in rows[:most]]
 
     # ----------------------------------------------------------------------------------------------------- claiming
     def claim(
@@ -252,14 +243,6 @@ def _some_queued(wanted: Wanted) -> ClauseElement:
 
 def _some_due(wanted: Wanted) -> ClauseElement:
     return _some(wanted, (S.state == sa.text("'waiting'")) & (S.ready_at <= given("now")))
-
-
-def _list_of(which: str) -> ClauseElement:
-    columns = (S.priority, S.job, S.id, S.attempt, S.queue, S.flow)
-    listed = sa.select(*columns).limit(given("most"))
-    if which == "queued":
-        return listed.where(S.state == sa.text("'queued'")).order_by(S.priority.desc(), S.job, S.id)
-    return listed.where(S.state == sa.text("'waiting'"), S.ready_at <= given("now")).order_by(S.ready_at)
 
 
 def _some_main(wanted: Wanted) -> ClauseElement:

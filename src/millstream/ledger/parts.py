@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from millstream.ledger import schema, upgrade
+from millstream.ledger.backlog import Backlog
 from millstream.ledger.batch import Batch, Tools
 from millstream.ledger.blobs import Blobs, FileBlobs, TableBlobs
 from millstream.ledger.claims import Claims
@@ -39,6 +40,7 @@ class Parts:
         members: The memberships of this process.
         forgetting: Forgets jobs.
         claims: Claims segments.
+        backlog: Tells what is queued.
         lookups: Reads single jobs.
         writer: The thread that writes.
         reader: The threads that read.
@@ -52,6 +54,7 @@ class Parts:
         self.members = Members(self.queries, lease_seconds, proof)
         self.forgetting = Forgetting(self.queries, self.blobs)
         self.claims = Claims(self.queries, rows, self.blobs)
+        self.backlog = Backlog(self.queries)
         self.lookups = Lookups(self.queries, self.load)
         self._tools = Tools(self.queries, rows, self.blobs, Holds())
         self._database = database

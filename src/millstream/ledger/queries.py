@@ -139,6 +139,10 @@ class Queries:
         columns = (S.job, S.id, S.attempt, S.crashes, J.next_seq, S.priority, S.queue, S.order_seq)
         return sa.select(*columns).select_from(joined).where(among(S.job), S.state == sa.text("'queued'"))
 
+    def _backlog(self, among: Any) -> ClauseElement:
+        columns = (S.priority, S.job, S.id, S.attempt, S.queue, S.flow)
+        return sa.select(*columns).where(among(S.job), S.state == sa.text("'queued'"))
+
     def _heads(self, among: Any) -> ClauseElement:
         return sa.select(J.id, J.next_seq - sa.text("1")).where(among(J.id))
 

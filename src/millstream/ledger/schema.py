@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-REVISION: Final = "0003"
+REVISION: Final = "0004"
 """The revision of the tables below; a test holds it equal to the newest migration's."""
 
 metadata = sa.MetaData()
@@ -100,6 +100,15 @@ _partial(
     where=_queued & (segment.c.id > sa.text("1")),
 )
 _partial(
+    "segment_by_queue",
+    segment.c.queue,
+    segment.c.flow,
+    segment.c.priority.desc(),
+    segment.c.job,
+    segment.c.id,
+    where=_queued,
+)
+_partial(
     "segment_suspect", segment.c.priority.desc(), segment.c.job, where=_queued & (segment.c.crashes >= sa.text("2"))
 )
 _partial(
@@ -142,6 +151,15 @@ process = _table(
     _column("lease_end", _seconds),
     _column("dead", sa.Boolean),
     _column("executes", sa.Boolean, server_default=sa.true()),
+    clustered=True,
+)
+
+# What one process at a time does for all of them, and who does.
+turn = _table(
+    "turn",
+    _column("name", _text, primary_key=True),
+    _column("holder", _text),
+    _column("lease_end", _seconds),
     clustered=True,
 )
 

@@ -16,17 +16,7 @@ from millstream.errors import DefinitionError, MillstreamError
 from millstream.ledger import within
 from millstream.ledger.ahead import Ahead, may_begin, may_go_on
 from millstream.ledger.apart import Apart
-from millstream.ledger.base import (
-    Claim,
-    End,
-    Held,
-    JobGraph,
-    LedgerUnavailableError,
-    Pause,
-    Queued,
-    Recorded,
-    Settlement,
-)
+from millstream.ledger.base import Claim, End, Held, JobGraph, LedgerUnavailableError, Pause, Recorded, Settlement
 from millstream.ledger.claims import wanted_of
 from millstream.ledger.database import Connection, Database, database
 from millstream.ledger.filter import Filter
@@ -37,6 +27,7 @@ from millstream.ledger.listing import listing
 from millstream.ledger.lookups import check_id
 from millstream.ledger.members import Proof, on_loop
 from millstream.ledger.parts import Parts
+from millstream.ledger.queued import Queued
 from millstream.ledger.rows import (
     NewJob,
     Written,
@@ -347,10 +338,25 @@ class SqlLedger:
         """Return what tells this ledger from others; see `SharedLedger.identity`."""
         return await self._read(self._parts.identity)
 
-    async def waiting(self, most: int = 1000) -> list[Queued]:
+    async def waiting(self, most: int, jobs: Collection[str] | None = None) -> list[Queued]:
         """Return what may be claimed now; see `SharedLedger.waiting`."""
+        now, backlog = self._clock.now(), self._parts.backlog
+        if jobs is None:
+            return await self._read(lambda connection: backlog.waiting(connection, now, most))
+        ids = sorted(set(filter(is_text, jobs)))
+        return await self._read(lambda connection: backlog.waiting_of(connection, ids, most))
+
+    async def backlog(self, most: int) -> int:
+        """Return how much may be claimed now; see `SharedLedger.backlog`."""
         now = self._clock.now()
-        return await self._read(lambda connection: self._parts.claims.waiting(connection, now, most))
+        return await self._read(lambda connection: self._parts.backlog.count(connection, now, most))
+
+    async def take_turn(self, turn: str, process: str, seconds: float) -> bool:
+        """Take a turn; see `SharedLedger.take_turn`."""
+        backlog = self._parts.backlog
+        if not await self._read(lambda connection: backlog.is_free(connection, turn, process, seconds)):
+            return False
+        return await self._task(lambda connection: backlog.take_turn(connection, turn, process, seconds))
 
     async def members(self) -> int:
         """Return how many execute; see `SharedLedger.members`."""

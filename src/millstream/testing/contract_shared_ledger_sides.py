@@ -10,7 +10,8 @@ from contextlib import AbstractContextManager
 import anyio
 import pytest
 
-from millstream.ledger.base import Claim, Done, FencedError, Held, Pause, Queued, Settlement, SharedLedger
+from millstream.ledger.base import Claim, Done, FencedError, Held, Pause, Settlement, SharedLedger
+from millstream.ledger.queued import Queued
 from millstream.model.job import JobState
 from millstream.testing.clock import VirtualClock
 from millstream.testing.ledger_doings import (
@@ -235,7 +236,7 @@ class SharedLedgerSides:
 
     async def test_what_may_be_claimed_is_told_in_the_order_of_claims(self, two: Two, clock: VirtualClock) -> None:
         first, second = two
-        assert await first.waiting() == []
+        assert await first.waiting(9) == []
         main = await claimed(first, holder="one", priority=2)
         await record(first, main, handed_out(2, "a", queue="heavy"), handed_out(3, "b"))
         due = make_job(state=JobState.SCHEDULED, starts_at=clock.now() + 60, priority=1, queue="x")
@@ -250,11 +251,45 @@ class SharedLedgerSides:
             Queued(main.job.id, 3, 0, None, "a.flow"),
             Queued(due.id, 1, 0, "x", "a.flow"),
         ]
-        assert await second.waiting() == told
+        assert await second.waiting(9) == told
         claims = await second.claim("two", 10)
         assert [(claim.job.id, claim.segment) for claim in claims] == [(one.job, one.segment) for one in told]
         await record(second, claims[1], end=Pause("shutdown", None, 9))
-        assert await first.waiting() == [Queued(main.job.id, 2, 1, "heavy", "a.flow")]
+        assert await first.waiting(9) == [Queued(main.job.id, 2, 1, "heavy", "a.flow")]
+
+    async def test_of_each_flow_in_each_queue_the_first_ones_are_told_however_long_the_others_are(
+        self, two: Two, clock: VirtualClock
+    ) -> None:
+        first, second = two
+        long = [make_job(flow="b.flow", queue="long", priority=7) for _ in range(5)]
+        other, default, due = make_job(flow="c.flow", queue="long"), make_job(), make_job(flow="a.flow", queue="a")
+        for job in (*long, other, default):
+            await submit(first, job, None)
+        paused = make_job(state=JobState.SCHEDULED, starts_at=clock.now() + 60, flow="b.flow", queue="long")
+        later = make_job(state=JobState.SCHEDULED, starts_at=clock.now() + 60, flow="b.flow", queue="other")
+        for job in (paused, later, due):
+            await submit(first, job, None)
+        await clock.advance(60)
+        told = sorted([other.id, default.id, later.id, due.id])
+        assert [one.job for one in await second.waiting(2)] == [long[0].id, long[1].id, *told]
+        assert [one.job for one in await second.waiting(9, jobs=[long[3].id, default.id, "?"])] == [
+            long[3].id,
+            default.id,
+        ]
+        assert await second.waiting(9, jobs=[]) == []
+        assert [await second.backlog(most) for most in (1, 9, 100)] == [1, 9, 10]
+
+    async def test_a_turn_is_one_processs_as_long_as_it_takes_it_again(self, opened: Opened) -> None:
+        ledgers = {name: await opened() for name in ("one", "two", "three")}
+        turns = await asyncio.gather(*(ledger.take_turn("a", name, 30.0) for name, ledger in ledgers.items()))
+        assert sorted(turns) == [False, False, True]
+        assert [await ledger.take_turn("a", name, 30.0) for name, ledger in ledgers.items()] == turns
+        assert await ledgers["one"].take_turn("b", "one", 0.2)
+        async with asyncio.timeout(20):
+            while not await ledgers["two"].take_turn("b", "two", 0.2):  # noqa: ASYNC110  who had it may be dead
+                await asyncio.sleep(0.02)
+        assert await ledgers["three"].take_turn("b", "two", 30.0)
+        assert await ledgers["three"].take_turn("b", "three", 1.0)  # as after the clock began anew: it ends too late
 
     async def test_those_who_execute_and_live_are_counted(self, opened: Opened) -> None:
         mine = await opened(SHORT_LEASE)

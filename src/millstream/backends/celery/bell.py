@@ -14,10 +14,10 @@ class BrokerBell:
 
     Args:
         inner: The ledger's own bell.
-        hurry: Has messages sent for the segments that can be claimed; neither blocks nor fails.
+        hurry: Has messages sent for the segments of a job, given by its id; neither blocks nor fails.
     """
 
-    def __init__(self, inner: Bell, hurry: Callable[[], None]) -> None:
+    def __init__(self, inner: Bell, hurry: Callable[[str], None]) -> None:
         """Ring nothing yet."""
         self._inner = inner
         self._hurry = hurry
@@ -30,7 +30,7 @@ class BrokerBell:
         """Wake the others, and workers too; see `Bell.ring`."""
         self._inner.ring(topic, job_id, queue)
         if topic == "queued":
-            self._hurry()
+            self._hurry(job_id)
 
     async def close(self) -> None:
         """Stop; see `Bell.close`."""

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from millstream.errors import MillstreamError
-from millstream.ledger.base import MAIN, Queued
+from millstream.ledger.base import MAIN
 from millstream.ledger.identity import Identity
+from millstream.ledger.queued import Queued
 
 TASK: Final = "millstream.execute_segment"
 """The name of the one Celery task that executes what jobs consist of."""

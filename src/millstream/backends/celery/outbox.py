@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 from millstream.authoring.aside import in_daemon_thread
 from millstream.backends.celery.bell import BrokerBell
 from millstream.backends.celery.messages import Signer
 from millstream.backends.celery.publisher import Publisher
+from millstream.clock import new_id
 from millstream.errors import WorkflowServiceUnavailableError
 from millstream.execution.reconcile import Duty
-from millstream.ledger.base import Queued, SharedLedger
+from millstream.ledger.base import SharedLedger
 from millstream.ledger.bell import Bell
 
-AGAIN_SECONDS: Final = 2.0
-"""About how often messages are sent again for what is still queued."""
+AGAIN_SECONDS: Final = 1.0
+"""About how often it is seen to that there are messages for what is queued: a pool process works so long for one."""
+
+_TURN_SECONDS: Final = 3.0
+"""After so long without a sign of the process that sees to it another one does."""
 
 _BREATH: Final = 0.02
 """Seconds between two looks, so that a thousand submits in a second are fifty looks."""
 
 
 class Outbox:
-    """Sends messages for the queued segments of a ledger, at once when told to, and again every few seconds.
+    """Sends messages for what is queued in a ledger, as many as keep its workers busy.
 
-    A message that is lost costs a few seconds, one too many a look into the ledger.
+    Each process does so at once for what it queued itself. One at a time sees to the rest: to what waits for a time,
+    what the dead held, and whatever else a message was lost for.
 
     Args:
         ledger: Says what is queued.
@@ -55,14 +59,20 @@ class Outbox:
         self._limit = limit
         self._on_members = on_members
         self._signer: Signer | None = None
-        self._told: frozenset[tuple[str, int, int]] = frozenset()
-        self._again_at = 0.0
+        self._me = new_id()
+        self._rung: set[str] = set()
+        self._members = 0
+        self._again_at = self._turn_until = 0.0
         self._is_over = False
         self.duty = Duty("outbox", self.look, AGAIN_SECONDS)
 
     def bell(self, inner: Bell) -> Bell:
         """Return a bell that wakes workers as well as those whom another one wakes."""
-        return BrokerBell(inner, self.duty.now.set)
+        return BrokerBell(inner, self._hurry)
+
+    def _hurry(self, job_id: str) -> None:
+        self._rung.add(job_id)
+        self.duty.now.set()
 
     def check(self) -> None:
         """Refuse to hand in more where too much waits for a broker that is away.
@@ -83,35 +93,29 @@ class Outbox:
         """
         if self._signer is None:
             self._signer = Signer(await self._ledger.identity(), self._key)
-        waiting = await self._ledger.waiting()
-        self._publisher.send(self._signer, [one for one in waiting if _key(one) not in self._told])
-        self._told = frozenset(map(_key, waiting))
-        if (now := time.monotonic()) >= self._again_at:
+        now = time.monotonic()
+        if is_due := now >= self._again_at:
             self._again_at = now + AGAIN_SECONDS / 2
-            members = await self._ledger.members()
-            self._on_members(members)
-            self._publisher.top_up(self._signer, _first(waiting, 2 * max(1, members)))
-            self._is_over = self._publisher.is_away and await self._is_full()
+            self._members = await self._ledger.members()
+            self._on_members(self._members)
+        most = 2 * max(1, self._members)
+        if rung := set(self._rung):
+            self._publisher.send(self._signer, await self._ledger.waiting(most, rung), most)
+            self._rung -= rung
+        if is_due:
+            is_away = self._publisher.is_away
+            self._is_over = is_away and await self._ledger.backlog(self._limit) >= self._limit
+            if not is_away and await self._ledger.backlog(1) and await self._has_turn(now):
+                self._publisher.top_up(self._signer, await self._ledger.waiting(most), most)
         await asyncio.sleep(_BREATH)
 
     async def close(self) -> None:
         """Send what waits, for a second at most; may be called twice."""
         await in_daemon_thread(self._publisher.close)  # others take no work any more where a program ends
 
-    async def _is_full(self) -> bool:
-        return len(await self._ledger.waiting(self._limit)) >= self._limit
-
-
-def _key(queued: Queued) -> tuple[str, int, int]:
-    return queued.job, queued.segment, queued.attempt
-
-
-def _first(waiting: Sequence[Queued], most: int) -> list[Queued]:
-    """Return the first ones of each queue, as many as are worth a message."""
-    counts: Counter[str | None] = Counter()
-    chosen = []
-    for queued in waiting:
-        counts[queued.queue] += 1
-        if counts[queued.queue] <= most:
-            chosen.append(queued)
-    return chosen
+    async def _has_turn(self, now: float) -> bool:
+        """Return whether it is this process that looks after all that is queued, and not only what it queued itself."""
+        if now >= self._turn_until - _TURN_SECONDS / 2:
+            is_mine = await self._ledger.take_turn("outbox", self._me, _TURN_SECONDS)
+            self._turn_until = now + _TURN_SECONDS if is_mine else 0.0
+        return now < self._turn_until

@@ -5,37 +5,41 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from contextlib import suppress
-from importlib import import_module
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import Final
 
 import structlog
 
+from millstream.backends.celery.link import Link
 from millstream.backends.celery.messages import DEAD_LETTERS, Signer
-from millstream.backends.celery.queues import dead_letters, task_queue
+from millstream.backends.celery.queues import refusal
 from millstream.clock import chance
-from millstream.ledger.base import Queued
 from millstream.ledger.fork import call_in_child
+from millstream.ledger.queued import Queued
 from millstream.urls import without_password
 
 _log = structlog.get_logger("millstream.backends.celery")
 
-_SECONDS: Final = 2.0
-"""How long one answer of the broker is waited for."""
-
 _MOST: Final = 1000
-"""Messages that wait for the broker; older ones are dropped, since the ledger is looked at again anyway."""
+"""Segments that wait for the broker; older ones are dropped, since the ledger is looked at again anyway."""
 
 _FIRST_WAIT, _LAST_WAIT = 0.2, 5.0
 _CLOSE_SECONDS: Final = 1.0
 
+_FIRST_PACE, _LAST_PACE = 2.0, 30.0
+"""Seconds until another message about the same segment: at first, and at most."""
+
+_ASIDE_SECONDS: Final = 10.0
+"""After this a queue that the broker refuses is tried again."""
+
 
 class Publisher:
-    """Sends messages about queued segments.
+    """Sends messages about queued segments: few, since each only wakes a worker, which then takes what is first.
 
     Nothing depends on a message, so none is kept for long: what the broker did not take is found in the ledger again.
-    The thread starts with the first message, and a forked child begins with none.
+    A queue that the broker refuses is left alone for a while, and all others are served. The thread starts with the
+    first message, and a forked child begins with none.
 
     Args:
         urls: The broker's URL, or several with `;` between, which are tried in turn.
@@ -51,45 +55,50 @@ class Publisher:
 
     def _begin(self) -> None:
         self._changed = threading.Condition()
-        self._waiting: deque[tuple[Signer, Queued]] = deque(maxlen=_MOST)
-        self._wanted: dict[str, tuple[Signer, Sequence[Queued]]] = {}
+        self._signer: Signer
+        self._waiting: deque[Queued] = deque(maxlen=_MOST)
+        self._wanted: Sequence[Queued] | None = None
+        self._most = 1
         self._thread: threading.Thread | None = None
         self._is_closed = False
         self._away_since: float | None = None
-        self._link = _Link(self._urls)
+        self._aside: dict[str, float] = {}
+        self._pace = _Pace()
+        self._link = Link(self._urls)
 
     @property
     def is_away(self) -> bool:
         """Whether the broker did not take the last message that it was given."""
         return self._away_since is not None
 
-    def send(self, signer: Signer, queued: Sequence[Queued]) -> None:
-        """Send a message for each of these segments; neither blocks nor fails.
+    def send(self, signer: Signer, queued: Sequence[Queued], most: int) -> None:
+        """Send messages for segments that were just queued; neither blocks nor fails.
 
         Args:
             signer: Signs them.
             queued: The segments.
+            most: Where one of the broker's queues has so many messages, no more are sent there; 1 or more.
         """
         with self._changed:
-            self._waiting.extend((signer, one) for one in queued)
-            self._wake()
+            self._signer, self._most = signer, most
+            self._waiting.extend(queued)
+            if queued:
+                self._wake()
 
-    def top_up(self, signer: Signer, queued: Sequence[Queued]) -> None:
-        """See that there is a message for each of these segments; neither blocks nor fails.
+    def top_up(self, signer: Signer, queued: Sequence[Queued], most: int) -> None:
+        """See that there are messages for what is queued in the ledger; neither blocks nor fails.
 
-        As many as the broker has in a queue are not sent again.
+        A segment for which one was sent before gets another after a time that doubles with each. Where a queue is full
+        of others' messages, one that had none yet gets it all the same, since it would else wait for all of theirs.
 
         Args:
             signer: Signs them.
-            queued: The segments, as many of each queue as messages are wanted there.
+            queued: All that there is, the first ones of each flow and queue.
+            most: As for `send`; where it changes, other workers are there, and all may be sent anew.
         """
-        wanted: dict[str, list[Queued]] = {}
-        for one in queued:
-            wanted.setdefault(self._queue(one), []).append(one)
         with self._changed:
-            self._wanted = {queue: (signer, some) for queue, some in wanted.items()}
-            if wanted:
-                self._wake()
+            self._signer, self._most, self._wanted = signer, most, queued
+            self._wake()
 
     def close(self) -> None:
         """Send what waits, for a second at most, and end the thread; blocks for as long. May be called twice."""
@@ -106,9 +115,6 @@ class Publisher:
             self._thread = threading.Thread(target=self._work, name="millstream-publisher", daemon=True)
             self._thread.start()
         self._changed.notify_all()
-
-    def _queue(self, queued: Queued) -> str:
-        return queued.queue or self._default_queue
 
     def _work(self) -> None:
         wait = _FIRST_WAIT
@@ -131,21 +137,68 @@ class Publisher:
     def _await_work(self) -> bool:
         """Wait until there is something to do; return whether to go on."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._wanted or self._is_closed)
+            self._changed.wait_for(lambda: self._waiting or self._wanted is not None or self._is_closed)
             return bool(self._waiting) or not self._is_closed
 
     def _do(self) -> None:
-        while self._waiting:
-            signer, queued = self._waiting[0]
-            self._link.send(signer, queued, self._queue(queued))
+        """Send what is to be sent; what is left when that fails is there for the next time."""
+        while new := list(self._waiting):
+            for queue, queued in self._by_queue(new):
+                self._attempt(queue, partial(self._tell, queued))
             with self._changed:
-                if self._waiting and self._waiting[0][1] is queued:
-                    self._waiting.popleft()
+                for one in new:
+                    if self._waiting and self._waiting[0] is one:
+                        self._waiting.popleft()
+        wanted = self._wanted
+        if wanted is None:
+            return
+        self._pace.keep(wanted, self._most)
+        for queue, queued in self._by_queue(wanted):
+            self._attempt(queue, partial(self._tell_again, queued))
         with self._changed:
-            wanted, self._wanted = self._wanted, {}
-        for queue, (signer, some) in wanted.items():
-            for queued in some[self._link.length(queue) :]:
-                self._link.send(signer, queued, queue)
+            if self._wanted is wanted:
+                self._wanted = None
+
+    def _by_queue(self, queued: Iterable[Queued]) -> list[tuple[str, list[Queued]]]:
+        found: dict[str, list[Queued]] = {}
+        for one in queued:
+            found.setdefault(one.queue or self._default_queue, []).append(one)
+        return list(found.items())
+
+    def _attempt(self, queue: str, act: Callable[[str], object]) -> None:
+        """Do something with a queue; one that the broker refuses is set aside, and keeps nobody from the others."""
+        if time.monotonic() < self._aside.get(queue, 0.0):
+            return
+        while self._link.open() and queue != DEAD_LETTERS:
+            self._attempt(DEAD_LETTERS, self._link.length)
+        try:
+            act(queue)
+        except Exception as error:
+            why = refusal(queue, error)
+            if why is None:
+                raise
+            self._link.drop()
+            if queue not in self._aside:
+                _log.error("the broker refuses a queue; what is queued there waits, all else goes on", why=why)
+            self._aside[queue] = time.monotonic() + _ASIDE_SECONDS
+        else:
+            if self._aside.pop(queue, None) is not None:
+                _log.warning("the broker takes a queue again", queue=queue)
+
+    def _tell(self, queued: Sequence[Queued], queue: str) -> None:
+        new = [one for one in queued if self._pace.is_due(one)]
+        self._send(new[: max(0, self._most - self._link.length(queue))], queue)
+
+    def _tell_again(self, queued: Sequence[Queued], queue: str) -> None:
+        due = [one for one in queued if self._pace.is_due(one)]
+        if due:
+            room = min(self._most, len(queued)) - self._link.length(queue)
+            self._send(due[:room] if room > 0 else [one for one in due if self._pace.is_new(one)][:1], queue)
+
+    def _send(self, queued: Sequence[Queued], queue: str) -> None:
+        for one in queued:
+            self._link.send(self._signer, one, queue)
+            self._pace.sent(one)
 
     def _is_hindered(self, error: Exception) -> None:
         if self._away_since is None:
@@ -162,88 +215,33 @@ class Publisher:
             _log.warning("the broker takes messages again", seconds=round(away, 1))
 
 
-class _Link:
-    """One connection to the broker, made on first use and again after `drop`; every wait on it is bounded.
+class _Pace:
+    """How soon another message about the same segment is worth it: nobody may be there who can execute it."""
 
-    Args:
-        urls: As for `Publisher`.
-    """
+    def __init__(self) -> None:
+        self._next: dict[Queued, tuple[float, float]] = {}
+        self._most: int | None = None
 
-    def __init__(self, urls: str) -> None:
-        self._urls = urls.split(";")
-        self._connection: Any = None
-        self._producer: Any = None
-        self._declared: set[str] = set()
+    def keep(self, queued: Iterable[Queued], most: int) -> None:
+        """Forget all but these segments, and also these where other workers are there than before."""
+        kept = self._next if self._most in (None, most) else {}
+        self._next = {one: kept[one] for one in queued if one in kept}
+        self._most = most
 
-    def send(self, signer: Signer, queued: Queued, queue: str) -> None:
-        """Send one message, and return when the broker has it."""
-        producer = self._open()
-        if queue not in self._declared:
-            self.length(queue)
-        envelope = signer.envelope(queued)
-        producer.publish(
-            envelope.body,
-            routing_key=queue,
-            exchange="",
-            content_type="application/json",
-            content_encoding="utf-8",
-            headers=envelope.headers,
-            correlation_id=envelope.id,
-            delivery_mode=2,
-            retry=False,
-            timeout=_SECONDS,
-            confirm_timeout=_SECONDS,
-        )
+    def is_new(self, queued: Queued) -> bool:
+        """Whether no message was sent about a segment."""
+        return queued not in self._next
 
-    def length(self, queue: str) -> int:
-        """Return how many messages a queue has that no worker has taken; makes it where there is none."""
-        channel = self._open().channel
-        is_amqp = self._connection is not None and self._connection.transport.driver_type == "amqp"
-        if is_amqp and DEAD_LETTERS not in self._declared:
-            dead_letters(is_amqp=True)(channel).queue_declare()
-            self._declared.add(DEAD_LETTERS)
-        _, length, _ = task_queue(queue, is_amqp=is_amqp)(channel).queue_declare()
-        self._declared.add(queue)
-        return int(length)
+    def is_due(self, queued: Queued) -> bool:
+        """Whether another message may be sent about a segment."""
+        return self.is_new(queued) or time.monotonic() >= self._next[queued][0]
 
-    def drop(self) -> None:
-        """Give the connection up, without a word to a broker that may not listen."""
-        connection, self._connection = self._connection, None
-        self._producer = None
-        self._declared.clear()
-        if connection is not None:
-            with suppress(Exception):  # it is given up because it does not work
-                connection.collect(socket_timeout=_SECONDS)
-
-    def _open(self) -> Any:
-        """Return what sends; the next broker is tried where one cannot be reached."""
-        if self._producer is None:
-            error: Exception | None = None
-            for _ in self._urls:
-                try:
-                    return self._open_first()
-                except Exception as refused:  # noqa: BLE001  each library has its own; the last one is told
-                    error = refused
-                    self.drop()
-                    self._urls.append(self._urls.pop(0))
-            if error is not None:
-                raise error
-        return self._producer
-
-    def _open_first(self) -> Any:
-        kombu: Any = import_module("kombu")  # in this thread, and only where a message is sent; it has no types
-        url = self._urls[0]
-        self._connection = kombu.Connection(url, connect_timeout=_SECONDS, heartbeat=0, transport_options=_bounds(url))
-        self._connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=_SECONDS)
-        self._producer = kombu.Producer(self._connection.channel(), auto_declare=False)
-        return self._producer
-
-
-def _bounds(url: str) -> dict[str, Any]:
-    """Return what keeps a broker that does not answer from holding the thread, by its kind."""
-    if url.startswith(("amqp", "pyamqp")):
-        return {"confirm_publish": True, "read_timeout": _SECONDS, "write_timeout": _SECONDS}
-    return {"socket_timeout": _SECONDS, "socket_connect_timeout": _SECONDS, "retry_on_timeout": False}
+    def sent(self, queued: Queued) -> None:
+        """Take note that one was."""
+        if len(self._next) >= _MOST:  # of a process that never looks at all that is queued
+            self._next.clear()
+        wait = _FIRST_PACE if self.is_new(queued) else min(2 * self._next[queued][1], _LAST_PACE)
+        self._next[queued] = time.monotonic() + wait, wait
 
 
 def _first_line(error: Exception) -> str:

@@ -26,6 +26,35 @@ def dead_letters(*, is_amqp: bool) -> Any:
     return _queue(DEAD_LETTERS, is_amqp, {"x-max-length": _KEPT})
 
 
+def refusal(name: str, error: Exception) -> str | None:
+    """Return in a line why a broker refuses a queue, and what to do; `None` where the error is not about that queue.
+
+    Args:
+        name: The name of the queue that was declared.
+        error: What was raised.
+
+    Example:
+        >>> from amqp.exceptions import PreconditionFailed
+        >>> print(refusal("celery", PreconditionFailed("inequivalent arg 'x-queue-type' …", (50, 10))))
+        RabbitMQ has a queue 'celery' of another kind (inequivalent arg 'x-queue-type' …): delete it when its messages \
+are worked off (rabbitmqctl delete_queue celery), or use a queue of another name
+        >>> refusal("celery", ConnectionResetError("reset")) is None
+        True
+    """
+    amqp: Any = import_module("amqp.exceptions")  # as kombu
+    text = str(getattr(error, "reply_text", None) or error).split("\n", 1)[0]
+    if isinstance(error, amqp.PreconditionFailed):
+        return (
+            f"RabbitMQ has a queue {name!r} of another kind ({text}): delete it when its messages are worked off "
+            f"(rabbitmqctl delete_queue {name}), or use a queue of another name"
+        )
+    if isinstance(error, amqp.ChannelError):
+        return f"RabbitMQ refuses the queue {name!r}: {text}"
+    if "WRONGTYPE " in text:
+        return f"the broker has a key {name!r} that is no queue: delete it (DEL {name}), or use a queue of another name"
+    return None
+
+
 def _queue(name: str, is_amqp: bool, arguments: dict[str, Any]) -> Any:  # noqa: FBT001  private
     kombu: Any = import_module("kombu")  # only who speaks to a broker pays for it; it has no types
     return kombu.Queue(

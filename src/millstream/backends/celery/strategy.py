@@ -12,7 +12,7 @@ from celery.worker.strategy import default, logger
 
 from millstream.backends.celery.messages import Envelope, ForeignError, ForgedError, Signer, as_celery_reads
 from millstream.backends.celery.queues import dead_letters
-from millstream.ledger.base import Queued
+from millstream.ledger.queued import Queued
 
 _log = structlog.get_logger("millstream.backends.celery")
 
