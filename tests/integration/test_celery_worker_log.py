@@ -19,6 +19,7 @@ from millstream.settings import Settings
 from tests.celery_workers import Worker, environment, workers
 from tests.integration import celery_shop
 from tests.integration.test_celery_publisher import until
+from tests.rabbitmq import RabbitMQServer
 from tests.valkey import ValkeyServer
 
 SHOP = "tests.integration.celery_shop"
@@ -143,6 +144,21 @@ def test_users_celery_tasks_are_counted_logged_and_told_of_by_events(coroutines:
     assert succeeded[0]["uuid"] == sent.id
 
 
+async def test_events_call_no_message_a_success_of_its_job(coroutines: Stage, submitting: Any) -> None:
+    succeeded: list[Any] = []
+    with coroutines.celery.connection() as connection:
+        receiver = coroutines.celery.events.Receiver(connection, handlers={"task-succeeded": succeeded.append})
+        capture = receiver.itercapture(timeout=SECONDS, wakeup=False)
+        next(capture)  # it listens
+        job = await (await submitting(coroutines)).submit(celery_shop.fails, "out of ink")
+        while not succeeded:
+            await asyncio.to_thread(next, capture)
+    assert (succeeded[0]["uuid"], succeeded[0]["result"]) == (
+        job.id,
+        f"a worker was woken; see millstream jobs show {job.id}",
+    )
+
+
 async def test_time_limits_of_a_worker_are_for_users_celery_tasks_and_not_for_jobs(
     prefork: Stage, submitting: Any
 ) -> None:
@@ -177,6 +193,16 @@ def test_celerys_own_program_says_in_one_line_that_there_is_no_broker(module: st
     (line,) = said.stderr.splitlines()
     assert line.startswith("millstream: celery_enabled = true (argument): needs a broker; set broker_url or redis_url")
     assert said.returncode == 78
+
+
+@pytest.mark.matrix
+def test_two_workers_on_one_host_have_names_of_their_own(shared_rabbitmq: RabbitMQServer, tmp_path: Path) -> None:
+    with shared_rabbitmq.vhost() as url:
+        ledger = f"sqlite:///{tmp_path}/ledger.db"
+        with workers(tmp_path / "log", {"celery_enabled": "true", "broker_url": url, "database_url": ledger}) as some:
+            names = {f"celery-{some.start(SHOP).pid}@{socket.gethostname()}" for _ in range(2)}
+            with Celery("tests", broker=url, set_as_current=False) as celery:
+                assert set(celery.control.inspect(timeout=SECONDS, limit=2).ping()) == names
 
 
 @pytest.mark.matrix

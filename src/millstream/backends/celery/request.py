@@ -20,3 +20,10 @@ class WakeRequest(Request):  # type: ignore[misc]
     def terminate(self, _pool: Any, signal: Any = None) -> None:
         """Kill nothing: a process that was woken for one job may be executing others."""
         _log.warning("a job is not terminated by Celery; use `millstream jobs cancel`", job=self.id, signal=signal)
+
+    def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002  Celery's own name
+        """Send an event; the one that the message was served does not speak for the job."""
+        if type == "task-succeeded":
+            job, _, _ = self.id.partition(":")
+            fields["result"] = f"a worker was woken; see millstream jobs show {job}"
+        super().send_event(type, **fields)
