@@ -141,6 +141,11 @@ class Past:
         """Whether there is nothing left to do at a node for whoever it was handed to."""
         return path in self.ends or path in self._drawn or path in self.waits
 
+    @property
+    def has_cancelled(self) -> bool:
+        """Whether a node was cancelled."""
+        return any(end.state is NodeState.CANCELLED for end in self.ends.values())
+
     def _take(self, event: Event, path: str, data: dict[str, Any]) -> None:
         match event.type:
             case "routed":

@@ -249,6 +249,7 @@ class Segments:
         except asyncio.CancelledError:
             if not is_cancelled_here():  # a task cancelled what it runs in; others would meet the same
                 end = Done(cancels=True) if is_side else Settlement(JobState.CANCELLED, "cancel")
+                execution.recorder.end()  # that a node was cancelled is recorded together with why
             raise
         except LedgerUnavailableError as error:
             _log.warning("a job was handed back: the ledger cannot be read", job=job.id, flow=job.flow, why=str(error))
@@ -306,7 +307,9 @@ class Segments:
         if kept is None:
             stored = await self._ledger.graph(job.id)
             kept = Recalled(stored.graph, stored.bindings, self._library.find), stored.aliases
-        if execution.is_cancelled:
+        if not (is_cancelled := execution.is_cancelled) and past is not None and past.has_cancelled:
+            is_cancelled = (await self._ledger.get(job.id)).cancel_requested  # by a side segment, since the claim
+        if is_cancelled:
             return stopped(is_out=past is not None and bool(past.out))
         if execution.is_stopped:
             return self._shutdown(job)
