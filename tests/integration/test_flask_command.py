@@ -100,15 +100,17 @@ def test_errors_and_exit_codes_are_those_of_the_program() -> None:
 @pytest.mark.parametrize("task", [pytest.param("greet", marks=pytest.mark.matrix), "greet_in_process"])
 def test_a_worker_runs_what_others_submit_in_the_context_of_the_app(task: str) -> None:
     job = submitted(task)
-    with subprocess.Popen(flask("worker"), env=environment(), stderr=subprocess.PIPE, text=True) as worker:
+    command = flask("worker", "-l", "info")
+    with subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True) as worker:
         try:
             assert worker.stderr is not None
-            assert "is ready: 2 flows and tasks" in worker.stderr.readline()
+            assert any("is ready: 2 flows and tasks" in line for line in worker.stderr)
             done = run("jobs", "events", job, "--follow", "--json")
             assert done.returncode == 0, done.stderr
         finally:
             worker.terminate()
             worker.wait(SECONDS)
+        assert f"shop.{task}[{job}] succeeded in" in worker.stderr.read()
     shown = json.loads(run("jobs", "show", job, "--json").stdout)
     assert (shown["state"], shown["result"]) == ("succeeded", "hello tea")
     assert worker.returncode == 0
