@@ -234,6 +234,12 @@ from tasks import add, celery_app, stuck
 print(add.delay(2, 3).get(timeout=120))
 asked = celery_app.control.inspect(timeout=1)
 print(json.dumps([asked.ping(), asked.registered(), celery_app.control.ping(timeout=1)]))
+of_celery = celery_app.celery_app.send_task("tasks.add", (3, 4), task_id="sent-by-celery")
+until = time.monotonic() + 120
+while (sent := celery_app.AsyncResult(of_celery.id)).state is None:  # the message was handed in as a job of its id
+    assert time.monotonic() < until
+    time.sleep(0.02)
+print(sent.get(timeout=120))
 running = stuck.delay()
 until = time.monotonic() + 120
 while not any(told["id"] == running.id for told in next(iter(asked.active().values()))):
@@ -260,11 +266,11 @@ def moved(programs: Programs, valkey_url: str) -> Programs:
 )
 def test_a_moved_app_is_inspected_and_told_signals_on_a_worker(moved: Programs, program: str) -> None:
     worker = moved.worker(f"{program} -n one@here")
-    added, asked, state = moved.run(sys.executable, "reader.py").splitlines()
-    assert (added, state) == ("5", "REVOKED")
+    added, asked, sent, state = moved.run(sys.executable, "reader.py").splitlines()
+    assert (added, sent, state) == ("5", "7", "REVOKED")
     ping, registered, pings = json.loads(asked)
     assert ping == pings[0] == {"one@here": {"ok": "pong"}}
-    assert "millstream.execute_segment" in registered["one@here"]
+    assert {"millstream.execute_segment", "tasks.add", "tasks.stuck"} <= set(registered["one@here"])
     for name in ("celeryd_init", "worker_init", "worker_process_init", "worker_ready", "task_prerun", "task_postrun"):
         assert f"told {name}" in worker.said, name
 

@@ -53,6 +53,14 @@ class Source(ABC):
         return {}
 
     @abstractmethod
+    def stand_in(self, celery_app: Any) -> None:
+        """Let a Celery app whose worker runs its tasks know them by name, where Celery itself may be asked for one.
+
+        Args:
+            celery_app: A `celery.Celery`.
+        """
+
+    @abstractmethod
     def working(self, moment: Moment) -> None:
         """Take note of what the worker goes through that runs its tasks."""
 

@@ -42,10 +42,13 @@ def work_on_celery(
     program.program.identify()  # here it is one line if the ledger cannot be reached
 
     broker = settings.display("broker_url" if settings.broker_url else "redis_url")
+    own = celery_tasks()
+    for source in program.registry.sources:
+        source.stand_in(celery_app)
 
     def ready() -> None:
         known = f"{len(program.registry.names())} flows and tasks"
-        if own := celery_tasks():
+        if own:
             known += f" and {len(own)} Celery tasks"
         session.err.print(
             f"worker {os.getpid()} is ready: {known}, pool {options.pool}, broker {broker}, "

@@ -87,6 +87,12 @@ class OnWorkers(Source):
             self._real = _made(self)
         return self._real
 
+    def stand_in(self, celery_app: Any) -> None:
+        """Let a Celery app know the tasks: a message that Celery sent for one becomes a job."""
+        for task in self.definitions():
+            if task.name not in celery_app.tasks:
+                _stand_in(celery_app, self, task.name)
+
     def worker_main(self, argv: list[str] | None = None) -> None:
         """Run a command of Celery's own program, such as `["worker", "--loglevel=info"]`, on this app.
 
@@ -145,9 +151,7 @@ def _made(app: OnWorkers) -> Any:
 
     def load(**_: Any) -> None:
         program.registry.take(app)
-        for task in app.definitions():
-            if task.name not in real.tasks:
-                _stand_in(real, app, task.name)
+        app.stand_in(real)
 
     real_signals.import_modules.connect(load, sender=real, weak=False)
     told_by_celery()
@@ -160,7 +164,7 @@ def _names(queues: Any) -> list[str]:
 
 
 def _stand_in(real: Any, app: Any, name: str) -> None:
-    """Let the real app know a task of a moved one: a message that Celery sent for it becomes a job."""
+    """Let a Celery app know a task of a moved one."""
 
     def hand_in(self: Any, *args: Any, **kwargs: Any) -> None:
         app.tasks[name].apply_async(args, kwargs, task_id=self.request.id)
