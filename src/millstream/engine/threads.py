@@ -3,7 +3,8 @@
 A hand-over to a thread and back costs more than a trivial function. So a thread that is awake keeps taking from the
 queue, results come back in bulk with one wake of the loop, and a further thread is woken only when the queue stalls:
 a tick of a millisecond doubles the awake threads while nothing was finished since the last. A fan of trivial functions
-then runs on one thread, and functions that block run in parallel as in any pool.
+then runs on one thread, and functions that block run in parallel as in any pool. Where no thread is to be woken the
+ticks become rare: each takes the interpreter from the functions that compute.
 """
 
 from __future__ import annotations
@@ -22,9 +23,13 @@ from millstream.clock import Clock, Timer
 from millstream.errors import SoftTimeLimitExceeded
 
 _TICK_SECONDS = 0.001
+_RARE_SECONDS = 0.016
 _GIVE_WAY_SECONDS = 0.00005
 _MOST_PASSED = 64
 """Calls that are looked at for one that is wanted."""
+
+_BUSY_LOOP = 0.5
+"""Share of the time that, computed by the loop, keeps the threads from the interpreter's lock."""
 
 _BUSY = 0.4
 """Share of the time that, computed by the process, leaves no room for another thread. Not more, for a process computes
@@ -135,6 +140,8 @@ class ThreadPool:
         self._tick: asyncio.TimerHandle | None = None
         self._seen = 0
         self._step = 1
+        self._pause = _TICK_SECONDS
+        self._loop_cpu = self._loop_at = 0.0
 
     def submit(self, call: ThreadCall) -> None:
         """Hand in a call; must be called on the loop."""
@@ -148,7 +155,10 @@ class ThreadPool:
             self._seen, self._step = self._finished, 1
             if self._spares:
                 self._cpu, self._at, self._blocked = time.process_time(), time.monotonic(), 0
-            self._tick = self._loop.call_later(_TICK_SECONDS, self._look)
+            self._look_in(_TICK_SECONDS)
+        elif self._pause > _TICK_SECONDS:
+            self._tick.cancel()
+            self._look_in(_TICK_SECONDS)
         with self._lock:
             all_idle = self._idle == self._threads
         if all_idle:
@@ -224,18 +234,26 @@ class ThreadPool:
             self._hold.cancel()
             self._hold = None
 
-    def _more(self) -> None:
-        """Wake an idle thread, or start one."""
+    def _more(self) -> bool:
+        """Wake an idle thread, or start one; return whether there was one to be had."""
         with self._lock:
             if self._idle:
                 self._idle -= 1
                 self._wake.release()
-                return
+                return True
             if self._threads >= self._limit or self._closed:
-                return
+                return False
             self._threads += 1
             number = self._threads
         threading.Thread(target=self._work, daemon=True, name=f"millstream-{number}").start()
+        return True
+
+    def _look_in(self, seconds: float) -> None:
+        """Have the next tick then."""
+        if self._loop is not None:
+            self._pause = seconds
+            self._loop_cpu, self._loop_at = time.thread_time(), time.monotonic()
+            self._tick = self._loop.call_later(seconds, self._look)
 
     def _look(self) -> None:
         """Once a tick: where nothing was finished since the last one, every awake thread is blocked or starved.
@@ -243,18 +261,26 @@ class ThreadPool:
         A loop that never blocks wins the interpreter lock back each time, so it gives it away here on purpose.
         """
         self._tick = None
-        if not self._open or self._loop is None:
+        if not self._open:
             return
+        is_busy = time.thread_time() - self._loop_cpu > _BUSY_LOOP * (time.monotonic() - self._loop_at)
+        pause = self._pause
         if self._finished == self._seen:
-            time.sleep(_GIVE_WAY_SECONDS)
-            if not self._is_computing():
-                for _ in range(min(self._step, len(self._queue))):
-                    self._more()
-                self._step = min(self._step * 2, self._limit)
+            if is_busy:
+                time.sleep(_GIVE_WAY_SECONDS)
+            pause = _TICK_SECONDS if self._wake_more() else min(2 * pause, _RARE_SECONDS)
         else:
             self._step = 1
         self._seen = self._finished
-        self._tick = self._loop.call_later(_TICK_SECONDS, self._look)
+        self._look_in(_TICK_SECONDS if is_busy else pause)
+
+    def _wake_more(self) -> bool:
+        """Wake threads for what waits, twice as many as the last time; return whether more may be wanted soon."""
+        if not self._queue or self._is_computing():
+            return False
+        woken = [self._more() for _ in range(min(self._step, len(self._queue)))]
+        self._step = min(self._step * 2, self._limit)
+        return all(woken)
 
     def _is_computing(self) -> bool:
         """Whether the threads that there are have computed most of the time since this was asked last, or lately."""
