@@ -130,3 +130,23 @@ async def test_a_classic_queue_of_rabbitmq_is_in_no_other_queues_way(rabbitmq_se
     classic(rabbitmq_server.url, "reports", "millstream.dead")
     async with app(rabbitmq_server.url) as program:
         assert "delete it when its messages are worked off" in await goes_on_beside(program, rabbitmq_server.url)
+
+
+async def test_a_worker_ends_with_one_line_where_its_queue_is_none(some: Workers, valkey_url: str) -> None:
+    with redis.Redis.from_url(valkey_url) as client:
+        client.set("celery", "a text")
+        with pytest.raises(AssertionError, match=r"'celery' that is no queue: delete it \(DEL celery\)") as told:
+            some.start(SHOP, pool="prefork", concurrency=1)
+    assert "Traceback" not in str(told.value)
+
+
+@pytest.mark.matrix  # RabbitMQ takes its time to start
+async def test_a_worker_ends_with_one_line_where_its_queue_is_a_classic_one(
+    some: Workers, rabbitmq_server: RabbitMQServer
+) -> None:
+    classic(rabbitmq_server.url, "celery")
+    some.settings["broker_url"] = rabbitmq_server.url
+    for program in ("millstream", "celery"):
+        with pytest.raises(AssertionError, match=r"a queue 'celery' of another kind .* delete it") as told:
+            some.start(SHOP, pool="prefork", concurrency=1, program=program)
+        assert "Traceback" not in str(told.value)

@@ -10,10 +10,12 @@ from celery.concurrency.prefork import TaskPool as PreforkPool
 
 from millstream.backends.celery.active import ActiveJournal, tell_active
 from millstream.backends.celery.child import PreforkWorkplace
+from millstream.backends.celery.link import Link
 from millstream.backends.celery.logs import share_celerys_log
 from millstream.backends.celery.messages import TASK
 from millstream.backends.celery.on_loop import LoopWorkplace
 from millstream.backends.celery.pool import TaskPool as AsyncPool
+from millstream.backends.celery.queues import dead_letters
 from millstream.backends.celery.runtime import Program, WorkerRuntime
 from millstream.backends.role import Role
 from millstream.errors import MillstreamError
@@ -40,6 +42,7 @@ class Workplace(bootsteps.Step):  # type: ignore[misc]
             seat.guard  # noqa: B018  read from the ledger now: the parent of a prefork pool opens nothing later
         except MillstreamError as error:
             raise SystemExit(f"millstream: {error}") from error
+        _check_queues(app)
         _warn_of_no_code(app)
         _limit_users_tasks_only(parent)
         queues = _queues(app, seat.settings.default_queue)
@@ -66,6 +69,20 @@ def users_tasks(app: Any) -> list[str]:
         app: The Celery app.
     """
     return [name for name in app.tasks if not name.startswith(_NOT_THEIRS)]
+
+
+def _check_queues(app: Any) -> None:
+    """Declare a worker's queues, and end it where the broker refuses one: Celery would end by a traceback.
+
+    Where the broker is away that is left to Celery, which waits for it.
+    """
+    broker = app.seat.settings.effective_broker_url
+    link = Link(broker)
+    queues = [*app.amqp.queues.consume_from.values(), dead_letters(is_amqp=broker.startswith(("amqp", "pyamqp")))]
+    refused = link.refusals(queues)
+    link.drop()
+    if refused:
+        raise SystemExit("\n".join(f"millstream: {why}" for why in refused))
 
 
 def _warn_of_no_code(app: Any) -> None:
