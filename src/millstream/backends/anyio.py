@@ -28,6 +28,9 @@ _SOON = 0.05
 _AGAIN = 0.01
 """Seconds until another look after one that has not filled all slots, so that what was found begins first."""
 
+_FEW = 8
+"""While more segments than these run, looks that find something are that far apart: they then find several at once."""
+
 _LINGER = 0.05
 """Seconds for which a gate that was opened stays open with nothing to do."""
 
@@ -74,7 +77,7 @@ class AnyIOSegmentBackend:
         self._process = process
         self._ledger = ledger
         self._segments = segments
-        self._free = slots
+        self._slots = self._free = slots
         self._clock = clock
         self._ended = 0
         self._group: TaskGroup | None = None
@@ -164,7 +167,7 @@ class AnyIOSegmentBackend:
         """Pull queued segments, now if slots are free, else when one becomes free; see `Dispatcher.wake`."""
         if self._is_pulling or not self.can_take():
             self._is_queue_waiting = True
-        elif self._group is not None:
+        elif self._group is not None and not self._looks_soon():
             self._is_pulling = True
             self._group.start_soon(self._pull)
 
@@ -210,14 +213,18 @@ class AnyIOSegmentBackend:
                 loop = asyncio.get_running_loop()
                 self._sides_from = loop.time() + _SIDES_SECONDS
                 loop.call_later(_SIDES_SECONDS, self.wake)
-            if self._is_queue_waiting or len(claims) == most:
-                continue
             if claims:
                 self._look_again()
-            else:
+            if len(claims) == most or (self._is_queue_waiting and not self._looks_soon()):
+                continue
+            if not claims:
                 self._set_alarm(await self._ledger.due_at(flows, self._queues))
             return
         self._is_queue_waiting = True
+
+    def _looks_soon(self) -> bool:
+        """Whether much runs here, and a look is to come anyway."""
+        return self._again is not None and self._slots - self._free > _FEW
 
     def _look_again(self) -> None:
         """Look in a moment for what could not be claimed yet, and for what is due when."""
