@@ -14,13 +14,15 @@ import pytest
 import redis
 
 from millstream import Millstream
-from millstream.backends.celery.messages import DEAD_LETTERS, Signer
+from millstream.backends.celery.messages import DEAD_LETTERS, TASK, Signer
+from millstream.backends.celery.queues import dead_letters
 from millstream.ledger.identity import new_identity
 from millstream.ledger.queued import Queued
 from millstream.settings import Settings
 from tests.celery_workers import Workers, workers
 from tests.integration import celery_shop
-from tests.integration.test_celery_publisher import until
+from tests.integration.test_celery_publisher import connected, until
+from tests.rabbitmq import RabbitMQServer
 
 SHOP = "tests.integration.celery_shop"
 SECONDS = 120.0
@@ -153,3 +155,21 @@ async def test_with_a_common_key_only_a_signed_message_of_another_ledger_ends_a_
     intruder.push(Signer(new_identity(), key))
     assert await asyncio.to_thread(worker.wait) == 78
     assert intruder.count("celery") == 1
+
+
+@pytest.mark.matrix
+async def test_what_is_no_message_ends_no_worker_on_rabbitmq(
+    settings: dict[str, str], some: Workers, shared_rabbitmq: RabbitMQServer
+) -> None:
+    with shared_rabbitmq.vhost() as url:
+        some.settings["broker_url"] = settings["broker_url"] = url
+        worker = some.start(SHOP, pool="async")
+        garbage: list[dict[str, Any]] = [{"task": ["a"]}, {"task": "shop.pay"}, {"task": TASK}]
+        with connected(url) as connection, connection.Producer() as producer:
+            for headers in ({}, *garbage):  # Celery itself drops the first
+                producer.publish("garbage", routing_key="celery", headers=headers, content_type="application/json")
+            count = dead_letters(is_amqp=True)(connection.default_channel).queue_declare
+            await until(lambda: count(passive=True)[1] == len(garbage))
+        async with Millstream(settings=Settings(**settings)) as app:  # type: ignore[arg-type]
+            assert await result(await app.submit(celery_shop.total)) == 10
+        assert worker.process.poll() is None

@@ -164,6 +164,7 @@ async def test_time_limits_of_a_worker_are_for_users_celery_tasks_and_not_for_jo
 ) -> None:
     app = await submitting(prefork)
     (child,) = prefork.worker.children()
+    prefork.worker.wait_for("WARNING/.*the worker's time limits are for Celery tasks")
     assert await result(await app.submit(celery_shop.rest, 2.0)) == child
     prefork.celery.send_task(f"{BESIDE}.nap", [60.0])
     prefork.worker.wait_for(rf"Hard time limit \(1.0s\) exceeded for {BESIDE}.nap")

@@ -9,13 +9,23 @@ from typing import Any, Final
 
 import structlog
 from celery import bootsteps
+from kombu.exceptions import ContentDisallowed, DecodeError
 
 from millstream.backends.celery.messages import DEAD_LETTERS
+from millstream.backends.celery.queues import dead_letters
 from millstream.backends.celery.strategy import bury
 
 _log = structlog.get_logger("millstream.backends.celery")
 
-_UNREADABLE: Final = (TypeError, KeyError, ValueError, AttributeError, RecursionError)
+_UNREADABLE: Final = (
+    TypeError,
+    KeyError,
+    ValueError,
+    AttributeError,
+    RecursionError,
+    DecodeError,
+    ContentDisallowed,
+)
 """What Celery raises where a message has another form than it believes."""
 
 
@@ -35,9 +45,22 @@ class Sieve(bootsteps.StartStopStep):  # type: ignore[misc]
 
     def start(self, parent: Any) -> None:
         """Stand between kombu and the lists of a Redis server, which hold whatever was put there."""
-        channel = parent.task_consumer.channel
-        if parent.connection.transport.driver_type == "redis":
+        channel, driver = parent.task_consumer.channel, parent.connection.transport.driver_type
+        if driver == "redis":
             channel.client.parse_response = _only_messages(channel, channel.client.parse_response)
+        elif driver == "amqp":
+            _make_dead_letters(parent.connection)
+
+
+def _make_dead_letters(connection: Any) -> None:
+    """See that RabbitMQ has where to put what is rejected: it drops it otherwise."""
+    try:
+        with connection.channel() as channel:
+            dead_letters(is_amqp=True)(channel).queue_declare()
+    except connection.channel_errors as error:
+        _log.warning(
+            "refused messages are lost: their queue is not as it should be", queue=DEAD_LETTERS, why=str(error)
+        )
 
 
 def _sieved(handle: Callable[[Any], None], consumer: Any) -> Callable[[Any], None]:

@@ -102,6 +102,12 @@ def _limit_users_tasks_only(worker: Any) -> None:
     """
     hard, soft = worker.time_limit, worker.soft_time_limit
     worker.time_limit = worker.soft_time_limit = None
+    if hard or soft:
+        _log.warning(
+            "the worker's time limits are for Celery tasks; those of jobs are the policies timeout and soft_timeout",
+            time_limit=hard,
+            soft_time_limit=soft,
+        )
     for task in worker.app.tasks.values():
         task.time_limit, task.soft_time_limit = task.time_limit or hard, task.soft_time_limit or soft
     ours = worker.app.tasks[TASK]
