@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 
 from millstream.clock import Clock, Timer
 from millstream.engine.wire import HEAD, Order, Raised, Returned, Said, Setup, pack, unpack
@@ -148,6 +149,11 @@ class ProcessPool:
             self._free = anyio.CapacityLimiter(self._limit)
         async with self._free:
             process = await self._take()
+            try:  # who cancelled in the instant in which there was a process for it must not have it run all the same
+                await anyio.lowlevel.checkpoint_if_cancelled()
+            except BaseException:
+                self._idle.append(process)
+                raise
             timer = begun()
             try:
                 answer = await process.run(frame, heard)
