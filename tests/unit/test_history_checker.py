@@ -263,6 +263,15 @@ def test_only_deaths_in_its_own_segment_allow_a_node_to_start_again() -> None:
         assert [found.invariant for found in violations(again)] == expected
 
 
+def test_a_death_before_a_node_was_handed_out_allows_it_to_start_again() -> None:
+    begun_here = replace(with_sides(), seen=(*with_sides().seen, began("b", 1, FIRST, "b0", 0.5)))
+    assert [found.invariant for found in violations(begun_here)] == ["I9"]
+    for head, expected in ((2, []), (4, ["I9"])):
+        claim = ClaimRow(job="j", attempt=2, pid=FIRST, head=head)
+        again = replace(begun_here, dump=with_sides(claims=(claim,)).dump)
+        assert [found.invariant for found in violations(again)] == expected
+
+
 def test_a_good_history_is_clean() -> None:
     assert violations(good()) == []
 

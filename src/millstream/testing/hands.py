@@ -19,6 +19,7 @@ class Hands:
     def __init__(self, events: Iterable[EventRow]) -> None:
         self._now: dict[str, set[int]] = {}
         self._ever: dict[str, set[int]] = {}
+        self._since: dict[str, int] = {}
         self._at: dict[int, frozenset[int]] = {}
         for event in events:
             self._take(event)
@@ -31,12 +32,17 @@ class Hands:
         """Return the segments in which a node may have begun at any time."""
         return self._of(self._ever, node)
 
+    def since(self, node: str) -> int | None:
+        """Return the number of the event that handed a node out first; `None` where none did."""
+        return self._since.get(node)
+
     def _take(self, event: EventRow) -> None:
         if event.node is not None:
             self._at[event.seq] = self._of(self._now, event.node)
         if event.type == "handed_out" and event.segment is not None:
             for path in event.nodes:
                 self._now[path] = {event.segment}
+                self._since.setdefault(path, event.seq)
                 self._ever.setdefault(path, set()).add(event.segment)
         elif event.type == "taken_back" and event.segment is not None:
             self._come_back(path for path, segments in self._now.items() if event.segment in segments)

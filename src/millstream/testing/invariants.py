@@ -208,8 +208,11 @@ def _nodes_start_as_often_as_allowed(view: _View) -> _Found:
         starts[effect.job, effect.node].append(effect)
     for (job, node), effects in starts.items():
         # A process that claimed the job and did not end it may have had the effect without recording it.
-        ran_in = view.hands[job].ever(node) if job in view.hands else {MAIN}
+        ran_in = view.hands[job].ever(node) if job in view.hands else frozenset({MAIN})
+        since = view.hands[job].since(node) if job in view.hands else None
         lost = max(0, sum(claim.segment in ran_in for claim in view.claims[job]) - 1)
+        if since is not None and MAIN not in ran_in:  # those before the one under which it was handed out
+            lost += max(0, sum(claim.segment == MAIN and claim.head < since for claim in view.claims[job]) - 1)
         most = 1 if effects[0].is_once else effects[0].most + lost
         if len(effects) > most:
             yield job, f"node {node} started {len(effects)} times, where {most} are allowed"
