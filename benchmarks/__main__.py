@@ -37,6 +37,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", action="append", choices=PARTS, metavar="NAME", help=f"one of {', '.join(PARTS)}")
     parser.add_argument("--rounds", type=int, default=7, help="rounds of which the median is taken (default 7)")
+    parser.add_argument("--rabbitmq", action="store_true", help="the part celery: with RabbitMQ as the broker")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round's figure there")
     return parser.parse_args()
 
@@ -59,7 +60,7 @@ def main() -> None:
     if "canvas" in parts:
         raw["canvas"] = table("Canvases, called and awaited", CALLED, CANVASES, options.rounds)
     if "celery" in parts:
-        raw["celery"] = workers.play(options.rounds)
+        raw["celery"] = workers.play(options.rounds, on_rabbitmq=options.rabbitmq)
     raw |= others(parts)
     if options.json:
         options.json.write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")

@@ -27,7 +27,7 @@ class OnWorkers:
     workers = 1
     slots = 0
 
-    def begin(self, broker: str) -> Kit:
+    def begin(self, broker: str, results: str) -> Kit:  # noqa: ARG002  they are in the ledger
         """Start the workers, on a broker that no other system uses."""
         stack = ExitStack()
         database = stack.enter_context(self.where.settings()).effective_database_url

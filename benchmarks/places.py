@@ -1,9 +1,14 @@
-"""Where what is measured writes: on the disk that holds the project, since the one below /tmp may be memory."""
+"""Where what is measured writes (on the disk that holds the project: the one below /tmp may be memory), and where its
+broker is.
+"""
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+
+BROKER_VARIABLE = "BENCHMARKS_BROKER_URL"
+"""Where Celery finds its broker, where that is not what keeps its results."""
 
 HOME = Path(__file__).resolve().parent.parent / ".bench" / "data"
 

@@ -58,8 +58,8 @@ async def answer(system: Any, request: dict[str, Any]) -> dict[str, Any]:  # noq
             return {"seconds": await own(name, times)}
         case {"do": "submits", "count": count, "at_once": at_once}:
             return {"seconds": await submits(system, count, at_once)}
-        case {"do": "begin", "broker": broker}:
-            system.kit = system.begin(broker)
+        case {"do": "begin", "broker": broker, "results": results}:
+            system.kit = system.begin(broker, results)
             return {}
         case {"do": "scene", "name": name}:
             from benchmarks.scenes import SCENE_BY_NAME  # noqa: PLC0415  no other part needs them

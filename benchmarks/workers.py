@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from statistics import median, quantiles
 from typing import Any
 
@@ -12,12 +12,13 @@ from benchmarks.measure import Figure, Worker
 from benchmarks.scenes import CELERY, SCENES, Scene
 
 
-def play(rounds: int, scenes: Sequence[Scene] = SCENES) -> dict[str, Any]:
+def play(rounds: int, scenes: Sequence[Scene] = SCENES, *, on_rabbitmq: bool = False) -> dict[str, Any]:
     """Measure all systems in all scenes, and print a table."""
-    print(f"\n{'Through workers':<{report.WIDTH + 2}}{'median':>14}{'lowest - highest':>20}{'Celery = 1':>20}")
+    title = f"Through workers, {'RabbitMQ' if on_rabbitmq else 'Valkey'}"
+    print(f"\n{title:<{report.WIDTH + 2}}{'median':>14}{'lowest - highest':>20}{'Celery = 1':>20}")
     raw: dict[str, Any] = {}
     systems = list(dict.fromkeys(name for scene in scenes for name in scene.systems))
-    with started(systems) as (workers, missing):
+    with started(systems, on_rabbitmq=on_rabbitmq) as (workers, missing):
         for scene in scenes:
             figures = _taken(scene, {name: workers[name] for name in scene.systems if name in workers}, rounds)
             print(_lines(scene, figures, missing), flush=True)
@@ -26,16 +27,21 @@ def play(rounds: int, scenes: Sequence[Scene] = SCENES) -> dict[str, Any]:
 
 
 @contextmanager
-def started(systems: Sequence[str]) -> Iterator[tuple[dict[str, Worker], dict[str, str]]]:
+def started(systems: Sequence[str], *, on_rabbitmq: bool = False) -> Iterator[tuple[dict[str, Worker], dict[str, str]]]:
     """Give the processes of systems with their workers, all on one broker server; and why others are not there."""
-    from tests.valkey import ValkeyServer  # noqa: PLC0415  nothing else needs it
+    from tests.rabbitmq import RabbitMQServer  # noqa: PLC0415  nothing else needs it
+    from tests.valkey import ValkeyServer  # noqa: PLC0415  as above
 
-    with ValkeyServer() as server:
+    with ExitStack() as stack:
+        server = stack.enter_context(ValkeyServer())
+        rabbitmq = stack.enter_context(RabbitMQServer()) if on_rabbitmq else None
         workers, missing = measure.start(systems)
         try:
             for number, (name, worker) in enumerate(list(workers.items())):
+                results = server.url_of(number)
+                broker = results if rabbitmq is None else stack.enter_context(rabbitmq.vhost())
                 try:
-                    worker.ask(do="begin", broker=server.url_of(number))
+                    worker.ask(do="begin", broker=broker, results=results)
                 except measure.WorkerFailedError as why:
                     missing[name] = str(why)
                     workers.pop(name).close()

@@ -1,4 +1,4 @@
-"""Celery on Valkey, which is its broker and keeps its results; a worker with two processes."""
+"""Celery with a worker of two processes; Valkey keeps its results, and is its broker unless that is RabbitMQ."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import celery
 
 from benchmarks.canvases import run
-from benchmarks.places import new_directory
+from benchmarks.places import BROKER_VARIABLE, new_directory
 from benchmarks.scenes import Kit
 from benchmarks.shapes import Shape
 from benchmarks.system import Once
@@ -45,9 +45,9 @@ class Celery:
     async def close(self) -> None:
         """Leave the worker to the next shape."""
 
-    def begin(self, broker: str) -> Kit:
+    def begin(self, broker: str, results: str) -> Kit:
         """Start a worker on a broker that no other system uses."""
-        os.environ[URL_VARIABLE] = broker
+        os.environ |= {BROKER_VARIABLE: broker, URL_VARIABLE: results}
         from benchmarks.peers import celery_app as app  # noqa: PLC0415  it reads where the broker is
 
         self._directory = new_directory()

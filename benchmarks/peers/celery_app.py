@@ -7,10 +7,11 @@ import os
 import celery
 from celery.signals import worker_ready
 
-from benchmarks import canvases, works
+from benchmarks import canvases, places, works
 from tests.valkey import URL_VARIABLE, announce
 
-app = celery.Celery("bench", broker=os.environ[URL_VARIABLE], backend=os.environ[URL_VARIABLE])
+results = os.environ[URL_VARIABLE]
+app = celery.Celery("bench", broker=os.environ.get(places.BROKER_VARIABLE, results), backend=results)
 step = app.task(name="step")(canvases.step)
 total = app.task(name="total")(canvases.total)
 wait = app.task(name="wait")(works.wait)

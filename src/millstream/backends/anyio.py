@@ -25,11 +25,11 @@ _AT_ONCE = 100
 _SOON = 0.05
 """Seconds until another look at what is due already, but could not be claimed."""
 
-_AGAIN = 0.01
+_AGAIN = 0.005
 """Seconds until another look after one that has not filled all slots, so that what was found begins first."""
 
-_FEW = 8
-"""While more segments than these run, looks that find something are that far apart: they then find several at once."""
+_FEW = 1
+"""While more segments than these run, looks that find something are that far apart: then they find several at once."""
 
 _LINGER = 0.05
 """Seconds for which a gate that was opened stays open with nothing to do."""
