@@ -38,6 +38,8 @@ FLOWS = {
     "conducted": 5,
     "resting": 1,
     "spread": 0.3,
+    "scattered": 6,
+    "gives_up": 3,
 }
 """How often each flow of `load` is submitted, in proportion."""
 
@@ -113,7 +115,11 @@ class Client:
 
     async def _submitted(self, key: str, chance: random.Random) -> Job:
         flow = chance.choices(list(FLOWS), list(FLOWS.values()))[0]
-        inputs: dict[str, Any] = {"length": chance.randint(2, 8)} if flow in ("chain", "purely") else {}
+        inputs: dict[str, Any] = {}
+        if flow in ("chain", "purely"):
+            inputs["length"] = chance.randint(2, 8)
+        elif flow == "scattered":
+            inputs["seed"] = chance.randrange(10**6)
         body = digest(flow, inputs)
         self._log.put(Submitted(job="", outcome="unknown", key=key, body=body))
         job = await self._app.submit(flow, idempotency_key=key, **inputs)

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import itertools
 import os
+import random
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -128,6 +129,31 @@ async def failing(*given: str) -> str:
     raise FlakyError(mark)
 
 
+@task(run_in="worker")
+async def far(*given: str, seconds: float = 0.01) -> str:
+    return await step.fn(*given, seconds=seconds)
+
+
+@task(run_in="worker")
+def far_blocking(*given: str) -> str:
+    return blocking.fn(*given)
+
+
+@task(run_in="worker", retries=2, retry_backoff=0.05, retry_jitter=False)
+async def far_flaky(*given: str) -> str:
+    return _flaky(given)
+
+
+@task(run_in="worker", effect="once")
+def far_once(*given: str) -> str:
+    with effect(given, is_once=True) as mark:
+        time.sleep(0.01)
+    return mark
+
+
+_SCATTERED = (step, blocking, flaky, far, far, far_blocking, far_blocking, far_flaky, far_once)
+
+
 @flow
 def chain(length: int = 5) -> Any:
     given = step(seconds=0.03)
@@ -209,6 +235,30 @@ def deadly(_given: str) -> None:
 @flow
 def poisoned() -> Any:
     return deadly(step())
+
+
+@flow
+def scattered(seed: int, size: int = 12) -> Any:
+    """A random graph, of which workers run about half."""
+    chance = random.Random(seed)  # noqa: S311  it is to be the same each time it is drawn
+    made: list[Any] = []
+    for _ in range(size):
+        given = chance.sample(made, min(len(made), chance.randint(0, 3)))
+        made.append(chance.choice(_SCATTERED)(*given))
+    return join(made[-4:])
+
+
+@flow
+async def gives_up(turns: int = 3) -> Any:
+    """Wait for the first of some calls, and give up the others wherever they run."""
+    given = await far()
+    for _ in range(turns):
+        calls = [asyncio.ensure_future(far(given, seconds=0.02 * number)) for number in range(1, 5)]
+        given = await calls[0]
+        for call in calls[1:]:
+            call.cancel()
+        await asyncio.wait(calls)
+    return [given]
 
 
 @flow
