@@ -19,6 +19,8 @@ from millstream.settings import Settings
 
 _POOL_PROCESS_SECONDS: Final = 30.0
 _BROKER_SECONDS: Final = 4.0
+_HEARTBEAT_SECONDS: Final = 4
+"""RabbitMQ's connection is given up after two and a half of these without a sign."""
 
 
 class Seat:
@@ -148,8 +150,14 @@ def _configuration(settings: Settings, *, is_amqp: bool) -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_connection_timeout": _BROKER_SECONDS,
-        "broker_heartbeat": 10,
-        "broker_transport_options": {"confirm_publish": True}
+        "broker_heartbeat": _HEARTBEAT_SECONDS,
+        # Bounds for an answer that has to come; an idle worker reads only what is there. Without them a worker whose
+        # connection nobody answers on any more waits for ever for the broker to confirm an event.
+        "broker_transport_options": {
+            "confirm_publish": True,
+            "read_timeout": _BROKER_SECONDS,
+            "write_timeout": _BROKER_SECONDS,
+        }
         if is_amqp
         else {
             "socket_timeout": _BROKER_SECONDS,
