@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from millstream import JobState, Millstream, Settings, approval, ctx, flow, task
 from millstream.backends import anyio
 from millstream.backends.role import Role
-from millstream.clock import Clock
+from millstream.clock import Clock, SystemClock, Timer
 from millstream.testing import SegmentBackendContract
 
 
@@ -92,6 +93,29 @@ async def test_a_body_whose_own_time_is_over_on_a_busy_loop_is_not_stopped() -> 
         job = await app.submit(asks_while_the_loop_stands_still)
         async with asyncio.timeout(30):
             assert await job.result() == "nobody answered"
+
+
+async def test_a_process_that_lingers_for_nobody_has_nothing_to_do_while_a_body_waits_for_a_time_of_its_own() -> None:
+    clock = CountingClock()
+    async with Millstream(clock=clock, settings=Settings(durability="off", conduct_linger=0)) as app:
+        assert await (await app.submit(asks_for_a_while)).result() == "nobody answered"
+    assert clock.timers < 50
+
+
+class CountingClock(SystemClock):
+    timers = 0
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> Timer:
+        self.timers += 1
+        return super().call_later(seconds, callback)
+
+
+@flow
+async def asks_for_a_while() -> str:
+    try:
+        return str(await asyncio.wait_for(approval("well?"), timeout=0.3))
+    except TimeoutError:
+        return "nobody answered"
 
 
 @flow

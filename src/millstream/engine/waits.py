@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 SHORT_SECONDS = 1.0
 """A wait that is over this soon is waited for in place: to lay the job down and take it up again costs more."""
 
+_AGAIN_SECONDS = 0.25
+"""After so long at the soonest it is looked again whether a conducting flow can be laid down that could not before."""
+
 Kind = Literal["timer", "approval", "decision", "handed_out"]
 
 
@@ -195,4 +198,5 @@ class Waits:
         if self._run.is_idle and self.may_pause() and not self._run.calls.have_timers():
             self._run.pause()
         elif self._open:
-            self._linger = self._run.services.clock.call_later(self._run.services.linger, self._look)
+            again = max(self._run.services.linger, _AGAIN_SECONDS)
+            self._linger = self._run.services.clock.call_later(again, self._look)
