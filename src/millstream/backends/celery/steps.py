@@ -15,7 +15,6 @@ from millstream.backends.celery.logs import share_celerys_log
 from millstream.backends.celery.messages import TASK
 from millstream.backends.celery.on_loop import LoopWorkplace
 from millstream.backends.celery.pool import TaskPool as AsyncPool
-from millstream.backends.celery.queues import dead_letters
 from millstream.backends.celery.runtime import Program, WorkerRuntime
 from millstream.backends.role import Role
 from millstream.errors import MillstreamError
@@ -76,10 +75,8 @@ def _check_queues(app: Any) -> None:
 
     Where the broker is away that is left to Celery, which waits for it.
     """
-    broker = app.seat.settings.effective_broker_url
-    link = Link(broker)
-    queues = [*app.amqp.queues.consume_from.values(), dead_letters(is_amqp=broker.startswith(("amqp", "pyamqp")))]
-    refused = link.refusals(queues)
+    link = Link(app.seat.settings.effective_broker_url)
+    refused = link.refusals(app.amqp.queues.consume_from.values())
     link.drop()
     if refused:
         raise SystemExit("\n".join(f"millstream: {why}" for why in refused))
