@@ -23,7 +23,7 @@ AT_HOME = {
     "test_a_body_that_gives_up_its_calls_goes_on": "others' notes come before the record of what wrote them",
     "test_a_body_that_returns_ends_the_calls_it_leaves_behind": "who executes it stops at its next look",
     "test_nothing_that_tasks_say_is_lost_or_late": "a node's end is read from the ledger, what its task says is not",
-    "test_who_closes_the_app_ends_what_runs_and_what_waits": "the test's other app goes on with what is handed on",
+    "test_who_closes_the_app_ends_what_runs_and_what_waits": "the test's other app would go on with what is handed on",
     "test_a_loop_can_turn_often": "each of its 900 turns would wait for two transactions",
     "test_ten_thousand_items": "each item would be three transactions' work",
 }
@@ -43,8 +43,10 @@ class TestAllHandedOut(SegmentBackendContract):
     def where(self, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.url = f"sqlite:///{tmp_path}/ledger.db"
         assert all(hasattr(self, name) for name in AT_HOME)
+        self.imports = list[str]()
         if request.function.__name__ in AT_HOME:
             return
+        self.imports = ["tests.contract.flows"]  # as workers have them
         monkeypatch.setattr(HandOut, "takes", lambda _self, _queue: False)
         for module in (program, scope):
             monkeypatch.setattr(module, "guard", always)
@@ -55,5 +57,5 @@ class TestAllHandedOut(SegmentBackendContract):
             clock=clock,
             settings=Settings(database_url=self.url, **given),
             executes=True,
-            imports=["tests.contract.flows"],  # as workers have them
+            imports=self.imports,
         )
