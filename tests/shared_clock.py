@@ -21,15 +21,16 @@ from millstream.testing.clock import Hold, VirtualClock, _is_timer_near
 T = TypeVar("T")
 
 _POLL_SECONDS = 0.002
-_QUIET_SECONDS = 0.03
-"""For so long nothing was done anywhere before the clock is moved: what is on its way has arrived by then."""
+_QUIET_LOOKS = 15
+"""So often each process has found nothing to do before the clock is moved: what is on its way has arrived by then. It
+is about 0.03 s, and more on a machine that is busy."""
 
-_BACKLOG_SECONDS = 1.0
-"""For so long segments may be queued before that is taken for lasting: there is no room for them."""
+_BACKLOG_LOOKS = 400
+"""So often each process has looked before segments that are queued are taken for lasting: there is no room for them."""
 
 _TURNS = 5
 _ELAPSED = struct.Struct("d")
-_PLACE = struct.Struct("ddddd")  # process, next timer, last busy, last looked, what it saw elapsed
+_PLACE = struct.Struct("dddddd")  # process, next timer, how often busy, how often looked, when last, what it saw
 _PLACES = 64
 _FIRST = 64
 _SIZE = _FIRST + _PLACES * 64
@@ -58,6 +59,7 @@ class SharedClock(VirtualClock):
         self._pid = 0
         self._poll_context = _background()
         self._origin = 0.0
+        self._quiet_since: dict[float, tuple[float, float]] = {}
         self.backlog: Callable[[], Awaitable[bool]] | None = None
         super().__init__()
 
@@ -121,7 +123,7 @@ class SharedClock(VirtualClock):
         await asyncio.get_running_loop().create_task(act(), context=_background())
 
     async def _move_until(self, task: asyncio.Future[Any]) -> None:
-        waited = time.monotonic()
+        moved = self._looks()
         while not task.done():
             await asyncio.wait({task}, timeout=_POLL_SECONDS)
             if task.done() or not self._is_quiet():
@@ -129,11 +131,11 @@ class SharedClock(VirtualClock):
             due = self._earliest()
             if due == inf:
                 continue
-            if time.monotonic() < waited + _BACKLOG_SECONDS and self.backlog is not None and await self.backlog():
+            if not self._have_looked(moved, _BACKLOG_LOOKS) and self.backlog is not None and await self.backlog():
                 continue
             if self._is_quiet() and self._earliest() == due:
                 self._elapsed = max(self._elapsed, due)
-                waited = time.monotonic()
+                moved = self._looks()
                 await self._calm()
 
     async def _calm(self) -> None:
@@ -143,12 +145,23 @@ class SharedClock(VirtualClock):
         while calm < 5 and time.monotonic() < until:
             await asyncio.sleep(_POLL_SECONDS)
             elapsed = self._elapsed
-            is_seen = all(seen >= elapsed and due > elapsed for _, due, _, _, seen in self._living())
+            is_seen = all(seen >= elapsed and due > elapsed for _, due, *_, seen in self._living())
             calm = calm + 1 if is_seen else 0
 
     def _is_quiet(self) -> bool:
-        now = time.monotonic()
-        return all(busy < now - _QUIET_SECONDS < looked for _, _, busy, looked, _ in self._living())
+        """Whether each process has looked often enough since one was busy, or began."""
+        now, since = self._looks(), self._quiet_since
+        if {pid: busy for pid, (busy, _) in now.items()} != {pid: busy for pid, (busy, _) in since.items()}:
+            self._quiet_since = now
+            return False
+        return self._have_looked(since, _QUIET_LOOKS)
+
+    def _looks(self) -> dict[float, tuple[float, float]]:
+        """Return how often each process was busy, and how often it has looked."""
+        return {place[0]: (place[2], place[3]) for place in self._living()}
+
+    def _have_looked(self, since: dict[float, tuple[float, float]], times: int) -> bool:
+        return all(looked >= since.get(pid, (0, 0))[1] + times for pid, (_, looked) in self._looks().items())
 
     def _earliest(self) -> float:
         return min((due for _, due, *_ in self._living()), default=inf)
@@ -157,8 +170,8 @@ class SharedClock(VirtualClock):
         found = []
         for offset in range(_FIRST, _SIZE, 64):
             place = _PLACE.unpack_from(self._memory, offset)
-            if place[0] and time.monotonic() - place[3] > 0.1 and not _lives(int(place[0])):
-                _PLACE.pack_into(self._memory, offset, 0.0, 0.0, 0.0, 0.0, 0.0)
+            if place[0] and time.monotonic() - place[4] > 0.1 and not _lives(int(place[0])):
+                _PLACE.pack_into(self._memory, offset, *[0.0] * 6)
             elif place[0]:
                 found.append(place)
         return found
@@ -183,7 +196,7 @@ class SharedClock(VirtualClock):
             for offset in range(_FIRST, _SIZE, 64):
                 if not _PLACE.unpack_from(self._memory, offset)[0]:
                     now = time.monotonic()
-                    _PLACE.pack_into(self._memory, offset, float(os.getpid()), inf, now, now, self._elapsed)
+                    _PLACE.pack_into(self._memory, offset, float(os.getpid()), inf, 1.0, 1.0, now, self._elapsed)
                     return offset
         finally:
             fcntl.flock(self._file, fcntl.LOCK_UN)
@@ -203,11 +216,11 @@ class SharedClock(VirtualClock):
         if is_busy and turns < _TURNS:
             loop.call_soon(self._look, turns + 1, context=self._poll_context)
             return
-        now = time.monotonic()
         is_busy = is_busy or bool(self._holds) or _is_timer_near()
-        busy = now if is_busy else _PLACE.unpack_from(self._memory, self._place)[2]
+        _, _, busy, looked, _, _ = _PLACE.unpack_from(self._memory, self._place)
         next_due = inf if (due := self._next_due()) is None else due
-        _PLACE.pack_into(self._memory, self._place, float(os.getpid()), next_due, busy, now, elapsed)
+        told = (float(os.getpid()), next_due, busy + is_busy, looked + 1, time.monotonic(), elapsed)
+        _PLACE.pack_into(self._memory, self._place, *told)
         loop.call_later(_POLL_SECONDS, self._look, context=self._poll_context)
 
 
