@@ -23,8 +23,10 @@ class Link:
     """
 
     def __init__(self, urls: str) -> None:
-        """Connect to nothing yet."""
+        """Connect to nothing yet, but load what it takes: imported by two threads at once, Kombu may be half there."""
         self._urls = urls.split(";")
+        for url in self._urls:
+            _kombu().Connection(url).get_transport_cls()
         self._connection: Any = None
         self._producer: Any = None
 
@@ -109,11 +111,15 @@ class Link:
         return int(length)
 
     def _open_first(self) -> None:
-        kombu: Any = import_module("kombu")  # in this thread, and only where a message is sent; it has no types
-        url = self._urls[0]
+        kombu, url = _kombu(), self._urls[0]
         self._connection = kombu.Connection(url, connect_timeout=_SECONDS, heartbeat=0, transport_options=_bounds(url))
         self._connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0, timeout=_SECONDS)
         self._producer = kombu.Producer(self._connection.channel(), auto_declare=False)
+
+
+def _kombu() -> Any:
+    """Return the package: it has no types, and only who speaks to a broker pays for it."""
+    return import_module("kombu")
 
 
 def _bounds(url: str) -> dict[str, Any]:
