@@ -74,6 +74,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("priority", -1, "priority is -1, but must be 0 to 9"),
     ("priority", 10, "priority is 10, but must be 0 to 9"),
     ("queue", "", "queue is empty"),
+    ("queue", "ü" * 128, f"queue '{'ü' * 20}'… has 256 bytes, but may have 255, as in RabbitMQ"),
     ("queue", None, "Expected `str`, got `null` - at `$.queue`"),
     ("effect", "twice", "effect is 'twice', but must be one of idempotent, pure, once"),
     ("run_in", "moon", "run_in is 'moon', but must be one of auto, loop, thread, process, worker"),

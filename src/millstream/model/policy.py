@@ -32,7 +32,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
         soft_timeout: Seconds after which `SoftTimeLimitExceeded` is raised inside the attempt.
         expires: Seconds after the job's submission in which the node must have started, else it fails.
         priority: 0 to 9; of the nodes that are ready, the higher goes first.
-        queue: The queue that workers take the task from.
+        queue: The queue that workers take the task from; its name has 255 bytes of UTF-8 at most.
         cache_ttl: Seconds for which a result is used again for the same key.
         idempotency_key: The cache's key as a format string over the arguments (`"invoice-{order}"`); without it
             the key is made of all arguments.
@@ -131,6 +131,7 @@ def _exception_name(kind: Any) -> str:
 _CHOICES: dict[str, tuple[str, ...]] = {"effect": get_args(Effect), "run_in": get_args(RunIn)}
 _SECONDS = ("retry_backoff", "retry_backoff_max", "timeout", "soft_timeout", "expires", "cache_ttl")
 _TOP_PRIORITY = 9
+_QUEUE_BYTES = 255
 _CLASS_NAME = re.compile(r"[^:\s]+:[^:\s]+")
 
 
@@ -161,6 +162,8 @@ def _check_ranges(policy: Policy, where: str) -> None:
         problems.append(f"soft_timeout ({policy.soft_timeout}) must be shorter than timeout ({policy.timeout})")
     if not policy.queue:
         problems.append("queue is empty")
+    if (size := len(policy.queue.encode(errors="replace"))) > _QUEUE_BYTES:
+        problems.append(f"queue {policy.queue[:20]!r}… has {size} bytes, but may have {_QUEUE_BYTES}, as in RabbitMQ")
     if policy.idempotency_key is not None and policy.cache_ttl is None:
         problems.append("idempotency_key names a cached result, so it needs cache_ttl")
     if problems:
