@@ -21,7 +21,7 @@ import socket
 import sys
 import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from threading import Lock, Thread
 from typing import Any, NoReturn, cast
 
@@ -141,7 +141,7 @@ def _answer(order: Order, setup: Setup, say: Callable[[Any], None]) -> Returned 
         finally:
             running.reset(token)
     except BaseException as error:  # noqa: BLE001  whatever a task raises is its outcome, also SystemExit
-        return Raised(record_failure(error, order.request.node))
+        return Raised(record_failure(error, order.request.node), isinstance(error, _CancelsItselfError))
     return Returned(values if order.is_chunk else values[0])
 
 
@@ -159,8 +159,22 @@ def _run(function: Callable[..., Any], calls: Any, soft_timeout: float | None) -
 def _call(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     value = function(*args, **kwargs)
     if inspect.iscoroutine(value):
-        return asyncio.run(value)
+        return asyncio.run(_awaited(value))
     return value
+
+
+class _CancelsItselfError(asyncio.CancelledError):
+    """Raised when a coroutine cancelled what it runs in, which is more than to raise `CancelledError`."""
+
+
+async def _awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return await coroutine
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise _CancelsItselfError from error
+        raise
 
 
 def _interrupt(_signal: int, _frame: types.FrameType | None) -> NoReturn:

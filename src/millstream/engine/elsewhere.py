@@ -316,6 +316,9 @@ class Started:
             if scope.cancelled_caught:  # by the time-out, or because the node was taken back
                 is_over = self.policy.timeout is not None and not self.is_taken_back
                 places = self._failed(self._timeout()) if is_over else ()
+            elif isinstance(answer, Raised) and answer.cancels:
+                self.run.cancel_around()
+                places = ()
             elif isinstance(answer, Raised):
                 places = self.run.failed(self.frame, self.index, answer.failure, self.attempt)
             else:

@@ -50,7 +50,7 @@ class Parking(ABC):
         self.chains = not is_prioritised
         self.loop = asyncio.get_running_loop()
         self.spare = self.running = 0
-        self.is_cancelled = self.is_stopped = self.has_revoked = False
+        self.is_cancelled = self.is_stopped = self.has_revoked = self._cancels_around = False
         self.paused: tuple[Kind, float | None] | None = None
         self._elsewhere = 0
         self._parked: asyncio.Future[None] | None = None

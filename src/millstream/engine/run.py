@@ -131,6 +131,8 @@ class Run(Parking):
                 bring_failures(self, self.plan.root)
                 self.ready.extend(self.plan.start().ready)
                 await runner.work(self, is_host=True)
+            if self._cancels_around:
+                raise asyncio.CancelledError
         except asyncio.CancelledError:
             if not (self.is_cancelled or self.is_stopped) or is_cancelled_here():
                 self.is_stopped = self.is_stopped or (self.is_kept and is_cancelled_here())
@@ -154,6 +156,11 @@ class Run(Parking):
         self._drop_threads()  # now: a function that sees the cancel may return before the runners do
         if hasattr(self, "group"):
             self.group.cancel_scope.cancel()
+
+    def cancel_around(self) -> None:
+        """Stop everything, and end as cancelled from outside: a task cancelled what it runs in."""
+        self._cancels_around = True
+        self.group.cancel_scope.cancel()
 
     # -------------------------------------------------------------------------------- what ended, and what follows
     def attempt_of(self, frame: Frame, index: int) -> int:

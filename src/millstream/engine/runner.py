@@ -14,7 +14,7 @@ from millstream.engine import control, elsewhere
 from millstream.engine.again import check_expiry
 from millstream.engine.attempt import Attempt, cache_key
 from millstream.engine.context import running
-from millstream.engine.deadline import Deadline
+from millstream.engine.deadline import Deadline, is_cancelled_here
 from millstream.engine.program import Mode, Recalled, mode_in_worker
 from millstream.engine.recall import recall
 from millstream.graph.frame import Frame
@@ -45,6 +45,10 @@ async def work(run: Run, is_host: bool = False) -> None:  # noqa: FBT001, FBT002
                 return
             if run.plan.is_done or not await run.park():
                 return
+    except asyncio.CancelledError:
+        if not is_cancelled_here():
+            run.cancel_around()
+        raise
     finally:
         run.running -= 1
         deadline.close()

@@ -68,9 +68,10 @@ class Returned(NamedTuple):
 
 
 class Raised(NamedTuple):
-    """From a process: the task raised."""
+    """From a process: the task raised; `cancels` where a coroutine cancelled what it runs in."""
 
     failure: Failure
+    cancels: bool = False
 
 
 def pack(frame: Any) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from millstream import JobState, TaskError, flow
+from millstream import JobState, TaskError, flow, group
 from millstream.errors import InvalidInputError, UnknownNameError
 from millstream.ledger.base import IdempotencyConflictError
 from millstream.testing.contract_backend.stage import BackendCase, Stage
@@ -27,6 +27,7 @@ from millstream.testing.contract_tasks import (
     note,
     outcome,
     total,
+    wait_at,
 )
 from millstream.testing.room import Room
 
@@ -228,6 +229,16 @@ class ResultsContract(BackendCase):
         assert (await stage.end(job)).state is not JobState.SUCCEEDED
         assert await stage.drive(asyncio.gather((await stage.submit(meet, room.path, 2)).wait(), bystander.wait()))
         assert await bystander.state() is JobState.SUCCEEDED
+
+    @pytest.mark.parametrize("place", ["loop", "process"])
+    @pytest.mark.parametrize("order", [1, -1], ids=["first", "last"])
+    async def test_a_task_among_others_that_cancels_what_it_runs_in_cancels_its_job(
+        self, stage: Stage, room: Room, order: int, place: str
+    ) -> None:
+        cancels = cancels_itself.s().set(run_in="auto" if place == "loop" else place)
+        job = await stage.submit(group([wait_at.s(room.path, "never"), cancels][::order]))
+        record = await stage.end(job)
+        assert (record.state, record.reason, record.error) == (JobState.CANCELLED, "cancel", None)
 
     async def test_of_several_failures_the_first_that_matters_is_raised(self, stage: Stage) -> None:
         with pytest.raises(ClosedShopError):
