@@ -131,8 +131,6 @@ class Run(Parking):
                 bring_failures(self, self.plan.root)
                 self.ready.extend(self.plan.start().ready)
                 await runner.work(self, is_host=True)
-            if self._cancels_around:
-                raise asyncio.CancelledError
         except asyncio.CancelledError:
             if not (self.is_cancelled or self.is_stopped) or is_cancelled_here():
                 self.is_stopped = self.is_stopped or (self.is_kept and is_cancelled_here())
@@ -144,6 +142,8 @@ class Run(Parking):
             is_done = self.plan.is_done
             if not is_done:
                 self._stop_nodes()
+        if self._cancels_around and not (self.is_cancelled or self.is_stopped):
+            raise asyncio.CancelledError
         if not is_done:
             return JobState.CANCELLED if self.is_cancelled else JobState.WAITING
         outcome = self.plan.outcome()
