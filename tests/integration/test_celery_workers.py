@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -68,8 +69,6 @@ async def test_a_worker_executes_what_others_hand_in_and_hands_on_what_runs_when
 
 def held(settings: dict[str, str]) -> bool:
     """Return whether a node runs: its job is held by somebody."""
-    import sqlite3  # noqa: PLC0415  for this alone
-
     with sqlite3.connect(settings["database_url"].removeprefix("sqlite:///")) as ledger:
         return bool(ledger.execute("select 1 from millstream_segment where state = 'running'").fetchall())
 
@@ -103,6 +102,28 @@ async def test_a_job_whose_worker_is_killed_goes_on(whom: str, some: Workers, pr
         worker.kill()
         some.start(SHOP, pool="prefork", concurrency=1)
     assert await result(job) > 0
+
+
+async def test_a_pool_process_that_cannot_start_says_why_and_starts_when_it_can(
+    some: Workers, program: Millstream
+) -> None:
+    worker = some.start(SHOP, pool="prefork", concurrency=1)
+    assert await result(await program.submit(celery_shop.total)) == 10
+    revision = mark(some.settings, "9999")
+    (child,) = worker.children()
+    os.kill(child, signal.SIGKILL)
+    await asyncio.to_thread(worker.wait_for, "cannot start yet.*newer version of millstream")
+    job = await program.submit(celery_shop.total)
+    mark(some.settings, revision)
+    assert await result(job) == 10
+
+
+def mark(settings: dict[str, str], revision: str) -> str:
+    """Have the ledger's tables be of a revision; return of which they were."""
+    with sqlite3.connect(settings["database_url"].removeprefix("sqlite:///")) as ledger:
+        ((was,),) = ledger.execute("select version_num from millstream_revision").fetchall()
+        ledger.execute("update millstream_revision set version_num = ?", (revision,))
+        return str(was)
 
 
 @pytest.mark.matrix

@@ -82,7 +82,7 @@ class WorkerRuntime:
         self._stopping: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Start the app; where its ledger cannot be reached, that is tried again in the background."""
+        """Start the app; where that fails, it is tried again in the background."""
         self._program = self._make()
         if not await self._begins(self._program):
             self._beginning = asyncio.create_task(self._begin_later(self._program), name="millstream worker start")
@@ -117,6 +117,9 @@ class WorkerRuntime:
             await program.begin()
         except LedgerUnavailableError as error:
             _log.warning("the ledger is not available; this worker waits for it", why=str(error))
+            return False
+        except Exception as error:  # noqa: BLE001  whatever it is: what was not begun would keep its messages for ever
+            _log.error("this worker cannot start yet, and tries again", why=f"{type(error).__name__}: {error}")
             return False
         self._begun.set()
         return True
