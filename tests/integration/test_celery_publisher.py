@@ -88,7 +88,8 @@ async def suffers(server: Any, hurt: Callable[[], None], heal: Callable[[], None
         await asyncio.sleep(2.5)  # longer than an answer of the broker is waited for
         assert {(await program.record(job.id)).state for job in jobs} == {JobState.QUEUED}
         await asyncio.to_thread(heal)
-        await until(lambda: waiting(server.url) == NO_WORKER)
+        # RabbitMQ, once its alarm is over, takes what it was sent meanwhile as well: one message with each new try.
+        await until(lambda: NO_WORKER <= waiting(server.url) < JOBS)
     assert turns.longest < LONGEST_TURN
 
 
