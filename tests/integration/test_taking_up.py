@@ -52,6 +52,13 @@ def of_both_kinds() -> Any:
 
 
 @flow
+async def race_of_both_kinds() -> Any:
+    calls = [asyncio.ensure_future(note("first")), asyncio.ensure_future(note_purely("pure"))]
+    done, _ = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+    return [call.result() for call in calls if call in done]
+
+
+@flow
 def payment() -> Any:
     return pay()
 
@@ -87,6 +94,13 @@ async def test_a_pure_result_opens_nothing_for_one_that_is_not_recorded(
     for late in put_off:
         take(*late)
     assert await job.result() == "last"
+
+
+async def test_a_pure_result_does_not_overtake_in_a_body_what_is_before_it_in_the_record(app: Millstream) -> None:
+    job = await app.submit(race_of_both_kinds)
+    assert await job.result() == ["first"]
+    ended = [event.node async for event in job.events() if event.type == "node_succeeded"]
+    assert ended[0] == "race_of_both_kinds#0/note"
 
 
 async def test_who_is_refused_before_anything_ran_runs_nothing(

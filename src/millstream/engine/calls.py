@@ -36,14 +36,14 @@ class Calls:
         timers: Per body that runs, whether it waits for a time of its own.
     """
 
-    __slots__ = ("_answers", "_futures", "_open_notes", "_recalled", "_run", "_turns", "continued", "timers")
+    __slots__ = ("_answers", "_ended", "_futures", "_open_notes", "_run", "_turns", "continued", "timers")
 
     def __init__(self, run: Run) -> None:
         """Start with none."""
         self._run = run
         self._futures: dict[str, asyncio.Future[Any]] = {}
         self._open_notes = 0
-        self._recalled: list[tuple[float, int, Callable[[], None]]] = []
+        self._ended: list[tuple[float, int, Callable[[], None]]] = []
         self._answers = 0
         self._turns = 0
         self.continued = dict(run.past.continued) if run.past is not None else {}
@@ -78,22 +78,25 @@ class Calls:
         if future is None:
             return False
         act = partial(_answer, future, frame, failure)
-        past, is_safe = self._run.past, self._run.gate.is_open or _is_pure(frame)
-        if past is not None:
-            recorded = past.ends.get(frame.name(0))
-            is_safe = is_safe or recorded is not None
-            act = partial(self._in_order, recorded.seq if recorded else _AFTER_THE_RECORD, act)
-        if is_safe:
+        past, gate = self._run.past, self._run.gate
+        recorded = None if past is None else past.ends.get(frame.name(0))
+        act = partial(self._in_order, _AFTER_THE_RECORD if recorded is None else recorded.seq, act)
+        if gate.is_open or recorded is not None:
             act()
         else:
-            self._run.gate.then(act)
+            gate.then(act, is_pure=_is_pure(frame))
         return True
 
     def _in_order(self, seq: float, act: Callable[[], None]) -> None:
-        """Answer calls one by one in the order of the record, so that a race has the winner that it had then."""
+        """Answer calls one by one in the order of the record, also of one that is written just now.
+
+        So a body hears of ends in the same turns whenever it runs, and a race has the winner that it had then.
+        """
         self._answers += 1
-        heappush(self._recalled, (seq, self._answers, act))
-        if len(self._recalled) == 1:
+        heappush(self._ended, (seq, self._answers, act))
+        if seq < _AFTER_THE_RECORD:
+            self._turns = 0  # more that the record knows may be on its way here
+        if len(self._ended) == 1:
             self._run.hold()
             self._turns = 0
             self._run.loop.call_soon(self._look)
@@ -101,11 +104,12 @@ class Calls:
     def _look(self) -> None:
         """Answer the next one when the bodies have done what the last answer let them do."""
         self._turns += 1
-        if self._turns > _QUIET_TURNS:
-            *_, act = heappop(self._recalled)
+        # A loop that has nothing else to do has done all that; where others keep it busy, some turns have to do.
+        if self._turns > _QUIET_TURNS or not getattr(self._run.loop, "_ready", True):
+            *_, act = heappop(self._ended)
             act()
             self._turns = 0
-        if self._recalled:
+        if self._ended:
             self._run.loop.call_soon(self._look)
         else:
             self._run.resume(())

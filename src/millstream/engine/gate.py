@@ -55,9 +55,12 @@ class Gate:
             return places
         return ()
 
-    def then(self, act: Callable[[], None]) -> None:
-        """Do something when all that was put so far is recorded."""
-        self._hold([act])
+    def then(self, act: Callable[[], None], *, is_pure: bool = False) -> None:
+        """Do something when all that was put so far is recorded; at once behind a pure result, like `behind`."""
+        if is_pure and not self._records:
+            act()
+        else:
+            self._hold([act])
 
     def _hold(self, what: Sequence[Place | Callable[[], None]]) -> None:
         if self._sink.hold(what, self._recorded):

@@ -135,6 +135,17 @@ async def races(room: str) -> Any:
 
 
 @flow
+async def goes_by_how_many_ended(room: str) -> int:
+    """Follow up on how many of three calls have ended when the first has, and then wait."""
+    calls = [asyncio.ensure_future(echo(n)) for n in range(3)]
+    done, _ = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+    await noted(room, f"after {len(done)}")
+    await asyncio.gather(*calls)
+    await sleep(HOUR)
+    return len(done)
+
+
+@flow
 async def counts_for_ever(room: str, number: int = 0) -> Any:
     """Begin anew again and again, with waits in between."""
     await noted(room, f"turn {number}")
@@ -269,6 +280,10 @@ class PausingContract(BackendCase):
     async def test_a_race_that_was_recorded_has_the_same_winner_again(self, stage: Stage, room: Room) -> None:
         assert await stage.run(races, room.path) == ["quick", "slow"]
         assert room.notes() == ["follow up"] * 2
+
+    async def test_calls_that_end_together_are_heard_of_one_by_one_each_time(self, stage: Stage, room: Room) -> None:
+        assert await stage.run(goes_by_how_many_ended, room.path) == 1
+        assert room.notes() == ["after 1"]
 
     async def test_a_conducting_flow_can_begin_anew_without_end(self, stage: Stage, room: Room) -> None:
         job = await stage.submit(counts_for_ever, room.path)
