@@ -134,6 +134,16 @@ def cheap(nodes: int) -> Any:
     return chord([identity.s(number) for number in range(nodes)], number_of.s())
 
 
+@task(run_in="worker")
+def identity_apart(number: int) -> int:
+    return number
+
+
+@flow
+def wide(items: int) -> Any:
+    return number_of(identity_apart.map(list(range(items))))
+
+
 def staying(directory: Path, names: list[str]) -> Any:
     return chord([stay.s(str(directory), name) for name in names], number_of.s())
 

@@ -26,6 +26,7 @@ from tests.integration.handed_out_flows import (
     stay_apart,
     staying,
     tell_process,
+    wide,
 )
 from tests.integration.handed_out_processes import Start, client_on, kinds, knows_of, notes, starting
 
@@ -91,6 +92,17 @@ async def test_what_is_cheap_stays_in_one_segment(tmp_path: Path, start: Start) 
         job = await app.submit(cheap(1000))
         assert await job.result() == 1000
         assert "handed_out" not in await kinds(job)
+
+
+@pytest.mark.parametrize("linger", [0, pytest.param(30, marks=pytest.mark.matrix)])
+async def test_what_a_wide_map_releases_bit_by_bit_goes_together(tmp_path: Path, start: Start, linger: int) -> None:
+    async with app_on(tmp_path, conduct_linger=linger) as app:
+        start()
+        await app.jobs()
+        await knows_of(app, 1)
+        job = await app.submit(wide, 3000)
+        assert await job.result() == 3000
+        assert (await kinds(job)).count("handed_out") < 150
 
 
 async def test_nested_fan_outs_end_in_one_process_that_lays_down_what_waits(tmp_path: Path) -> None:

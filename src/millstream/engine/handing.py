@@ -39,7 +39,10 @@ _PER_MEMBER = 8
 """Into how many segments nodes of unknown cost are divided, times the number of processes."""
 
 _OPEN_PER_MEMBER = 2
-"""Of those that are handed out under load: enough that nobody has to wait for the next."""
+"""Segments that are enough for each process: nobody has to wait for the next."""
+
+_GATHER_SECONDS = 0.1
+"""How long nodes wait at most for others to go with them, while enough is out that nobody waits for them."""
 
 _LOOK_SECONDS = 0.05
 _REST_SECONDS = 0.01
@@ -68,6 +71,7 @@ class Handing:
         self._pending: dict[_Kind, deque[Place]] = {}
         self._spare = Spare(run, self.cost, self.kind)
         self._flushing = self._resting = False
+        self._gather: asyncio.TimerHandle | None = None
         self._look: asyncio.TimerHandle | None = None
         self._rest: Timer | asyncio.TimerHandle | None = None
         self.has_lingered = False
@@ -125,11 +129,32 @@ class Handing:
             self._run.loop.call_soon(self._flush)
 
     def _flush(self) -> None:
+        """Hand out what is pending, but for what others may still go with: each end of a map's item releases one."""
         self._flushing = False
+        if self._run.is_over or not any(self._pending.values()):
+            return
+        if self._gather is None:
+            self._gather = self._run.loop.call_later(_GATHER_SECONDS, self._hand_all)
+        if self._run.ready:
+            self._flush_soon()
+        elif len(self._open) <= _OPEN_PER_MEMBER * self._members or any(map(self._is_full, self._pending.values())):
+            self._hand_all()
+
+    def _is_full(self, places: deque[Place]) -> bool:
+        """Whether nodes are enough for a side segment."""
+        cost = self.cost(places[0]) or 0.0 if places else 0.0
+        return len(places) >= PACK_NODES or len(places) * cost >= PACK_SECONDS
+
+    def _hand_all(self) -> None:
+        """Hand out all that is pending, as far as there is room."""
+        if self._gather is not None:
+            self._gather.cancel()
+            self._gather = None
         if self._run.is_over:
             return
         for kind, places in self._pending.items():
-            most = min(PACK_NODES, -(-len(places) // (_PER_MEMBER * self._members)))
+            segments = max(self._members, _PER_MEMBER * self._members - len(self._open))
+            most = min(PACK_NODES, -(-len(places) // segments))
             while places and len(self._open) < _MOST_OPEN:
                 self._hand(kind, self._pack(places, most))
         self.watch()
@@ -297,7 +322,7 @@ class Handing:
         run = self._run
         if run.is_over or not self._out:
             return
-        if run.is_idle:
+        if run.is_idle and self._gather is None:
             self._resting = True
             run.on_rest(self._resting)
             self._rest = run.services.clock.call_later(run.services.linger, self._linger_is_over)
@@ -309,8 +334,8 @@ class Handing:
         run = self._run
         if run.is_over or not self._resting:
             return
-        self.has_lingered = True
-        if run.is_idle and run.waits.may_pause() and not run.calls.have_timers():
+        self.has_lingered = self._gather is None
+        if self.has_lingered and run.is_idle and run.waits.may_pause() and not run.calls.have_timers():
             run.pause()
         else:
             self._rest = run.loop.call_later(_LOOK_SECONDS, self._linger_is_over)
@@ -332,10 +357,10 @@ class Handing:
 
     def close(self) -> None:
         """Take all timers back."""
-        for timer in (self._look, self._rest):
+        for timer in (self._gather, self._look, self._rest):
             if timer is not None:
                 timer.cancel()
-        self._look = self._rest = None
+        self._gather = self._look = self._rest = None
 
     # ------------------------------------------------------------------------------------------------------ under load
     def _look_at_load(self) -> None:
