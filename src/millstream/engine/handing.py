@@ -152,10 +152,10 @@ class Handing:
             self._gather = None
         if self._run.is_over:
             return
-        for kind, places in self._pending.items():
+        for kind in list(self._pending):
             segments = max(self._members, _PER_MEMBER * self._members - len(self._open))
-            most = min(PACK_NODES, -(-len(places) // segments))
-            while places and len(self._open) < _MOST_OPEN:
+            most = min(PACK_NODES, -(-len(self._pending[kind]) // segments))
+            while (places := self._pending[kind]) and len(self._open) < _MOST_OPEN:
                 self._hand(kind, self._pack(places, most))
         self.watch()
 
@@ -178,29 +178,47 @@ class Handing:
         frame, index = place
         return None if self._port is None else self._port.cost(frame.content.work(index).name)
 
-    def _hand(self, kind: _Kind, places: Iterable[Place]) -> int | None:
-        """Record that nodes are handed out together; return the number of their segment, where any was."""
-        run, (queue, _) = self._run, kind
+    def _hand(self, kind: _Kind, places: Iterable[Place]) -> list[int]:
+        """Record that nodes are handed out together; return the numbers of their segments.
+
+        Those that are too large together go in several. What cannot go alone either is the node's failure.
+        """
         given: list[dict[str, Any]] = []
+        refused: list[tuple[str, Exception]] = []
         for place in places:
             try:
                 given.append(self._given(place).written())
             except Exception as error:  # noqa: BLE001  an argument that is not there is the node's failure
-                self._refuse(place, error)
-        while given:
-            segment = self._last + 1
-            data = {"segment": segment, "queue": queue, "nodes": given}
+                refused.append((place[0].name(place[1]), error))
+        segments, packs = [], [given]
+        while packs:
+            pack = packs.pop()
             try:
-                sealed = run.seal(data)
+                segments += [self._put(kind[0], pack)] if pack else []
             except (NotSerializableError, OutputTooLargeError) as error:
-                given = self._without_culprits(given, error)
-                continue
-            run.put((True, "handed_out", run.now(), None, sealed))
-            self._last = segment
-            self._open[segment] = {node["path"] for node in given}
-            self._out.update(dict.fromkeys(self._open[segment], segment))
-            return segment
-        return None
+                if len(pack) == 1:
+                    refused.append((pack[0]["path"], error))
+                else:
+                    half = len(pack) // 2
+                    packs += [pack[half:], pack[:half]]
+        for path, why in refused:  # last: it may end the run, or revoke others of these
+            self._run.waits.answer(path, why)
+        return segments
+
+    def _put(self, queue: str | None, given: list[dict[str, Any]]) -> int:
+        """Record that nodes are handed out in one segment; return its number.
+
+        Raises:
+            NotSerializableError: Arguments of theirs cannot be written down.
+            OutputTooLargeError: They are too large.
+        """
+        run, segment = self._run, self._last + 1
+        sealed = run.seal({"segment": segment, "queue": queue, "nodes": given})
+        run.put((True, "handed_out", run.now(), None, sealed))
+        self._last = segment
+        self._open[segment] = {node["path"] for node in given}
+        self._out.update(dict.fromkeys(self._open[segment], segment))
+        return segment
 
     def _given(self, place: Place) -> Given:
         run, (frame, index) = self._run, place
@@ -214,28 +232,6 @@ class Handing:
             policy=scope.policy(index),
             request=request_of(run, frame, index, attempt, None),
         )
-
-    def _without_culprits(self, given: list[dict[str, Any]], error: Exception) -> list[dict[str, Any]]:
-        """Fail the nodes whose arguments cannot be written down, and return the others: half, where all can alone."""
-        good = []
-        for node in given:
-            try:
-                self._run.seal({"segment": 0, "queue": None, "nodes": [node]})
-            except (NotSerializableError, OutputTooLargeError) as its_own:
-                self._refuse_path(node["path"], its_own)
-            else:
-                good.append(node)
-        if len(good) < len(given):
-            return good
-        for node in good[len(good) // 2 :]:  # too large together
-            self._refuse_path(node["path"], error)
-        return good[: len(good) // 2]
-
-    def _refuse(self, place: Place, error: Exception) -> None:
-        self._refuse_path(place[0].name(place[1]), error)
-
-    def _refuse_path(self, path: str, error: Exception) -> None:
-        self._run.waits.answer(path, error)
 
     # --------------------------------------------------------------------------------------------------- coming back
     def recall(self, frame: Frame, index: int) -> bool:
@@ -373,9 +369,7 @@ class Handing:
         while room > 0 and (pack := self._spare.take()):
             for frame, index in pack:
                 run.waits.for_others(frame, index, partial(self._ended, frame, index))
-            segment = self._hand(self.kind(pack[0]), pack)
-            if segment is not None:
-                self._extra.add(segment)
+            self._extra.update(self._hand(self.kind(pack[0]), pack))
             room -= 1
         self.watch()
 

@@ -8,7 +8,7 @@ import pytest
 
 from millstream import JobState, ctx, flow, task
 from millstream.authoring.canvas.primitives import chord, group
-from millstream.testing.contract_backend.stage import BackendCase, Stage
+from millstream.testing.contract_backend.stage import BackendCase, Stage, with_settings
 from millstream.testing.contract_tasks import ShopError, cancels_itself
 
 
@@ -68,6 +68,25 @@ async def conducts_away(count: int) -> int:
     return result
 
 
+@task
+def letters(count: int) -> str:
+    """Return so many."""
+    return "x" * count
+
+
+@task(run_in="worker")
+def count_away(text: str) -> int:
+    """Count letters."""
+    return len(text)
+
+
+@flow
+def counts_away(count: int, size: int) -> Any:
+    """Count the same letters on workers, all at once."""
+    text = letters(size)
+    return total_away([count_away(text) for _ in range(count)])
+
+
 class HandingOutContract(BackendCase):
     """What is handed out."""
 
@@ -102,6 +121,10 @@ class HandingOutContract(BackendCase):
         job = await stage.submit(chord([add_away.s(1, 2), cancels_itself.s().set(run_in="worker")], total_away.s()))
         record = await stage.end(job)
         assert (record.state, record.reason, record.error) == (JobState.CANCELLED, "cancel", None)
+
+    @with_settings(max_value_bytes=4000)
+    async def test_tasks_whose_arguments_are_too_large_together_run(self, stage: Stage) -> None:
+        assert await stage.run(counts_away, 24, 3000) == 24 * 3000
 
     async def test_a_job_with_another_queue_is_executed_where_all_queues_are(self, stage: Stage) -> None:
         job = await stage.submit(add_away.s(1, 2).set(queue="heavy"))
