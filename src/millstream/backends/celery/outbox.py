@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from itertools import islice
 from typing import Final
 
 from millstream.authoring.aside import in_daemon_thread
@@ -25,6 +26,10 @@ _TURN_SECONDS: Final = 3.0
 
 _BREATH: Final = 0.02
 """Seconds between two looks, so that a thousand submits in a second are fifty looks."""
+
+
+_AT_ONCE: Final = 1000
+"""Of so many jobs the ledger is asked at a time; a statement has room for some ten thousand."""
 
 
 class Outbox:
@@ -99,9 +104,11 @@ class Outbox:
             self._members = await self._ledger.members()
             self._on_members(self._members)
         most = 2 * max(1, self._members)
-        if rung := set(self._rung):
+        if rung := set(islice(self._rung, _AT_ONCE)):
             self._publisher.send(self._signer, await self._ledger.waiting(most, rung), most)
             self._rung -= rung
+            if self._rung:
+                self.duty.now.set()
         if is_due:
             is_away = self._publisher.is_away
             self._is_over = is_away and await self._ledger.backlog(self._limit) >= self._limit
