@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -18,13 +20,13 @@ from millstream import Millstream
 from millstream.settings import Settings
 from tests.celery_workers import Worker, environment, workers
 from tests.integration import celery_shop
-from tests.integration.test_celery_publisher import until
+from tests.integration.test_celery_publisher import until, waiting
 from tests.rabbitmq import RabbitMQServer
 from tests.valkey import ValkeyServer
 
 SHOP = "tests.integration.celery_shop"
 BESIDE = "tests.integration.celery_shop_beside"
-SECONDS = 40.0
+SECONDS = 120.0
 
 
 class Stage:
@@ -150,7 +152,13 @@ async def test_events_call_no_message_a_success_of_its_job(coroutines: Stage, su
         receiver = coroutines.celery.events.Receiver(connection, handlers={"task-succeeded": succeeded.append})
         capture = receiver.itercapture(timeout=SECONDS, wakeup=False)
         next(capture)  # it listens
-        job = await (await submitting(coroutines)).submit(celery_shop.fails, "out of ink")
+        app = await submitting(coroutines)
+        os.kill(coroutines.worker.pid, signal.SIGSTOP)  # else it may have the job before a message is sent at all
+        try:
+            job = await app.submit(celery_shop.fails, "out of ink")
+            await until(lambda: waiting(coroutines.settings["broker_url"]) > 0)
+        finally:
+            os.kill(coroutines.worker.pid, signal.SIGCONT)
         while not succeeded:
             await asyncio.to_thread(next, capture)
     assert (succeeded[0]["uuid"], succeeded[0]["result"]) == (

@@ -69,7 +69,7 @@ FLOWS = """
         os.rename("spinning.tmp", "spinning")
         return sum(range(10**15))
 
-    @task(run_in="process", timeout=0.5)
+    @task(run_in="process", timeout=3)
     def late() -> None:
         print("said before the end")
         time.sleep(1000)
