@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from millstream.clock import Timer, in_background
-from millstream.testing.clock import Hold, VirtualClock, _is_timer_near
+from millstream.testing.clock import Hold, VirtualClock, _is_in_background, _is_timer_near
 
 T = TypeVar("T")
 
 _POLL_SECONDS = 0.002
+_PATIENT_POLL_SECONDS = 0.02
 _QUIET_LOOKS = 15
 """So often each process has found nothing to do before the clock is moved: what is on its way has arrived by then. It
 is about 0.03 s, and more on a machine that is busy."""
@@ -45,6 +46,7 @@ class SharedClock(VirtualClock):
 
     Attributes:
         backlog: Tells whether work waits that a process could take: then the clock stands still for a while.
+        due_at: Tells when the next work is due, by `now`, which no process need have a timer for.
     """
 
     def __init__(self, path: Path, *, moves: bool = False) -> None:
@@ -61,6 +63,7 @@ class SharedClock(VirtualClock):
         self._origin = 0.0
         self._quiet_since: dict[float, tuple[float, float]] = {}
         self.backlog: Callable[[], Awaitable[bool]] | None = None
+        self.due_at: Callable[[], Awaitable[float | None]] | None = None
         super().__init__()
 
     @property
@@ -128,13 +131,14 @@ class SharedClock(VirtualClock):
             await asyncio.wait({task}, timeout=_POLL_SECONDS)
             if task.done() or not self._is_quiet():
                 continue
-            due = self._earliest()
-            if due == inf:
+            timer, due = self._earliest(), await self._next_work()
+            if min(timer, due) == inf:
+                await asyncio.wait({task}, timeout=_PATIENT_POLL_SECONDS)
                 continue
             if not self._have_looked(moved, _BACKLOG_LOOKS) and self.backlog is not None and await self.backlog():
                 continue
-            if self._is_quiet() and self._earliest() == due:
-                self._elapsed = max(self._elapsed, due)
+            if self._is_quiet() and self._earliest() == timer:
+                self._elapsed = max(self._elapsed, min(timer, due))
                 moved = self._looks()
                 await self._calm()
 
@@ -147,6 +151,11 @@ class SharedClock(VirtualClock):
             elapsed = self._elapsed
             is_seen = all(seen >= elapsed and due > elapsed for _, due, *_, seen in self._living())
             calm = calm + 1 if is_seen else 0
+
+    async def _next_work(self) -> float:
+        """Return when the next work is due that is not yet: what is due already is backlog."""
+        at = None if self.due_at is None else await self.due_at()
+        return inf if at is None or at <= self.now() else at - self._start
 
     def _is_quiet(self) -> bool:
         """Whether each process has looked often enough since one was busy, or began."""
@@ -212,7 +221,7 @@ class SharedClock(VirtualClock):
         while (due := self._next_due()) is not None and due <= elapsed:
             self._ring()
             has_rung = True
-        is_busy = has_rung or bool(loop._ready)  # type: ignore[attr-defined]
+        is_busy = has_rung or _is_due_now(loop)
         if is_busy and turns < _TURNS:
             loop.call_soon(self._look, turns + 1, context=self._poll_context)
             return
@@ -229,6 +238,12 @@ def _background() -> Context:
     context = Context()
     context.run(in_background.set, True)  # noqa: FBT003  that is what it takes
     return context
+
+
+def _is_due_now(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether a loop has something to do beside its duties, which never end."""
+    ready = loop._ready.copy()  # type: ignore[attr-defined]  # threads add to it
+    return not all(_is_in_background(handle) for handle in ready)
 
 
 def _lives(pid: int) -> bool:

@@ -26,21 +26,30 @@ from tests.shared_clock import SharedClock
 millstream.app.SystemClock = lambda: SharedClock(Path({path!r}))
 """
 
+_OFTEN = """
+import millstream.backends.celery.outbox
+millstream.backends.celery.outbox.AGAIN_SECONDS = 0.1
+"""
+"""An hour passes in a moment by that clock: what is due then is looked for more often, too."""
+
 
 class Site:
     """A ledger, a worker on it, and the clock that both go by; for all tests that want the same settings."""
 
     def __init__(self, directory: Path, settings: dict[str, Any], broker: Any, **options: Any) -> None:
         self._stack = ExitStack()
+        changes = [_CLOCK.format(path=str(directory / "clock"))]
         if broker is not None:
+            changes.append(_OFTEN)
             url = self._stack.enter_context(broker())
             settings = {"celery_enabled": True, "broker_url": url, **settings}
         self.settings = {"durability": "full", "database_url": f"sqlite:///{directory}/ledger.db", **settings}
         self.clock = SharedClock(directory / "clock", moves=True)
         self._ledger = SqlLedger(self.settings["database_url"], self.clock)
         self.clock.backlog = self._is_waiting
+        # A worker whose pool takes nothing just now sets no timer for what a job waits for.
+        self.clock.due_at = self._ledger.due_at
         told = {name: value if isinstance(value, str) else json.dumps(value) for name, value in self.settings.items()}
-        changes = [_CLOCK.format(path=str(directory / "clock"))]
         self.worker = Worker(_FLOWS, directory / "worker.log", told, changes=changes, **options)
         self.worker.wait_ready()
 
@@ -89,7 +98,10 @@ class OverWorkers(BackendCase):
         """Where this test takes place."""
         key = json.dumps(settings)
         if key not in sites:
-            sites[key] = Site(tmp_path_factory.mktemp("site"), settings, broker, **self.options)
+            options = dict(self.options)
+            if self.executors > 1 and "max_segments" in settings:  # its slots are its processes
+                options["concurrency"] = settings["max_segments"]
+            sites[key] = Site(tmp_path_factory.mktemp("site"), settings, broker, **options)
         return sites[key]
 
     @pytest.fixture
