@@ -18,7 +18,11 @@ from tests.valkey import ValkeyServer
 
 QUEUES = ("celery", "mail", "heavy")
 ASYNC: dict[str, Any] = {"pool": "async", "queues": QUEUES}
-PREFORK: dict[str, Any] = {"pool": "prefork", "concurrency": 4, "queues": QUEUES}
+
+
+class OnPrefork(OverWorkers):
+    executors = 5
+    options: ClassVar[dict[str, Any]] = {"pool": "prefork", "concurrency": executors, "queues": QUEUES}
 
 
 class OverRedis(OverWorkers):
@@ -37,8 +41,8 @@ class TestAsyncPoolOverRedisInShort(OverRedis, PausingContract, RetriesContract)
     options: ClassVar[dict[str, Any]] = ASYNC
 
 
-class TestPreforkOverRedisInShort(OverRedis, JoinsContract):
-    options: ClassVar[dict[str, Any]] = PREFORK
+class TestPreforkOverRedisInShort(OnPrefork, OverRedis, JoinsContract):
+    pass
 
 
 class TestAsyncPoolOverRabbitMQInShort(OverRabbitMQ, JoinsContract):
@@ -51,8 +55,8 @@ class TestAsyncPoolOverRedis(OverRedis, SegmentBackendContract):
 
 
 @pytest.mark.matrix
-class TestPreforkOverRedis(OverRedis, SegmentBackendContract):
-    options: ClassVar[dict[str, Any]] = PREFORK
+class TestPreforkOverRedis(OnPrefork, OverRedis, SegmentBackendContract):
+    pass
 
 
 @pytest.mark.matrix
@@ -61,5 +65,5 @@ class TestAsyncPoolOverRabbitMQ(OverRabbitMQ, SegmentBackendContract):
 
 
 @pytest.mark.matrix
-class TestPreforkOverRabbitMQ(OverRabbitMQ, SegmentBackendContract):
-    options: ClassVar[dict[str, Any]] = PREFORK
+class TestPreforkOverRabbitMQ(OnPrefork, OverRabbitMQ, SegmentBackendContract):
+    pass

@@ -9,6 +9,7 @@ Example:
 from __future__ import annotations
 
 from millstream.testing.contract_backend.bound import BoundContract
+from millstream.testing.contract_backend.cache import CacheContract
 from millstream.testing.contract_backend.cancel import CancelContract
 from millstream.testing.contract_backend.chance import ChanceContract
 from millstream.testing.contract_backend.conducting import ConductingContract
@@ -30,6 +31,7 @@ class SegmentBackendContract(
     JoinsContract,
     RetriesContract,
     LimitsContract,
+    CacheContract,
     ContextContract,
     CancelContract,
     MapsContract,

@@ -38,9 +38,10 @@ async def conducts_it_all(room: str) -> Any:
     except ClosedShopError as error:
         numbers.append(await echo(error.args[1]))
     mapped = await add.map(numbers, [1] * len(numbers))
+    passed = ctx.now() - began  # before the approval, which takes its time where the test is another process
     answer = await approval({"sum": sum(mapped)})
     await note(room, answer)
-    return mapped, ctx.now() - began, await climbed(0, 3), await echo(quadrupled.name)
+    return mapped, passed, await climbed(0, 3), await echo(quadrupled.name)
 
 
 @flow
@@ -165,7 +166,7 @@ class ConductingContract(BackendCase):
         job = await stage.submit(conducts_it_all, room.path)
 
         async def answer() -> None:
-            event = await stage.until(job, "waiting", "conducts_it_all#11/approval")
+            event = await stage.until(job, "waiting", "conducts_it_all#12/approval")
             assert await job.approve(event.node or "", f"sum is {event.data['question']['sum']}")
 
         result, _ = await stage.drive(asyncio.gather(job.result(), answer()))

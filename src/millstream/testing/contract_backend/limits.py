@@ -1,4 +1,4 @@
-"""Time-outs, soft and hard, expiry, priority, the cache, and what must run only once."""
+"""Time-outs, soft and hard, expiry, priority, and what must run only once."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ from millstream import (
 )
 from millstream.errors import ExpiredError, TaskError
 from millstream.testing.contract_attempts import (
-    cached,
-    cached_by_key,
     deaf,
     pay,
     rude,
@@ -33,7 +31,7 @@ from millstream.testing.contract_attempts import (
     too_long,
 )
 from millstream.testing.contract_backend.stage import BackendCase, Stage, with_settings
-from millstream.testing.contract_tasks import ShopError, block_at, echo, note, note_once, process_id, wait_at
+from millstream.testing.contract_tasks import block_at, echo, note, note_once, process_id, wait_at
 from millstream.testing.room import Room
 
 
@@ -280,6 +278,7 @@ class LimitsContract(BackendCase):
     @with_settings(max_segments=1)
     async def test_of_queued_jobs_the_higher_priority_goes_first_then_the_older(self, stage: Stage, room: Room) -> None:
         await stage.submit(wait_at, room.path, "gate")
+        await room.noted("at gate")
         jobs = [await stage.submit(note, room.path, f"job {p}{n}", priority=p) for n, p in enumerate([0, 5, 9, 5, 0])]
         assert {await job.state() for job in jobs} == {JobState.QUEUED}
         room.open("gate")
@@ -296,34 +295,6 @@ class LimitsContract(BackendCase):
             assert states.count(JobState.RUNNING) == min(3, 8 - number)
             room.open(f"gate{number}")
             await stage.drive(jobs[number].result())
-
-    # ----------------------------------------------------------------------------------------- the cache
-    async def test_a_result_is_used_again_for_the_same_arguments(self, stage: Stage, room: Room) -> None:
-        for x in ({"b": 1, "a": [2]}, {"a": [2], "b": 1}, [3]):
-            assert await stage.run(cached, room.path, x) == x
-        job = await stage.submit(cached, room.path, [3])
-        assert await stage.drive(job.result()) == [3]
-        assert len(room.notes()) == 2
-        (node,) = await job.nodes()
-        assert node.attempt == 0
-        assert "node_started" not in {event.type for event in await stage.events(job)}
-
-    async def test_a_cached_result_lasts_as_long_as_it_says(self, stage: Stage, room: Room) -> None:
-        for _ in range(3):
-            await stage.run(cached, room.path, 1)
-            await stage.clock.advance(59)
-        assert room.notes() == ["called 1", "called 1"]
-
-    async def test_a_key_of_one_s_own_decides_what_is_the_same(self, stage: Stage, room: Room) -> None:
-        assert await stage.run(cached_by_key, room.path, 7) == "7 ok"
-        assert await stage.run(cached_by_key, room.path, 7, how="shop") == "7 ok"
-        assert await stage.run(cached_by_key, room.path, 8) == "8 ok"
-        assert room.notes() == ["called 7 ok", "called 8 ok"]
-
-    async def test_a_failure_is_not_cached(self, stage: Stage, room: Room) -> None:
-        with pytest.raises(ShopError):
-            await stage.run(cached_by_key, room.path, 9, how="shop")
-        assert await stage.run(cached_by_key, room.path, 9) == "9 ok"
 
     # ----------------------------------------------------------------------------------------- once
     async def test_the_start_of_what_must_run_once_is_recorded(self, stage: Stage, room: Room) -> None:

@@ -141,10 +141,12 @@ class BackendCase:
     Attributes:
         keeps_jobs: Whether jobs outlive the app.
         executes_elsewhere: Whether other processes execute them: those share one ledger and one clock with the test.
+        executors: How many processes execute them.
     """
 
     keeps_jobs = False
     executes_elsewhere = False
+    executors = 1
 
     def make(self, clock: Clock, **settings: Any) -> Millstream:
         """Return an app on the backend under test, with these settings; nothing of it is started."""
