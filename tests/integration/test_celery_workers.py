@@ -67,6 +67,38 @@ async def test_a_worker_executes_what_others_hand_in_and_hands_on_what_runs_when
     assert pid == other.pid or pid in other.children()
 
 
+@pytest.mark.parametrize("pool", ["async", pytest.param("prefork", marks=pytest.mark.matrix)])
+async def test_one_ctrl_c_ends_a_worker_as_sigterm_does(pool: str, some: Workers, program: Millstream) -> None:
+    worker = some.start(SHOP, pool=pool, concurrency=1)
+    await program.submit(celery_shop.rest, 60.0)
+    await until(lambda: held(some.settings))
+    worker.send(signal.SIGINT)
+    assert await asyncio.to_thread(worker.wait) == 0
+    assert worker.said.count("stopping: ") == 1
+
+
+@pytest.mark.parametrize(
+    ("pool", "how", "code"),
+    [
+        ("async", signal.SIGINT, 130),
+        pytest.param("async", signal.SIGTERM, 143, marks=pytest.mark.matrix),
+        pytest.param("prefork", signal.SIGINT, 130, marks=pytest.mark.matrix),
+    ],
+)
+async def test_a_second_signal_kills_a_worker(
+    pool: str, how: signal.Signals, code: int, some: Workers, program: Millstream
+) -> None:
+    some.settings["drain_grace"] = "300"
+    worker = some.start(SHOP, pool=pool, concurrency=1)
+    await program.submit(celery_shop.block, 30.0)
+    await until(lambda: held(some.settings))
+    worker.send(how)
+    await asyncio.to_thread(worker.wait_for, "stopping: ")
+    worker.send(how)
+    assert await asyncio.to_thread(worker.wait) == code
+    assert worker.said.count("stopping: ") == 1
+
+
 def held(settings: dict[str, str]) -> bool:
     """Return whether a node runs: its job is held by somebody."""
     with sqlite3.connect(settings["database_url"].removeprefix("sqlite:///")) as ledger:
