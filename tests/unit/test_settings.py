@@ -502,6 +502,25 @@ def test_a_broker_of_another_kind_is_refused_in_one_line(url: str) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["broker_url", "redis_url"])
+@pytest.mark.parametrize("url", ["redis://localhost:6379/abc", "rediss://:secret@localhost/0/1?ssl_cert_reqs=none"])
+def test_a_database_of_redis_that_is_no_number_is_refused_in_one_line(name: str, url: str) -> None:
+    (problem,) = problems(celery_enabled=True, **{name: url})
+    assert problem.startswith(f"{name} = ")
+    assert "secret" not in problem
+    assert problem.endswith("a database of Redis is a number; give redis://HOST:PORT/DATABASE, as in redis://HOST/0")
+
+
+@pytest.mark.parametrize("url", ["redis://localhost", "redis://localhost/", "redis://:p@localhost:1/15?a=b/c"])
+def test_a_database_of_redis_may_be_a_number_or_left_out(url: str) -> None:
+    assert Settings.load(celery_enabled=True, redis_url=url).effective_broker_url == url
+
+
+def test_celery_with_a_misspelt_broker_is_told_of_the_spelling_only() -> None:
+    (problem,) = problems(celery_enabled=True, redis_urll="redis://localhost")
+    assert problem == "redis_urll (argument): no such setting; did you mean redis_url?"
+
+
 def test_celery_without_a_broker_is_refused_in_one_line() -> None:
     (problem,) = problems(celery_enabled=True)
     assert problem == (

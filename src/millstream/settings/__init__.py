@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -143,7 +143,7 @@ class Settings(CelerySettings):
     def _read(cls, reading: _Reading) -> Self:
         settings = cls(**reading.valid_values())
         settings._sources = {name: given.source for name, given in reading.given.items()}
-        if problems := [*reading.problems, *settings.missing()]:
+        if problems := [*reading.problems, *settings.missing(reading.refused)]:
             raise SettingsError("\n".join(problems))
         return settings
 
@@ -203,15 +203,18 @@ class Settings(CelerySettings):
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         return [(name, self.display(name)) for name in type(self).model_fields if name in self.model_fields_set]
 
-    def missing(self) -> Iterator[str]:
+    def missing(self, refused: Collection[str] = ()) -> Iterator[str]:
         """Yield a line for each value that needs what is not there: a part, a package or another setting.
+
+        Args:
+            refused: Settings that were given, but not as they have to be: nothing is missing for want of them.
 
         Example:
             >>> next(Settings(celery_enabled=True).missing()).partition(";")[0]
             'celery_enabled = true (argument): needs a broker'
         """
         sources, plain = self.sources(), Settings()
-        for name, problem in self._celery_problems(is_durable=self.durability != "off"):
+        for name, problem in self._celery_problems(refused, is_durable=self.durability != "off"):
             yield f"{name} = {self.display(name)} ({sources[name]}): {problem}"
         for name, part in missing_parts().items():
             default = getattr(plain, name)
@@ -246,10 +249,11 @@ class _Given(NamedTuple):
 
 @dataclass
 class _Reading:
-    """What the sources give, the best one first, and every problem met on the way."""
+    """What the sources give, the best one first, every problem met on the way, and the settings that it is about."""
 
     given: dict[str, _Given] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    refused: set[str] = field(default_factory=set)
 
     def take(self, layer: Iterable[_Given]) -> None:
         """Take over what a source gives beyond the better sources before it."""
@@ -273,6 +277,7 @@ class _Reading:
             Settings(**values)
         except ValidationError as error:
             wrong = {str(e["loc"][0]): e for e in reversed(error.errors())}  # of a list's items, the first counts
+            self.refused.update(wrong)
             for name in sorted(wrong):
                 told = wrong[name].get("ctx", {}).get("error") or f"give {_allowed(name)}"
                 shown = _presentable(name, repr(values.pop(name)))
@@ -282,6 +287,7 @@ class _Reading:
     def _unknown(self, item: _Given) -> str:
         line = f"{item.name} ({item.source}): no such setting"
         for close in difflib.get_close_matches(item.name.lower(), Settings.model_fields, n=1):
+            self.refused.add(close)
             line += f"; did you mean {f'MILLSTREAM_{close.upper()}' if item.source.key else close}?"
         return line
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from importlib.util import find_spec
 from typing import Final
 
 from pydantic import SecretStr
 
 from millstream.errors import SettingsError
-from millstream.settings.kinds import Brokers, Count, Key, QueueName
+from millstream.settings.kinds import Brokers, Count, Key, QueueName, brokers
 from millstream.settings.langflow import LangflowSettings
 
 _NO_BROKER = "needs a broker; set broker_url or redis_url, as in redis://localhost:6379/0"
@@ -77,12 +77,17 @@ class CelerySettings(LangflowSettings):
         for url in (self.broker_url or self.redis_url or "").replace(",", ";").split(";"):
             yield from _OF_RABBITMQ if "amqp" in url.partition("://")[0] else _OF_REDIS
 
-    def _celery_problems(self, *, is_durable: bool) -> Iterator[tuple[str, str]]:
+    def _celery_problems(self, refused: Collection[str], *, is_durable: bool) -> Iterator[tuple[str, str]]:
         """Yield what keeps jobs from running on workers: the name of a setting, and what is wrong with it."""
         if not self.celery_enabled:
             return
-        if self.broker_url is None and self.redis_url is None:
+        if self.broker_url is None and self.redis_url is None and not {"broker_url", "redis_url"}.intersection(refused):
             yield "celery_enabled", _NO_BROKER
+        if self.redis_url is not None:
+            try:
+                brokers(self.redis_url)
+            except ValueError as error:
+                yield "redis_url", str(error)
         missing = {name: None for name in ("celery", *self._of_broker()) if find_spec(name) is None}
         if missing:
             yield "celery_enabled", f'needs {" and ".join(missing)}; install it with pip install "millstream[celery]"'

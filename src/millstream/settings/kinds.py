@@ -47,13 +47,31 @@ def _database(url: str) -> str:
 
 
 _BROKERS = ("redis://", "rediss://", "sentinel://", "amqp://", "amqps://", "pyamqp://")
+_REDIS = ("redis://", "rediss://")
 _LEAST_KEY = 16
 
 
-def _brokers(urls: str) -> str:
-    if not all(url.strip().startswith(_BROKERS) for url in urls.replace(",", ";").split(";")):
-        raise ValueError("give redis://HOST:PORT/DATABASE or amqp://USER:PASSWORD@HOST/VHOST; several with ; between")
+def brokers(urls: str) -> str:
+    """Return the URLs of brokers as they were written.
+
+    Raises:
+        ValueError: One is no broker's; the message says what to give.
+    """
+    for url in (url.strip() for url in urls.replace(",", ";").split(";")):
+        if not url.startswith(_BROKERS):
+            raise ValueError(
+                "give redis://HOST:PORT/DATABASE or amqp://USER:PASSWORD@HOST/VHOST; several with ; between"
+            )
+        if url.startswith(_REDIS) and not _has_number(url):
+            raise ValueError("a database of Redis is a number; give redis://HOST:PORT/DATABASE, as in redis://HOST/0")
     return urls
+
+
+def _has_number(url: str) -> bool:
+    """Whether the path of a URL is a number, or empty."""
+    place = url.partition("://")[2].rpartition("@")[2]
+    path = place.partition("?")[0].partition("#")[0].partition("/")[2]
+    return not path.strip("/") or path.isdecimal()
 
 
 def _queue(name: str) -> str:
@@ -68,7 +86,7 @@ def _key(key: SecretStr) -> SecretStr:
     return key
 
 
-Brokers = Annotated[str, AfterValidator(_brokers)]
+Brokers = Annotated[str, AfterValidator(brokers)]
 QueueName = Annotated[str, AfterValidator(_queue)]
 Key = Annotated[SecretStr, AfterValidator(_key)]
 Count = Annotated[int, Field(ge=1)]
