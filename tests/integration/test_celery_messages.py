@@ -137,7 +137,7 @@ async def test_a_worker_that_gets_nothing_but_messages_of_another_ledger_ends_wi
     assert worker.process.poll() is None
     intruder.push(foreign)
     assert await asyncio.to_thread(worker.wait) == 78
-    assert worker.said.count("a message of another ledger; this worker stops") == 1
+    assert worker.said.count("a message of another ledger; this worker stops: set database_url") == 1
     assert intruder.count("celery") == 1
 
 

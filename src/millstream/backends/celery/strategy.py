@@ -147,7 +147,12 @@ class _Checked:
 
 def _stop(error: ForeignError) -> None:
     if state.should_stop is None:
-        _log.error("a message of another ledger; this worker stops", why=str(error), exit_code=EX_CONFIG)
+        _log.error(
+            "a message of another ledger; this worker stops: set database_url to the jobs' ledger, or use another "
+            "database of the broker",
+            why=str(error),
+            exit_code=EX_CONFIG,
+        )
         state.should_stop = EX_CONFIG
 
 
