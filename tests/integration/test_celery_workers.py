@@ -202,13 +202,14 @@ async def test_celerys_own_program_runs_users_tasks_beside_ours(
         "    return 2 * x\n"
     )
     some.settings |= {"result_backend": valkey_url}
-    some.start(
+    worker = some.start(
         "own_tasks",
         program="celery",
         concurrency=1,
         options=["-P", "prefork"],
         changes=["import sys; sys.path.insert(0, '.')"],
     )
+    worker.wait_for(r"INFO/.*this worker knows its code flows_and_tasks=[1-9]\d* celery_tasks=1\b")
     assert await result(await program.submit(celery_shop.total)) == 10
     from celery import Celery  # noqa: PLC0415  for this alone
 

@@ -42,7 +42,7 @@ class Workplace(bootsteps.Step):  # type: ignore[misc]
         except MillstreamError as error:
             raise SystemExit(f"millstream: {error}") from error
         _check_queues(app)
-        _warn_of_no_code(app)
+        _tell_of_code(app)
         _limit_users_tasks_only(parent)
         queues = _queues(app, seat.settings.default_queue)
         if issubclass(parent.pool_cls, PreforkPool):
@@ -82,9 +82,12 @@ def _check_queues(app: Any) -> None:
         raise SystemExit("\n".join(f"millstream: {why}" for why in refused))
 
 
-def _warn_of_no_code(app: Any) -> None:
-    """Say that a worker has nothing to do, where that is so: it would take messages, and execute nothing."""
-    if not users_tasks(app) and all(name.startswith(_NOT_THEIRS) for name in app.seat.program.flows()):
+def _tell_of_code(app: Any) -> None:
+    """Say what a worker can execute, and warn where that is nothing: it would take messages in vain."""
+    ours = [name for name in app.seat.program.flows() if not name.startswith(_NOT_THEIRS)]
+    if ours or users_tasks(app):
+        _log.info("this worker knows its code", flows_and_tasks=len(ours), celery_tasks=len(users_tasks(app)))
+    else:
         _log.warning(
             "this worker knows no flow and no task, and executes nothing; name their modules with the setting imports "
             "(MILLSTREAM_IMPORTS=shop), or start `millstream worker -A shop`"
