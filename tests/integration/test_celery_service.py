@@ -36,7 +36,8 @@ AT_ONCE = 0.25
 
 
 @pytest.fixture
-async def service(tmp_path: Path, valkey_url: str) -> AsyncIterator[TaskService]:
+async def service(tmp_path: Path, valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[TaskService]:
+    monkeypatch.setattr("celery._state._tls.current_app", None)  # whatever app another test's module has made
     settings = Settings(celery_enabled=True, redis_url=valkey_url, database_url=f"sqlite:///{tmp_path}/ledger.db")
     async with TaskService(settings) as service:
         yield service

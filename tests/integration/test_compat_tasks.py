@@ -538,7 +538,10 @@ def test_a_task_runs_in_a_process_of_its_own(app: Celery) -> None:
     assert app.main == "shop"
 
 
-def test_the_real_celery_app_has_the_settings_of_workers_and_no_time_limit_of_tasks(app: Celery) -> None:
+def test_the_real_celery_app_has_the_settings_of_workers_and_no_time_limit_of_tasks(
+    app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("celery._state._tls.current_app", None)  # it makes itself Celery's current one
     app.conf.update(broker_url="redis://h/0", task_time_limit=7, worker_max_tasks_per_child=9, worker_lost_wait=3)
     real = app.celery_app
     assert (real.main, real.conf.broker_url, real.conf.worker_max_tasks_per_child) == (app.main, "redis://h/0", 9)
