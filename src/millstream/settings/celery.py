@@ -9,7 +9,7 @@ from typing import Final
 from pydantic import SecretStr
 
 from millstream.errors import SettingsError
-from millstream.settings.kinds import Brokers, Count, Key, QueueName, brokers
+from millstream.settings.kinds import Brokers, Count, Key, QueueName, brokers, each_broker
 from millstream.settings.langflow import LangflowSettings
 
 _NO_BROKER = "needs a broker; set broker_url or redis_url, as in redis://localhost:6379/0"
@@ -47,7 +47,7 @@ class CelerySettings(LangflowSettings):
         broker = self.broker_url or self.redis_url
         if broker is None:
             raise SettingsError(f"celery_enabled = true: {_NO_BROKER}")
-        return ";".join(part.strip() for part in broker.replace(",", ";").split(";"))
+        return ";".join(each_broker(broker))
 
     @property
     def effective_result_backend(self) -> str | None:
@@ -74,7 +74,7 @@ class CelerySettings(LangflowSettings):
 
     def _of_broker(self) -> Iterator[str]:
         """Yield the modules without which the brokers cannot be spoken to."""
-        for url in (self.broker_url or self.redis_url or "").replace(",", ";").split(";"):
+        for url in each_broker(self.broker_url or self.redis_url or ""):
             yield from _OF_RABBITMQ if "amqp" in url.partition("://")[0] else _OF_REDIS
 
     def _celery_problems(self, refused: Collection[str], *, is_durable: bool) -> Iterator[tuple[str, str]]:

@@ -51,13 +51,18 @@ _REDIS = ("redis://", "rediss://")
 _LEAST_KEY = 16
 
 
+def each_broker(urls: str) -> list[str]:
+    """Return the URLs of brokers one by one, of which several are written with `;` or `,` between."""
+    return [url.strip() for url in urls.replace(",", ";").split(";")]
+
+
 def brokers(urls: str) -> str:
     """Return the URLs of brokers as they were written.
 
     Raises:
         ValueError: One is no broker's; the message says what to give.
     """
-    for url in (url.strip() for url in urls.replace(",", ";").split(";")):
+    for url in each_broker(urls):
         if not url.startswith(_BROKERS):
             raise ValueError(
                 "give redis://HOST:PORT/DATABASE or amqp://USER:PASSWORD@HOST/VHOST; several with ; between"

@@ -27,7 +27,6 @@ _TURN_SECONDS: Final = 3.0
 _BREATH: Final = 0.02
 """Seconds between two looks, so that a thousand submits in a second are fifty looks."""
 
-
 _AT_ONCE: Final = 1000
 """Of so many jobs the ledger is asked at a time; a statement has room for some ten thousand."""
 
