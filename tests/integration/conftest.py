@@ -1,15 +1,17 @@
-"""What integration tests share: an app in force, and gates at which its tasks wait."""
+"""What integration tests share: an app in force, gates at which its tasks wait, and workers."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from millstream import Millstream, Settings
 from millstream.authoring import current
 from millstream.clock import new_id
+from tests.celery_workers import Workers, workers
 from tests.integration.results_tasks import gate
 
 
@@ -28,3 +30,17 @@ def name() -> Iterator[str]:
     made = new_id()
     yield made
     gate(made).set()
+
+
+@pytest.fixture
+def some(settings: dict[str, str], tmp_path: Path) -> Iterator[Workers]:
+    """Starts workers by the test file's own `settings`."""
+    with workers(tmp_path / "log", settings) as started:
+        yield started
+
+
+@pytest.fixture
+async def program(settings: dict[str, str]) -> AsyncIterator[Millstream]:
+    """An app by the same settings."""
+    async with Millstream(settings=Settings(**settings)) as app:  # type: ignore[arg-type]
+        yield app

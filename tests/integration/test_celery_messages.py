@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from millstream.backends.celery.queues import dead_letters
 from millstream.ledger.identity import new_identity
 from millstream.ledger.queued import Queued
 from millstream.settings import Settings
-from tests.celery_workers import Workers, workers
+from tests.celery_workers import Workers
 from tests.integration import celery_shop
 from tests.integration.test_celery_publisher import connected, until
 from tests.rabbitmq import RabbitMQServer
@@ -38,18 +38,6 @@ def settings(valkey_url: str, tmp_path: Path) -> dict[str, str]:
         "database_url": f"sqlite:///{tmp_path / 'ledger.db'}",
         "drain_grace": "1",
     }
-
-
-@pytest.fixture
-def some(settings: dict[str, str], tmp_path: Path) -> Iterator[Workers]:
-    with workers(tmp_path / "log", settings) as started:
-        yield started
-
-
-@pytest.fixture
-async def program(settings: dict[str, str]) -> AsyncIterator[Millstream]:
-    async with Millstream(settings=Settings(**settings)) as app:  # type: ignore[arg-type]
-        yield app
 
 
 class Intruder:

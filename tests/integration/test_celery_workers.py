@@ -6,15 +6,13 @@ import asyncio
 import os
 import signal
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from millstream import Millstream
-from millstream.settings import Settings
-from tests.celery_workers import Workers, workers
+from tests.celery_workers import Workers
 from tests.integration import celery_shop
 from tests.integration.test_celery_publisher import until
 
@@ -31,18 +29,6 @@ def settings(valkey_url: str, tmp_path: Path) -> dict[str, str]:
         "drain_grace": "1",
         "lease_seconds": "5",
     }
-
-
-@pytest.fixture
-def some(settings: dict[str, str], tmp_path: Path) -> Iterator[Workers]:
-    with workers(tmp_path / "log", settings) as started:
-        yield started
-
-
-@pytest.fixture
-async def program(settings: dict[str, str]) -> AsyncIterator[Millstream]:
-    async with Millstream(settings=Settings(**settings)) as app:  # type: ignore[arg-type]
-        yield app
 
 
 async def result(job: Any) -> Any:
