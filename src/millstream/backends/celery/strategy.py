@@ -114,17 +114,13 @@ def checked(task: Any, app: Any, consumer: Any) -> Callable[..., Any]:
     def take(message: Any, _body: Any, ack: Any, reject: Any, callbacks: Any, **options: Any) -> Any:
         try:
             envelope = as_celery_reads(guard.admit(message))
-        except ForeignError as error:
-            if guard.is_misplaced(error):
+        except (ForeignError, ForgedError) as error:
+            if isinstance(error, ForeignError) and guard.is_misplaced(error):
                 message.requeue()
                 _stop(error)
             else:
                 guard.note_refusal(error, message)
                 bury(message, consumer, error)
-            return None
-        except ForgedError as error:
-            guard.note_refusal(error, message)
-            bury(message, consumer, error)
             return None
         return handle(_Checked(envelope), None, ack, reject, callbacks, **options)
 
