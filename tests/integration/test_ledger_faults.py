@@ -209,6 +209,56 @@ async def test_a_commit_that_is_not_answered_is_neither_lost_nor_made_twice(
         assert await numbers(ledger, claim) == [1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("fault", [HALF_OPEN, RESET], ids=["half-open", "reset"])
+async def test_one_leaves_in_order_right_after_a_commit_that_is_not_answered(
+    proxy: FaultProxy, postgres_url: str, shared_postgres: PostgresServer, fault: Fault
+) -> None:
+    through = postgres_url.replace(str(shared_postgres.port), str(proxy.port))
+    async with opened(through) as ledger:
+        claim = await claimed(ledger)
+        proxy.behave_at(b"COMMIT", fault)
+        waiting = asyncio.ensure_future(record(ledger, claim, ended("a", 1)))
+        await asyncio.to_thread(proxy.wait)
+        proxy.behave(RESET)
+        proxy.behave(PASS)
+        await asyncio.wait_for(waiting, 120)
+        await ledger.leave(ME)
+        assert await ledger.members() == 0
+
+
+async def test_a_connection_that_broke_while_nobody_used_it_is_replaced(
+    proxy: FaultProxy, postgres_url: str, shared_postgres: PostgresServer
+) -> None:
+    through = postgres_url.replace(str(shared_postgres.port), str(proxy.port))
+
+    def break_it() -> None:
+        proxy.behave(RESET)
+        proxy.behave(PASS)
+
+    async with opened(through) as ledger:
+        break_it()
+        _, claim = await submit(ledger, make_job(), ME)
+        assert claim is not None
+        break_it()
+        assert (await record(ledger, claim, fact("x")))[0] == 2
+        break_it()
+        await ledger.cancel(claim.job.id, [])
+        break_it()
+        await ledger.leave(ME)
+        assert await ledger.members() == 0
+        break_it()
+        await ledger.join(ME, nobody)
+        assert await ledger.members() == 1
+
+
+async def test_one_that_joins_a_second_time_is_the_member_that_it_is(url: str) -> None:
+    async with opened(url) as ledger:
+        await ledger.join(ME, nobody)
+        assert await ledger.members() == 1
+        await ledger.leave(ME)
+        assert await ledger.members() == 0
+
+
 async def test_a_refused_connection_says_which_ledger_and_not_with_what_password(proxy: FaultProxy) -> None:
     proxy.behave(REFUSE)
     ledger = SqlLedger(f"postgres://me:secret@127.0.0.1:{proxy.port}/mine", SystemClock())

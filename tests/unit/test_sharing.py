@@ -17,11 +17,14 @@ class Members:
     def __init__(self) -> None:
         self.alive: dict[str, Callable[[], None]] = {}
         self.is_away = False
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def join(self, process: str, on_dead: Callable[[], None]) -> None:
         self._answer()
         assert process not in self.alive
         self.alive[process] = on_dead
+        await self.answers.wait()
 
     async def leave(self, process: str) -> None:
         self._answer()
@@ -81,6 +84,19 @@ async def test_one_that_is_taken_for_dead_drops_what_it_runs_and_goes_on_under_a
     ledger.is_away = False
     await me.revive()
     assert list(ledger.alive) == [me.id]
+
+
+async def test_one_that_is_stopped_while_it_joins_again_leaves_what_it_joined(ledger: Members) -> None:
+    me = Membership(lambda: None)
+    await me.start(ledger)  # type: ignore[arg-type]
+    ledger.bury(me.id)
+    ledger.answers.clear()
+    reviving = asyncio.ensure_future(me.revive())
+    await soon(lambda: ledger.alive)
+    reviving.cancel()
+    await asyncio.wait([reviving])
+    await me.stop()
+    assert not ledger.alive
 
 
 async def test_one_leaves_though_the_ledger_is_away(ledger: Members) -> None:

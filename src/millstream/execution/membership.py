@@ -53,8 +53,8 @@ class Membership:
     async def stop(self) -> None:
         """Leave; what is still held can be claimed by others at once."""
         ledger, self._ledger = self._ledger, None
-        was_member, self.is_member = self.is_member, False
-        if ledger is not None and was_member:
+        self.is_member = False
+        if ledger is not None:  # also while it joins again: that may be committed though nobody heard of it
             try:
                 await ledger.leave(self.id)
             except (LedgerUnavailableError, StorageFullError) as error:

@@ -348,6 +348,8 @@ class SharedLedger(Ledger, QueuedSegments, Protocol):
     async def join(self, process: str, on_dead: Callable[[], None], *, executes: bool = True) -> None:
         """Become a member, under a new id; `on_dead` is called on the loop when the ledger says that it is dead.
 
+        A second time it changes nothing but `on_dead`: the first answer may have been lost.
+
         Args:
             process: The id.
             on_dead: See above.

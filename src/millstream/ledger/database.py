@@ -88,6 +88,11 @@ class Connection:
         """Return whether there is a table of this name."""
         raise NotImplementedError
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether nothing can be done with it any more, which says nothing about a new one."""
+        return False
+
     def settle_in(self) -> None:
         """Do what makes later commits quicker and takes a moment; for a process that writes much."""
 

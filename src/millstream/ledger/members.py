@@ -108,7 +108,10 @@ class Members:
 
     # -------------------------------------------------------------------------------------------- joining and leaving
     def join(self, connection: Connection, member: str, on_dead: Callable[[], None], *, executes: bool = True) -> None:
-        """Become a member, one that executes segments or not."""
+        """Become a member, one that executes segments or not; who is one already stays what it is."""
+        if member in self._mine:  # it joined, and was not told in time
+            self._mine[member] = on_dead
+            return
         begun = time.monotonic()
         place = self._proof.begin(member) if self._proof is not None else None
         row = {

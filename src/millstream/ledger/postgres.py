@@ -104,6 +104,11 @@ class PostgresConnection(Connection):
         cursor: Any = self.cursor
         cursor.execute(how, prepare=False)
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether the server, or the way to it, has ended the connection; see `Connection.is_broken`."""
+        return self._driver.closed
+
     def close(self) -> None:
         """Close the connection, also a broken one."""
         self._driver.close()

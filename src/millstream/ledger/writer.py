@@ -239,14 +239,18 @@ class Writer:
         kept: list[Item] = []
         collisions = 0
         while True:
+            old = self._connection
             try:
                 write(items)
                 break
             except Exception as error:  # noqa: BLE001  sorted by what it means
+                was_broken = old is not None and old.is_broken  # asked now: to close it breaks it too
                 meaning = self._meaning(error)
             if isinstance(meaning, CollisionError) and collisions < _MOST_COLLISIONS:
                 collisions += 1
                 time.sleep(chance() * 0.002 * collisions)
+            elif isinstance(meaning, LedgerUnavailableError) and was_broken:
+                _log.info("a connection to the ledger broke; going on with a new one", why=str(meaning))
             elif write == self._one_transaction and not isinstance(meaning, _OF_ALL):
                 _log.warning("a transaction failed, and is made again item by item", error=str(meaning))
                 write = self._one_by_one
@@ -358,9 +362,7 @@ class Writer:
                 connection.close()
 
     def _meaning(self, error: Exception) -> Exception:
-        if isinstance(error, MillstreamError):
-            return error
-        meaning = self._database.explain(error)
+        meaning = error if isinstance(error, MillstreamError) else self._database.explain(error)
         if isinstance(meaning, LedgerUnavailableError):
             self._disconnect()
         return meaning or error
