@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
+from datetime import datetime, timedelta
 from random import Random
 from typing import Protocol
 
@@ -78,3 +80,29 @@ chance = Random().random  # noqa: S311  no secrets are made of it
 def new_id() -> str:
     """Return a new id: a UUID of version 7 (RFC 9562), 36 characters, sorted by time of making."""
     return str(uuid7())
+
+
+_AGO = re.compile(r"(?P<count>\d+(?:\.\d+)?)(?P<unit>[smhdw])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def instant(text: str, now: datetime) -> datetime:
+    """Return the time that a text means: so long ago, or a date, or a date and time.
+
+    What has no time zone is meant as the clocks show it here.
+
+    Raises:
+        ValueError: It has another form.
+
+    Example:
+        >>> instant("1.5h", now=datetime.fromisoformat("2026-11-01T12:00+01:00")).isoformat()
+        '2026-11-01T10:30:00+01:00'
+    """
+    try:
+        if ago := _AGO.fullmatch(text.strip()):
+            return now - timedelta(seconds=float(ago["count"]) * _SECONDS[ago["unit"]])
+        return datetime.fromisoformat(text.strip()).astimezone()
+    except (ValueError, OverflowError, OSError):
+        raise ValueError(
+            f"{text!r} is no time; write how long ago, as 30m, 2h or 7d, or a date, as 2026-11-01 or 2026-11-01T08:30"
+        ) from None

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any, get_args
 
 import typer
 
 from millstream.cli.exits import WrongUseError
+from millstream.clock import instant
 from millstream.model.job import JobState, Reason
 
-_AGO = re.compile(r"(?P<count>\d+(?:\.\d+)?)(?P<unit>[smhdw])")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 REASONS: tuple[str, ...] = get_args(Reason)
 
 
@@ -74,30 +72,16 @@ class Which:
             "states": states,
             "flow": self.flow,
             "reason": self.reason,
-            "created_after": None if self.since is None else instant(self.since, now),
-            "created_before": None if self.before is None else instant(self.before, now),
+            "created_after": _instant(self.since, now),
+            "created_before": _instant(self.before, now),
         }
 
 
-def instant(text: str, now: datetime) -> datetime:
-    """Return the time that a text means: so long ago, or a date, or a date and time.
-
-    What has no time zone is meant as the clocks show it here.
-
-    Raises:
-        WrongUseError: It has another form.
-
-    >>> instant("1.5h", now=datetime.fromisoformat("2026-11-01T12:00+01:00")).isoformat()
-    '2026-11-01T10:30:00+01:00'
-    """
+def _instant(text: str | None, now: datetime) -> datetime | None:
     try:
-        if ago := _AGO.fullmatch(text.strip()):
-            return now - timedelta(seconds=float(ago["count"]) * _SECONDS[ago["unit"]])
-        return datetime.fromisoformat(text.strip()).astimezone()
-    except (ValueError, OverflowError, OSError):
-        raise WrongUseError(
-            f"{text!r} is no time; write how long ago, as 30m, 2h or 7d, or a date, as 2026-11-01 or 2026-11-01T08:30"
-        ) from None
+        return None if text is None else instant(text, now)
+    except ValueError as error:
+        raise WrongUseError(str(error)) from None
 
 
 def _either(states: Collection[JobState]) -> str:
