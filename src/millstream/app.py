@@ -125,7 +125,7 @@ class Millstream(Records):
         await self._home.close(grace)
 
     # ------------------------------------------------------------------------------------------- handing work in
-    async def submit(
+    async def submit(  # noqa: PLR0913  one for each thing that there is to say about a job
         self,
         work: Definition | Signature | str,
         /,
@@ -136,6 +136,7 @@ class Millstream(Records):
         countdown: float | None = None,
         eta: datetime | None = None,
         queue: str | None = None,
+        owner: str | None = None,
         connection: Connection | AsyncConnection | None = None,
         **inputs: Any,
     ) -> Job:
@@ -152,6 +153,7 @@ class Millstream(Records):
             eta: When it may start, with a time zone; in place of `countdown`.
             queue: The queue that workers take it from; by default that of the flow or task, else the default queue.
                 Where jobs run in this process it changes nothing.
+            owner: Id of the user whose job it is, by whom `jobs` can find it; a retry keeps it.
             connection: An SQLAlchemy connection to the ledger's database, in a transaction: the job is there if and
                 only if you commit it. Nothing starts before.
             inputs: Its inputs by name.
@@ -175,6 +177,7 @@ class Millstream(Records):
             countdown=countdown,
             eta=eta,
             queue=queue,
+            owner=owner,
         )
         placed = await self._place(work, args, inputs, terms)
         return Job(self, await self._record(placed, connection))

@@ -37,35 +37,44 @@ class Records:
         return self._home.ledger
 
     # ---------------------------------------------------------------------------------------------------- jobs
-    async def jobs(
+    async def jobs(  # noqa: PLR0913  one for each way of asking
         self,
         *,
         states: Sequence[JobState] = (),
         flow: str | None = None,
+        owner: str | None = None,
         reason: Reason | None = None,
         created_after: datetime | None = None,
         created_before: datetime | None = None,
         before: str | None = None,
+        after: str | None = None,
+        oldest_first: bool = False,
         limit: int = 100,
     ) -> list[JobRecord]:
-        """Return what the ledger says of jobs, the newest first.
+        """Return what the ledger says of jobs, the newest first unless it is asked otherwise.
 
         Args:
             states: Only jobs in one of these.
             flow: Only jobs of this flow.
+            owner: Only jobs of the user with this id.
             reason: Only jobs with this reason, such as `poison`.
             created_after: Only jobs submitted at this time or later; with a time zone.
             created_before: Only jobs submitted before this time; with a time zone.
             before: Only jobs older than the one with this id, which is where the last page ended.
+            after: Only jobs newer than the one with this id, which is where the last page ended with `oldest_first`.
+            oldest_first: Begin with the oldest.
             limit: At most this many.
         """
         which = Filter(
             states=tuple(states),
             flow=flow,
+            owner=owner,
             reason=reason,
             created_after=None if created_after is None else created_after.timestamp(),
             created_before=None if created_before is None else created_before.timestamp(),
             before=before,
+            after=after,
+            oldest_first=oldest_first,
             limit=limit,
         )
         return await self._home.at(lambda _: self._home.ledger.find(which))

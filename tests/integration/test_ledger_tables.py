@@ -81,7 +81,7 @@ async def test_a_newer_ledger_is_refused_with_one_line(url: str, connection: Con
     with transaction(connection):
         connection.raw.execute(sa.update(schema.revision).values(version_num="9999"))
     ledger = SqlLedger(url, SystemClock())
-    with pytest.raises(NewerLedgerError, match=r"newer version .*revision 9999, this version knows 0004") as refused:
+    with pytest.raises(NewerLedgerError, match=r"newer version .*revision 9999, this version knows 0005") as refused:
         await ledger.open()
     assert "\n" not in str(refused.value)
     await ledger.close()

@@ -164,6 +164,18 @@ async def test_a_job_says_which_one_it_repeats(app: Millstream) -> None:
     assert planned.data == {"nodes": 2, "repeats": old}
 
 
+async def test_a_job_that_is_retried_keeps_its_owner(app: Millstream) -> None:
+    old = await app.submit(two, owner="ada")
+    others = await app.submit(two)
+    for job in (old, others):
+        await job.wait()
+    again = await app.retry(old.id, from_start=True)
+    await again.wait()
+    assert [job.id for job in await app.jobs(owner="ada")] == [again.id, old.id]
+    assert [job.id for job in await app.jobs(owner="ada", oldest_first=True, after=old.id)] == [again.id]
+    assert (await app.record(others.id)).owner is None
+
+
 async def test_a_job_is_retried_once_on_request(app: Millstream) -> None:
     old = await failed(app, two, "second")
     first = await app.retry(old)

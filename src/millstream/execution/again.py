@@ -77,6 +77,7 @@ class Repeats:
             durability=old.durability,
             priority=old.priority,
             queue=old.queue,
+            owner=old.owner,
             expires=None if old.expires_at is None else old.expires_at - old.created_at,
             idempotency_key=f"{_KEY}{job_id}",
             repeats=job_id,

@@ -38,6 +38,7 @@ class Terms:
     countdown: float | None = None
     eta: datetime | None = None
     queue: str | None = None
+    owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,7 @@ class Orders:
             idempotency_key=terms.idempotency_key,
             parent=None if here is None else here.request.id,
             queue=self._queue(work, drawn, policy, is_whole=is_whole, given=terms.queue),
+            owner=terms.owner,
         )
 
     def _queue(self, work: Work, drawn: Drawn, policy: Policy, *, is_whole: bool, given: str | None) -> str | None:

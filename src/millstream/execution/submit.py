@@ -37,6 +37,7 @@ class Order:
         repeats: Id of the ended job that it repeats.
         facts: What it need not do again of that one (see `again`).
         queue: The queue that workers take it from; `None` for the default one.
+        owner: Id of the user whose it is.
     """
 
     flow: str
@@ -53,6 +54,7 @@ class Order:
     repeats: str | None = None
     facts: Sequence[Draft] = ()
     queue: str | None = None
+    owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,7 @@ class Submitter:
             durability=order.durability,
             parent=order.parent,
             queue=order.queue,
+            owner=order.owner,
         )
         repeats = {} if order.repeats is None else {"repeats": order.repeats}
         planned: Draft = (True, "planned", now, None, {"nodes": shape.size, **repeats})

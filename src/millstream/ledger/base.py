@@ -250,7 +250,7 @@ class Ledger(Protocol):
         """
 
     async def find(self, which: Filter) -> list[JobRecord]:
-        """Return jobs, the newest first."""
+        """Return jobs, in the order of their submissions or, as usual, the newest first."""
 
     async def node_results(self, job_id: str) -> list[NodeResult]:
         """Return how the nodes of a job ended so far, in the order in which they did.

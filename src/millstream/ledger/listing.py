@@ -15,21 +15,22 @@ from millstream.model.job import JobState
 
 @lru_cache(maxsize=256)
 def listing(queries: Queries, which: Filter) -> Statement:
-    """Return the statement that lists jobs, the newest first.
+    """Return the statement that lists jobs, in the order that is asked for.
 
-    An index has jobs of one state, or of one flow and one state, from the newest on; so each state is asked for by
-    itself, and the first few of each are merged.
+    An index has jobs of one state, or of one flow or owner and one state, in the order of their ids; so each state is
+    asked for by itself, and the first few of each are merged.
     """
-    if which.reason is not None or (not which.states and which.flow is None):
+    first = sa.asc if which.oldest_first else sa.desc
+    if which.reason is not None or (not which.states and which.flow is None and which.owner is None):
         return queries.statement(
-            sa.select(*JOB_COLUMNS).where(*_wanted(which)).order_by(J.id.desc()).limit(which.limit)
+            sa.select(*JOB_COLUMNS).where(*_wanted(which)).order_by(first(J.id)).limit(which.limit)
         )
     states = which.states or tuple(JobState)
     parts = [
         sa.select(
             sa.select(J.id)
             .where(J.state == state.value, *_wanted(which, by_state=False))
-            .order_by(J.id.desc())
+            .order_by(first(J.id))
             .limit(which.limit)
             .subquery()
             .c.id
@@ -37,8 +38,8 @@ def listing(queries: Queries, which: Filter) -> Statement:
         for state in states
     ]
     ids = sa.union_all(*parts).subquery()
-    newest = sa.select(ids.c.id).order_by(ids.c.id.desc()).limit(which.limit)
-    return queries.statement(sa.select(*JOB_COLUMNS).where(J.id.in_(newest)).order_by(J.id.desc()))
+    page = sa.select(ids.c.id).order_by(first(ids.c.id)).limit(which.limit)
+    return queries.statement(sa.select(*JOB_COLUMNS).where(J.id.in_(page)).order_by(first(J.id)))
 
 
 def _wanted(which: Filter, *, by_state: bool = True) -> list[sa.ColumnElement[bool]]:
@@ -47,6 +48,8 @@ def _wanted(which: Filter, *, by_state: bool = True) -> list[sa.ColumnElement[bo
         wanted.append(J.state.in_([state.value for state in which.states]))
     if which.flow is not None:
         wanted.append(J.flow == which.flow)
+    if which.owner is not None:
+        wanted.append(J.owner == which.owner)
     if which.reason is not None:
         wanted.append(J.reason == which.reason)
     if which.created_after is not None:
@@ -55,4 +58,6 @@ def _wanted(which: Filter, *, by_state: bool = True) -> list[sa.ColumnElement[bo
         wanted.append(J.created_at < which.created_before)
     if which.before is not None:
         wanted.append(J.id < which.before)
+    if which.after is not None:
+        wanted.append(J.id > which.after)
     return wanted

@@ -10,13 +10,12 @@ from msgspec.structs import replace
 
 from millstream.clock import Clock
 from millstream.errors import JobNotFoundError
-from millstream.ledger.aliases import alias_conflict
+from millstream.ledger.aliases import alias_conflict, key_conflict
 from millstream.ledger.base import (
     MAIN,
     Claim,
     Done,
     End,
-    IdempotencyConflictError,
     JobGraph,
     Recorded,
     RefusedRecordError,
@@ -259,7 +258,7 @@ class MemoryLedger:
     async def find(self, which: Filter) -> list[JobRecord]:
         """Return jobs; see `Ledger.find`."""
         found: list[JobRecord] = []
-        for row in reversed(self._rows.values()):
+        for row in self._rows.values() if which.oldest_first else reversed(self._rows.values()):
             if len(found) >= which.limit:
                 break
             if which.takes(row.job):
@@ -337,9 +336,7 @@ class MemoryLedger:
 
 def _same(known: JobRecord, job: JobRecord) -> JobRecord:
     """Return the job that has the key already, if it was made by the same submission."""
-    mine: tuple[Any, ...] = (job.flow, job.inputs)
-    if (known.flow, known.inputs) != mine:
-        raise IdempotencyConflictError(
-            f"the idempotency key {job.idempotency_key!r} belongs to job {known.id}, with another flow or other inputs"
-        )
+    mine: tuple[Any, ...] = (job.flow, job.owner, job.inputs)
+    if (known.flow, known.owner, known.inputs) != mine:
+        raise key_conflict(job, known)
     return known

@@ -11,7 +11,8 @@ import sqlalchemy as sa
 
 from millstream.errors import DefinitionError, MillstreamError
 from millstream.ledger import schema
-from millstream.ledger.base import MAIN, IdempotencyConflictError, JobGraph
+from millstream.ledger.aliases import key_conflict
+from millstream.ledger.base import MAIN, JobGraph
 from millstream.model.event import Draft, Event
 from millstream.model.graph import Graph
 from millstream.model.job import JobRecord, JobState
@@ -39,6 +40,7 @@ JOB_COLUMNS: Final[tuple[sa.Column[Any], ...]] = (
     _J.idempotency_key,
     _J.parent,
     _J.queue,
+    _J.owner,
     _J.inputs,
     _J.result,
     _J.error,
@@ -189,7 +191,7 @@ def write_job(
         max_bytes: What its inputs may have.
 
     Raises:
-        DefinitionError: The idempotency key, an alias or the queue is no text that a database takes.
+        DefinitionError: The idempotency key, an alias, the queue or the owner is no text that a database takes.
         NotSerializableError: An input or binding cannot be written down.
         OutputTooLargeError: They have more than `max_bytes`.
     """
@@ -197,6 +199,8 @@ def write_job(
         raise DefinitionError(f"the idempotency key {job.idempotency_key!r} has characters that no database takes")
     if not is_text(job.queue or ""):
         raise DefinitionError(f"the queue {job.queue!r} has characters that no database takes")
+    if not is_text(job.owner or ""):
+        raise DefinitionError(f"the owner {job.owner!r} has characters that no database takes")
     for alias in graph.aliases:
         if not is_text(alias):
             raise DefinitionError(f"the alias {alias!r} has characters that no database takes")
@@ -219,6 +223,7 @@ def write_job(
         job.idempotency_key,
         job.parent,
         job.queue,
+        job.owner,
         inputs.raw,
         len(drafts) + 1,
         bindings.raw,
@@ -242,15 +247,13 @@ def check_same(new: NewJob, row: Sequence[Any], known: JobRecord) -> JobRecord:
     """Return the job that has an idempotency key already.
 
     Raises:
-        IdempotencyConflictError: It was made with another flow or other inputs.
+        IdempotencyConflictError: It was made with another flow or other inputs, or for another owner.
     """
     job = new.job
     is_same = row[_INPUTS] == new.row[_INPUTS] or known.inputs == job.inputs
-    if known.flow == job.flow and is_same:
+    if (known.flow, known.owner) == (job.flow, job.owner) and is_same:
         return known
-    raise IdempotencyConflictError(
-        f"the idempotency key {job.idempotency_key!r} belongs to job {known.id}, with another flow or other inputs"
-    )
+    raise key_conflict(job, known)
 
 
 def job_record(row: Sequence[Any], load: Load | None) -> JobRecord:
@@ -260,7 +263,9 @@ def job_record(row: Sequence[Any], load: Load | None) -> JobRecord:
         NotSerializableError: A value's class is not to be found here.
     """
     *plain, inputs, result, error = row
-    (job_id, flow, version, graph, state, reason, cancel, priority, durability, *times, key, parent, queue) = plain
+    (job_id, flow, version, graph, state, reason, cancel, priority, durability, *times, key, parent, queue, owner) = (
+        plain
+    )
     created_at, started_at, ended_at, starts_at, expires_at = times
 
     def value(raw: bytes) -> Any:
@@ -284,6 +289,7 @@ def job_record(row: Sequence[Any], load: Load | None) -> JobRecord:
         idempotency_key=key,
         parent=parent,
         queue=queue,
+        owner=owner,
         inputs=value(inputs),
         result=None if result is None else value(result)[_VALUE],
         error=None if error is None else decode_shown(error),

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-REVISION: Final = "0004"
+REVISION: Final = "0005"
 """The revision of the tables below; a test holds it equal to the newest migration's."""
 
 metadata = sa.MetaData()
@@ -57,6 +57,7 @@ job = _table(
     _column("error", _bytes, nullable=True),
     _column("parent", _text, nullable=True),
     _column("queue", _text, nullable=True),
+    _column("owner", _text, nullable=True),
 )
 sa.Index("millstream_job_by_state", job.c.state, job.c.id)
 sa.Index("millstream_job_by_flow", job.c.flow, job.c.state, job.c.id)
@@ -67,6 +68,8 @@ def _partial(name: str, *columns: sa.ColumnElement[Any], where: sa.ColumnElement
 
 
 _partial("job_by_reason", job.c.reason, job.c.id, where=job.c.reason.is_not(None))
+# A change of state moves an entry of it; jobs that nobody owns have none.
+_partial("job_by_owner", job.c.owner, job.c.state, job.c.id, where=job.c.owner.is_not(None))
 _partial("job_by_key", job.c.idempotency_key, where=job.c.idempotency_key.is_not(None), unique=True)
 _partial("job_by_end", job.c.ended_at, where=job.c.ended_at.is_not(None))
 _partial(
@@ -191,3 +194,89 @@ alias = _table(
     clustered=True,
 )
 sa.Index("millstream_alias_by_job", alias.c.job)
+
+# ------------------------------------------------------------------------------------------------------- the server's
+user = _table(
+    "user",
+    _column("id", _text, primary_key=True),
+    _column("name", _text),
+    _column("password", _text, nullable=True),
+    _column("is_superuser", sa.Boolean),
+    _column("is_active", sa.Boolean),
+    _column("created_at", _seconds),
+    _column("updated_at", _seconds),
+    clustered=True,
+)
+sa.Index("millstream_user_by_name", user.c.name, unique=True)
+_partial("user_superuser", user.c.id, where=user.c.is_superuser)
+
+session = _table(
+    "session",
+    _column("digest", _text, primary_key=True),
+    _column("owner", _text),
+    _column("kind", _text),
+    _column("family", _text),
+    _column("created_at", _seconds),
+    _column("expires_at", _seconds),
+    clustered=True,
+)
+sa.Index("millstream_session_by_owner", session.c.owner)
+sa.Index("millstream_session_by_family", session.c.family)
+sa.Index("millstream_session_by_expiry", session.c.expires_at)
+
+api_key = _table(
+    "api_key",
+    _column("id", _text, primary_key=True),
+    _column("owner", _text),
+    _column("name", _text),
+    _column("digest", _text),
+    _column("scopes", _text),
+    _column("created_at", _seconds),
+    _column("expires_at", _seconds, nullable=True),
+    _column("last_used_at", _seconds, nullable=True),
+    clustered=True,
+)
+sa.Index("millstream_api_key_by_owner", api_key.c.owner, api_key.c.id)
+
+project = _table(
+    "project",
+    _column("id", _text, primary_key=True),
+    _column("owner", _text),
+    _column("name", _text),
+    _column("description", _text),
+    _column("version", sa.Integer),
+    _column("created_at", _seconds),
+    _column("updated_at", _seconds),
+    clustered=True,
+)
+sa.Index("millstream_project_by_name", project.c.name, project.c.owner, unique=True)
+sa.Index("millstream_project_by_owner", project.c.owner, project.c.id)
+
+# The document comes last: what is read of a row before it needs none of the pages that it fills.
+flow = _table(
+    "flow",
+    _column("id", _text, primary_key=True),
+    _column("owner", _text),
+    _column("project", _text, nullable=True),
+    _column("name", _text),
+    _column("description", _text),
+    _column("endpoint_name", _text, nullable=True),
+    _column("version", sa.Integer),
+    _column("webhook", _text, nullable=True),
+    _column("created_at", _seconds),
+    _column("updated_at", _seconds),
+    _column("document", _bytes),
+)
+# By name first: whoever may run everybody's flows looks them up without an owner.
+sa.Index("millstream_flow_by_name", flow.c.name, flow.c.owner, unique=True)
+sa.Index("millstream_flow_by_endpoint", flow.c.endpoint_name, flow.c.owner, unique=True)
+sa.Index("millstream_flow_by_owner", flow.c.owner, flow.c.id)
+_partial("flow_by_project", flow.c.project, flow.c.id, where=flow.c.project.is_not(None))
+
+bucket = _table(
+    "bucket",
+    _column("name", _text, primary_key=True),
+    _column("full_at", _seconds),
+    clustered=True,
+)
+sa.Index("millstream_bucket_by_time", bucket.c.full_at)

@@ -181,11 +181,11 @@ class TieredLedger:
         return await self._of(job_id).get(job_id)
 
     async def find(self, which: Filter) -> list[JobRecord]:
-        """Return jobs of both, the newest first; see `Ledger.find`."""
+        """Return jobs of both, in one order; see `Ledger.find`."""
         found = await self.memory.find(which)
         if self._shared is None:
             return found
-        return sorted([*found, *await self._shared.find(which)], key=_id, reverse=True)[: which.limit]
+        return sorted([*found, *await self._shared.find(which)], key=_id, reverse=not which.oldest_first)[: which.limit]
 
     async def node_results(self, job_id: str) -> list[NodeResult]:
         """Return how nodes ended; see `Ledger.node_results`."""

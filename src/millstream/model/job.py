@@ -120,6 +120,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
         durability: How safe it is.
         parent: Task id of the running task that submitted it.
         queue: The queue that its main segment is claimed from; `None` for the default one.
+        owner: Id of the user whose it is; `None` where nobody was named.
     """
 
     id: str
@@ -142,6 +143,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     durability: Durability = "full"
     parent: str | None = None
     queue: str | None = None
+    owner: str | None = None
 
 
 class Decision(msgspec.Struct, frozen=True, tag=True):

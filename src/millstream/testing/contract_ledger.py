@@ -29,6 +29,7 @@ from millstream.model.failure import record_failure
 from millstream.model.job import JobState, NodeState
 from millstream.testing.clock import VirtualClock
 from millstream.testing.contract_ledger_aliases import LedgerAliases
+from millstream.testing.contract_ledger_finding import LedgerFinding
 from millstream.testing.contract_ledger_sides import LedgerSides
 from millstream.testing.contract_ledger_waits import LedgerWaits
 from millstream.testing.ledger_doings import (
@@ -49,7 +50,7 @@ from millstream.testing.ledger_doings import (
 )
 
 
-class LedgerContract(LedgerWaits, LedgerAliases, LedgerSides):
+class LedgerContract(LedgerWaits, LedgerAliases, LedgerFinding, LedgerSides):
     """Subclass it as `Test…` and override `open`; each test gets a ledger of its own."""
 
     def open(self, clock: Clock) -> AbstractAsyncContextManager[Ledger]:
@@ -309,29 +310,6 @@ class LedgerContract(LedgerWaits, LedgerAliases, LedgerSides):
                 after = page[-1].seq
             assert pages == everything
         assert await ledger.events(claim.job.id, 100, 10) == []
-
-    async def test_jobs_are_found_by_state_and_flow_the_newest_first(self, ledger: Ledger) -> None:
-        jobs = [make_job(flow="even" if i % 2 == 0 else "odd", created_at=100.0 + i) for i in range(6)]
-        for job in jobs[:4]:
-            await submit(ledger, job, None)
-        await submit(ledger, jobs[4], ME)
-        _, claim = await submit(ledger, jobs[5], ME)
-        assert claim is not None
-        await record(ledger, claim, end=Settlement(SUCCEEDED))
-        queued, running = JobState.QUEUED, JobState.RUNNING
-
-        async def found(**which: Any) -> list[int]:
-            known = [job.id for job in jobs]
-            return [known.index(job.id) for job in await ledger.find(Filter(**which))]
-
-        assert await found() == [5, 4, 3, 2, 1, 0]
-        assert await found(limit=2) == [5, 4]
-        assert await found(flow="odd") == [5, 3, 1]
-        assert await found(states=(queued,)) == [3, 2, 1, 0]
-        assert await found(states=(running, SUCCEEDED)) == [5, 4]
-        assert await found(states=(queued,), flow="even", limit=1) == [2]
-        assert await found(flow="none") == []
-        assert await found(limit=0) == []
 
     # ------------------------------------------------------------------------------------------------- forget
     async def test_jobs_that_have_ended_are_forgotten_and_no_others(self, ledger: Ledger) -> None:
