@@ -51,6 +51,15 @@ class GraphTooLargeError(GraphError, WorkflowResourceError):
     """Raised when a graph has more nodes than the setting `max_graph_nodes` allows."""
 
 
+class DocumentError(DefinitionError):
+    """Raised when a flow document, or what a job of it is given, is not valid; `problems` lists every problem."""
+
+    def __init__(self, problems: Sequence[tuple[str, str]]) -> None:
+        """Take all problems: of each its place, such as `nodes[2].data.values.text`, and what is wrong there."""
+        self.problems = tuple(problems)
+        super().__init__("; ".join(f"{where}: {what}" for where, what in self.problems))
+
+
 class DrawingError(DefinitionError):
     """Raised when the body of a flow cannot be drawn."""
 

@@ -70,7 +70,7 @@ class Inputs:
         Raises:
             InvalidInputError: An input is unknown, or its text does not fit its type; all of them are named.
         """
-        hints = self._hints()
+        hints = self.hints()
         problems, parsed = self._unknown(texts), {}
         for key, text in texts.items():
             try:
@@ -89,9 +89,14 @@ class Inputs:
         known = f"it takes {self.signature}"
         return [f"there is no input {key!r}; {known}" for key in given if key not in parameters]
 
-    def _hints(self) -> dict[str, Any]:
+    def hints(self, *, extras: bool = False) -> dict[str, Any]:
+        """Return the annotations by parameter, and that of the result; none where they cannot be read.
+
+        Args:
+            extras: Whether `Annotated[...]` stays as it is.
+        """
         try:
-            return typing.get_type_hints(self._fn)
+            return typing.get_type_hints(self._fn, include_extras=extras)
         except (NameError, TypeError, AttributeError):
             return {}
 

@@ -7,10 +7,37 @@ import sys
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 _MAIN = ("__main__", "__mp_main__")
 """Names of the program's own file: in the program, and in the processes that it starts."""
+
+DOCUMENTS: Final = "millstream.documents"
+"""The claim key of all jobs whose flow is a document."""
+
+_DOCUMENT: Final = "flow:"
+_UUID_LENGTH: Final = 36
+
+
+def document_name(flow_id: str) -> str:
+    """Return the name of the flow that a stored document is.
+
+    >>> document_name("0190d5ae-7c3f-7b1e-9d3f-1b2a3c4d5e6f")
+    'flow:0190d5ae-7c3f-7b1e-9d3f-1b2a3c4d5e6f'
+    """
+    return _DOCUMENT + flow_id
+
+
+def claim_key(flow: str) -> str:
+    """Return the name that a process must know to claim the jobs of a flow or task.
+
+    It is the flow's own, but for documents: what their jobs execute is recorded with them, and the tasks that it names
+    are the library's, so any process that has the library can.
+
+    >>> claim_key("shop.report"), claim_key(document_name("0190d5ae-7c3f-7b1e-9d3f-1b2a3c4d5e6f"))
+    ('shop.report', 'millstream.documents')
+    """
+    return DOCUMENTS if flow.startswith(_DOCUMENT) and len(flow) == len(_DOCUMENT) + _UUID_LENGTH else flow
 
 
 def public_module(module: str) -> str:
