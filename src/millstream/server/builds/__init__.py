@@ -1,0 +1,1 @@
+"""Builds: jobs whose events are streamed to whoever looks at a flow while it runs."""
