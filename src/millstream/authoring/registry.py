@@ -73,6 +73,7 @@ class Registry:
 
     Attributes:
         sources: What else has tasks of its own, and was taken.
+        claim_keys: What else than definitions the jobs can be of that are run here (see `model.names.claim_key`).
     """
 
     def __init__(self) -> None:
@@ -81,6 +82,7 @@ class Registry:
         self._functions: dict[str, FunctionType] = {}
         self._made: dict[str, Task[Any, Any]] = {}
         self.sources: list[Source] = []
+        self.claim_keys: set[str] = set()
 
     def add(self, definition: Definition) -> None:
         """Take a definition; the same one again changes nothing, and a reloaded one replaces its former self.
@@ -104,6 +106,7 @@ class Registry:
         for definition in other._known.values():
             self.add(definition)
         self._functions.update(other._functions)
+        self.claim_keys |= other.claim_keys
         self.sources += [source for source in other.sources if source not in self.sources]
 
     def scan(self, module: ModuleType) -> None:
@@ -192,8 +195,8 @@ class Registry:
         return self._known.keys() | self._functions.keys()
 
     def claimable(self) -> Collection[str]:
-        """Return the names of all whose jobs can be run here: what is `runnable`, and millstream's own tasks."""
-        return {*self._known, *self._functions, *OWN}
+        """Return the claim keys of all whose jobs can be run here: `runnable` ones, and millstream's own tasks."""
+        return {*self._known, *self._functions, *OWN, *self.claim_keys}
 
     def flows(self) -> list[Flow]:
         """Return the flows, by name."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 
 from millstream.engine.program import Work
+from millstream.model.names import claim_key
 
 
 class Library:
@@ -28,7 +29,7 @@ class Library:
 
     def include(self, flow: str) -> None:
         """Note that a flow or task can be executed here: it was submitted here."""
-        self._submitted.add(flow)
+        self._submitted.add(claim_key(flow))
 
     def find(self, name: str) -> Work:
         """Return a task or flow.
@@ -40,5 +41,5 @@ class Library:
         return known if known is not None else self._find(name)
 
     def flows(self) -> set[str]:
-        """Return the names of the flows and tasks whose jobs can be executed here."""
+        """Return the claim keys of the flows and tasks whose jobs can be executed here."""
         return {*self._names(), *self._submitted}

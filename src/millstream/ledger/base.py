@@ -202,7 +202,7 @@ class Ledger(Protocol):
         Args:
             holder: Id of the process that will hold them.
             limit: At most this many.
-            flows: Only jobs of these flows and tasks; all without.
+            flows: Only jobs of these flows and tasks, by their claim keys (see `model.names.claim_key`); all without.
             queues: Only segments of these queues, `None` among them for the default one; all without.
             sides: At most this many side segments among them, 0 or more; no bound without.
         """

@@ -25,6 +25,7 @@ from millstream.ledger.standing import Standing, standing_of
 from millstream.ledger.statements import Rows
 from millstream.model.event import TERMINAL, Draft
 from millstream.model.job import JobState
+from millstream.model.names import claim_key
 from millstream.model.value import decode_shown, encode
 
 _J, _S = schema.job.c, schema.segment.c
@@ -207,7 +208,7 @@ class Batch:
             job.take_back(number)
             return
         side, of = job.hand_out(number), claim.job
-        row = of.id, number, side.state, 0, None, 0, of.priority, of.flow, None, queue, job.next_seq
+        row = of.id, number, side.state, 0, None, 0, of.priority, claim_key(of.flow), None, queue, job.next_seq
         self._new_segments.append(row)
         side.is_moved = False
 

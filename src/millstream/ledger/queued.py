@@ -16,7 +16,7 @@ class Queued(msgspec.Struct, frozen=True):
         segment: Its number in the job.
         attempt: How often it was claimed so far.
         queue: Its queue; `None` for the default one.
-        flow: The job's flow or task.
+        flow: The claim key of the job's flow or task.
     """
 
     job: str

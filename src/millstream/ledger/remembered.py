@@ -10,6 +10,7 @@ from millstream.ledger.sides import HANDED_OUT, SIDES, has_sides, named
 from millstream.ledger.standing import Standing
 from millstream.model.event import Draft
 from millstream.model.job import JobRecord
+from millstream.model.names import claim_key
 
 
 class Remembered:
@@ -46,7 +47,8 @@ class Remembered:
 
     def is_wanted(self, segment: int, flows: Collection[str] | None, queues: Collection[str | None] | None) -> bool:
         """Whether a segment is of these flows and queues."""
-        return (flows is None or self.job.flow in flows) and (queues is None or self.queue(segment) in queues)
+        is_known = flows is None or claim_key(self.job.flow) in flows
+        return is_known and (queues is None or self.queue(segment) in queues)
 
     def move_sides(self, drafts: Sequence[Draft]) -> None:
         """Make and end side segments, as drafts of the main segment say; nothing moves where one cannot be followed.

@@ -16,6 +16,7 @@ from millstream.ledger.base import MAIN, JobGraph
 from millstream.model.event import Draft, Event
 from millstream.model.graph import Graph
 from millstream.model.job import JobRecord, JobState
+from millstream.model.names import claim_key
 from millstream.model.value import Sealed, decode, decode_shown, encode, references, seal_data
 
 Load = Callable[[str], bytes]
@@ -157,7 +158,7 @@ class NewJob(msgspec.Struct, frozen=True):
         state = "running" if holder else "waiting" if is_scheduled else "queued"
         ready_at = (job.starts_at or 0.0) if is_scheduled else None
         attempt = 1 if holder else 0
-        return job.id, MAIN, state, attempt, holder, 0, job.priority, job.flow, ready_at, job.queue, None
+        return job.id, MAIN, state, attempt, holder, 0, job.priority, claim_key(job.flow), ready_at, job.queue, None
 
     def known_row(self) -> tuple[Any, ...]:
         """Return its row by `JOB_COLUMNS`, as it is when nothing has happened yet."""

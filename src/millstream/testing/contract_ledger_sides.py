@@ -7,10 +7,13 @@ import random
 import pytest
 from msgspec.structs import replace
 
+from millstream.clock import new_id
 from millstream.errors import JobNotFoundError
 from millstream.ledger.base import Claim, Done, FencedError, Ledger, Pause, RefusedRecordError, Settlement
+from millstream.ledger.filter import Filter
 from millstream.model.event import Event
 from millstream.model.job import JobState
+from millstream.model.names import DOCUMENTS, document_name
 from millstream.testing.clock import VirtualClock
 from millstream.testing.ledger_doings import (
     CANCEL,
@@ -63,6 +66,18 @@ class LedgerSides:
         assert (claim.order, claim.queue, claim.job.queue) == (None, "heavy", "heavy")
         assert (await ledger.get(job.id)).queue == "heavy"
         assert (await claimed(ledger, queue="light")).queue == "light"
+
+    async def test_segments_of_a_document_are_claimed_by_whoever_claims_documents(self, ledger: Ledger) -> None:
+        job = make_job(flow=document_name(new_id()))
+        await submit(ledger, job, None)
+        assert await ledger.claim(ME, 10, [job.flow]) == []
+        (main,) = await ledger.claim(ME, 10, [DOCUMENTS])
+        assert (main.job.id, main.job.flow) == (job.id, job.flow)
+        await record(ledger, main, handed_out(2, "a"))
+        assert await ledger.claim(OTHER, 10, [job.flow]) == []
+        (side,) = await ledger.claim(OTHER, 10, [DOCUMENTS])
+        assert (side.job.id, side.segment) == (job.id, 2)
+        assert [found.id for found in await ledger.find(Filter(flow=job.flow))] == [job.id]
 
     async def test_a_refused_record_hands_nothing_out(self, ledger: Ledger) -> None:
         main = await claimed(ledger)
