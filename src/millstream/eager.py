@@ -54,6 +54,7 @@ class EagerApp(Records):
         in_memory = settings.model_copy(update={"durability": "off"})
         self._eager_home = EagerHome(in_memory, registry, clock)
         super().__init__(self._eager_home)
+        self.settings = settings
         self._registry = registry
         self._orders = Orders(registry, self._eager_home.find, in_memory, clock)
         self._propagates = settings.task_eager_propagates

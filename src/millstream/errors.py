@@ -133,6 +133,10 @@ class OutputTooLargeError(WorkflowResourceError):
     """Raised when a job's inputs or a task's result have more bytes than the setting `max_value_bytes` allows."""
 
 
+class EgressDeniedError(MillstreamError):
+    """Raised when a task wants to connect to an address that is not public, and not among those that are allowed."""
+
+
 class PoisonError(MillstreamError):
     """Raised when a task has killed every process that it ran in."""
 

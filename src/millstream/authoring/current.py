@@ -20,11 +20,12 @@ from millstream.model.event import Cursor, Event
 from millstream.model.graph import Graph
 from millstream.model.job import JobRecord, NodeResult
 
-if TYPE_CHECKING:  # both need this module
+if TYPE_CHECKING:  # they need this module, or take long to import
     from millstream.authoring.result import Job
     from millstream.authoring.results.async_result import AsyncResult
     from millstream.authoring.results.group_result import GroupResult
     from millstream.authoring.results.watch import Watch
+    from millstream.settings import Settings
 
 T = TypeVar("T")
 
@@ -35,6 +36,10 @@ class App(Protocol):
     @property
     def result_type(self) -> type[AsyncResult]:
         """The class of its tasks' results."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of its process."""
 
     # ------------------------------------------------------------------------------------------- handing work in
     def run(self, work: Any, /, *args: Any, **kwargs: Any) -> Any:

@@ -20,7 +20,7 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSou
 
 from millstream.errors import SettingsError
 from millstream.settings.celery import CelerySettings
-from millstream.settings.kinds import Count, Modules, Seconds, SomeSeconds, expanded, lower
+from millstream.settings.kinds import Count, Destinations, Directory, Modules, Seconds, SomeSeconds, expanded, lower
 from millstream.settings.langflow import LangflowSettings
 from millstream.urls import without_password
 
@@ -84,6 +84,9 @@ class Settings(CelerySettings):
     max_graph_nodes: Count = 100_000
     draw_timeout: SomeSeconds = 5.0
     disconnect_grace: Seconds = 5.0
+
+    files_dir: Directory | None = None
+    egress_allow: Destinations = ()
 
     task_always_eager: bool = False
     task_eager_propagates: bool = False
@@ -155,7 +158,20 @@ class Settings(CelerySettings):
             >>> Settings(config_dir="/srv/shop").effective_database_url
             'sqlite:////srv/shop/ledger.db'
         """
-        return self.database_url or f"sqlite:///{(self.config_dir or Path('.millstream')).absolute() / 'ledger.db'}"
+        return self.database_url or f"sqlite:///{self._own_directory() / 'ledger.db'}"
+
+    @property
+    def effective_files_dir(self) -> Path:
+        """The directory of flows' files: `files_dir`, else `files` in `config_dir` or else in `.millstream`.
+
+        Example:
+            >>> Settings(config_dir="/srv/shop").effective_files_dir.as_posix()
+            '/srv/shop/files'
+        """
+        return (self.files_dir or self._own_directory() / "files").absolute()
+
+    def _own_directory(self) -> Path:
+        return (self.config_dir or Path(".millstream")).absolute()
 
     @property
     def effective_job_queue_type(self) -> Literal["asyncio", "redis"]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +26,22 @@ def _module(name: str) -> str:
     if not all(part.isidentifier() for part in name.split(".")):
         raise ValueError("give module names, separated by commas, as in shop.tasks,shop.flows")
     return name
+
+
+_HOST = re.compile(
+    r"(?=.*[A-Za-z])[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?"
+)
+
+
+def _destination(text: str) -> str:
+    try:
+        ip_network(text)
+    except ValueError as error:
+        if not _HOST.fullmatch(text):
+            raise ValueError(
+                "give networks, addresses and host names, separated by commas, as in 10.1.0.0/16,db.internal"
+            ) from error
+    return text
 
 
 def expanded(path: Path) -> Path:
@@ -99,5 +117,6 @@ Seconds = Annotated[float, Field(ge=0)]
 SomeSeconds = Annotated[float, Field(gt=0)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Modules = Annotated[tuple[Annotated[str, AfterValidator(_module)], ...], BeforeValidator(_split)]
+Destinations = Annotated[tuple[Annotated[str, AfterValidator(_destination)], ...], BeforeValidator(_split)]
 Directory = Annotated[Path, AfterValidator(_directory)]
 Database = Annotated[str, AfterValidator(_database)]

@@ -11,7 +11,7 @@ MAX_TURNS: Final = 100_000
 MAX_WAIT: Final = 366 * 86_400
 
 LOOP: Final = Component(
-    name="loop",
+    name="Loop",
     title="Loop",
     group=GROUP,
     icon="repeat",
@@ -55,7 +55,7 @@ LOOP: Final = Component(
 )
 
 MERGE: Final = Component(
-    name="merge",
+    name="Merge",
     title="Merge",
     group=GROUP,
     icon="merge",
@@ -66,7 +66,7 @@ MERGE: Final = Component(
 )
 
 WAIT: Final = Component(
-    name="wait",
+    name="Wait",
     title="Wait",
     group=GROUP,
     icon="timer",
@@ -86,8 +86,8 @@ WAIT: Final = Component(
 )
 
 APPROVAL: Final = Component(
-    name="approval",
-    title="Human input",
+    name="HumanApproval",
+    title="Human approval",
     group=GROUP,
     icon="user-check",
     description="Wait for a person's answer.",
@@ -97,7 +97,7 @@ APPROVAL: Final = Component(
 )
 
 SUBFLOW: Final = Component(
-    name="subflow",
+    name="Subflow",
     title="Sub-flow",
     group=GROUP,
     icon="workflow",

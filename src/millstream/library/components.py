@@ -1,0 +1,163 @@
+"""What each task of the library looks like on a canvas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, Final
+
+from millstream.authoring.documents.describe import component_of
+from millstream.authoring.documents.structure import GROUP as FLOW_CONTROL
+from millstream.library import chat, files, json_values, logic, patterns, prompt, text, web
+from millstream.model.component import Component, Port
+
+_TEXT: Final[dict[str, Any]] = {"schema": {"type": "string"}}
+"""What can be set at an input that takes any value from an edge, and reads it as text."""
+
+_MESSAGE: Final = (
+    Port(name="message", type="message", title="Message", description="What is said, and by whom."),
+    Port(name="text", type="text", title="Text", description="What is said.", path=("text",)),
+)
+
+
+def of_chats() -> Iterator[Component]:
+    """Yield what chats, plain texts and webhooks enter and leave a flow by."""
+    described = partial(component_of, group="Inputs and outputs")
+    said = {"title": "Text", "schema": {"type": "string"}}
+    given: dict[str, Any] = {"source": "input_value"}
+    session: dict[str, Any] = {"title": "Session", "source": "session"}
+    yield described(
+        chat.chat_input,
+        name="ChatInput",
+        title="Chat input",
+        icon="message-square",
+        input_type="chat",
+        ports={"input_value": said | given, "session_id": session, "files": {"source": "files"}},
+        outputs=_MESSAGE,
+    )
+    yield described(
+        chat.chat_output,
+        name="ChatOutput",
+        title="Chat output",
+        icon="message-square-reply",
+        output_type="chat",
+        ports={"input_value": said, "session_id": session},
+        outputs=_MESSAGE,
+    )
+    yield described(
+        chat.text_input,
+        name="TextInput",
+        title="Text input",
+        icon="text-cursor-input",
+        input_type="text",
+        ports={"input_value": said | given},
+        outputs=(Port(name="text", type="text", title="Text"),),
+    )
+    yield described(
+        chat.text_output,
+        name="TextOutput",
+        title="Text output",
+        icon="text-select",
+        output_type="text",
+        ports={"input_value": said},
+        outputs=(Port(name="text", type="text", title="Text"),),
+    )
+    yield described(
+        chat.webhook,
+        name="Webhook",
+        title="Webhook",
+        icon="webhook",
+        ports={"payload": {"source": "payload"}},
+        outputs=(Port(name="payload", title="Payload", description="The body of the request."),),
+    )
+
+
+def of_texts() -> Iterator[Component]:
+    """Yield what works on texts."""
+    described = partial(component_of, group="Text")
+    yield described(
+        prompt.prompt_template,
+        name="PromptTemplate",
+        title="Prompt template",
+        icon="scroll-text",
+        ports={"template": {"title": "Template"}},
+        outputs=(Port(name="prompt", type="text", title="Prompt"),),
+    )
+    yield described(
+        text.text_transform, name="TextTransform", title="Text transform", icon="type", ports={"text": _TEXT}
+    )
+    yield described(
+        text.concatenate, name="Concatenate", title="Concatenate", icon="combine", ports={"texts": {"is_many": True}}
+    )
+    yield described(
+        patterns.regex_extract, name="RegexExtract", title="Regex extract", icon="regex", ports={"text": _TEXT}
+    )
+    yield described(
+        patterns.regex_replace, name="RegexReplace", title="Regex replace", icon="replace", ports={"text": _TEXT}
+    )
+
+
+def of_data() -> Iterator[Component]:
+    """Yield what works on JSON, and what brings data from elsewhere."""
+    described = partial(component_of, group="Data")
+    yield described(
+        json_values.json_parse, name="JsonParse", title="JSON parse", icon="file-json", ports={"text": _TEXT}
+    )
+    yield described(json_values.json_format, name="JsonFormat", title="JSON format", icon="file-json-2")
+    yield described(json_values.json_pick, name="JsonPick", title="JSON pick", icon="pipette")
+    yield described(
+        web.http_request,
+        name="HttpRequest",
+        title="HTTP request",
+        icon="globe",
+        ports={"url": {"title": "URL"}, "json": {"title": "JSON"}},
+        outputs=(
+            Port(name="response", type="data", title="Response", description="All of what is below."),
+            Port(name="data", title="Data", description="The body, where it is JSON.", path=("data",)),
+            Port(name="text", type="text", title="Text", description="The body as text.", path=("text",)),
+            Port(name="status", type="number", title="Status", path=("status",)),
+            Port(name="headers", type="data", title="Headers", path=("headers",)),
+        ),
+    )
+    yield described(
+        files.file_read,
+        name="FileRead",
+        title="Read file",
+        icon="file-input",
+        outputs=(Port(name="text", type="text", title="Text"),),
+    )
+    yield described(
+        files.file_write,
+        name="FileWrite",
+        title="Write file",
+        icon="file-output",
+        ports={"text": _TEXT},
+        outputs=(Port(name="result", type="data", title="Result", description="The path, and the size in bytes."),),
+    )
+
+
+def of_routers() -> Iterator[Component]:
+    """Yield what chooses ways."""
+    described = partial(component_of, group=FLOW_CONTROL, kind="router")
+    yield described(
+        logic.if_else,
+        name="IfElse",
+        title="If else",
+        icon="split",
+        ports={"other": {"title": "Compared with"} | _TEXT},
+        outputs=(
+            Port(name="true", title="True", description="The value, where the condition holds."),
+            Port(name="false", title="False", description="The value, where it does not."),
+        ),
+    )
+    cases = [name for name in logic.switch.inputs.signature.parameters if name.startswith("case_")]
+    yield described(
+        logic.switch,
+        name="Switch",
+        title="Switch",
+        icon="route",
+        outputs=(
+            *(Port(name=case, title=case.replace("_", " ").capitalize()) for case in cases),
+            Port(name="default", title="Default", description="The value, where it is equal to no case."),
+        ),
+    )
