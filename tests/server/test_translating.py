@@ -11,13 +11,17 @@ import pytest
 
 from millstream import Millstream, approval, branch, ctx, flow, loop, task
 from millstream.graph.shape import Shape
+from millstream.model.component import Component, Port
 from millstream.model.event import Event
-from millstream.server.builds.shapes import Build, Speaker
+from millstream.server.builds.shapes import Build
 from millstream.server.builds.translate import Told, Translator
 from millstream.settings import Settings
 
 RECORDED = json.loads((Path(__file__).parent / "recorded_events.json").read_text(encoding="utf-8"))
-SPEAKERS = {"chat_input": Speaker.USER, "chat_output": Speaker.MACHINE}
+COMPONENTS = {
+    "chat_input": Component(name="chat_input", task="chat_input", input_type="chat", outputs=(Port(name="message"),)),
+    "chat_output": Component(name="chat_output", task="chat_output", output_type="chat"),
+}
 _TRIES: list[str] = []
 
 
@@ -123,7 +127,7 @@ async def happened(app: Millstream, work: Any, **inputs: Any) -> tuple[Translato
 
 async def translator(app: Millstream, job_id: str) -> Translator:
     graph, _ = await app.graph(job_id)
-    return Translator(Build.of(await app.record(job_id)), Shape(graph), SPEAKERS)
+    return Translator(Build.of(await app.record(job_id)), Shape(graph), COMPONENTS)
 
 
 def tell(translator: Translator, events: Sequence[Event]) -> list[Told]:

@@ -8,14 +8,24 @@ from enum import StrEnum
 from typing import Any
 from uuid import NAMESPACE_OID, uuid5
 
+from millstream.model.component import Component
 from millstream.model.event import Event
 from millstream.model.failure import Failure
-from millstream.model.job import JobRecord, NodeState
+from millstream.model.graph import pick
+from millstream.model.job import JobRecord
+from millstream.model.names import DOCUMENTS, claim_key
 from millstream.model.value import Reference, decode_shown, encode
-from millstream.server.builds.vertices import Turn
+from millstream.server.builds.vertices import Closed
 
 _PREVIEW = 200
-_MESSAGE_FIELDS = ("text", "sender", "sender_name", "session_id", "files")
+_MESSAGE_FIELDS = {
+    "text": "text",
+    "sender": "sender",
+    "sender_name": "sender_name",
+    "session": "session_id",
+    "files": "files",
+}
+"""What of a message that a task returned is told, and under which name."""
 
 
 class Speaker(StrEnum):
@@ -45,9 +55,14 @@ class Build:
     session: str
 
     @property
+    def is_document(self) -> bool:
+        """Whether the flow is a document."""
+        return claim_key(self.flow) == DOCUMENTS
+
+    @property
     def flow_id(self) -> str:
         """The id of a stored flow; of a flow in Python its name."""
-        return self.flow.removeprefix("flow:")
+        return self.flow.rpartition(":")[2] if self.is_document else self.flow
 
     @classmethod
     def of(cls, record: JobRecord) -> Build:
@@ -96,8 +111,8 @@ def message_id(job_id: str, vertex: str) -> str:
 def message(build: Build, vertex: str, speaker: Speaker, value: Any, at: float) -> dict[str, Any]:
     """Return a message: what a chat input or output returned, a text or a mapping with `text` and who says it."""
     said = plain(value)
-    given = {key: said[key] for key in _MESSAGE_FIELDS if key in said} if isinstance(said, dict) else {}
-    text = given.pop("text", None) if isinstance(said, dict) else said
+    given = {as_: said[key] for key, as_ in _MESSAGE_FIELDS.items() if said.get(key)} if isinstance(said, dict) else {}
+    text = given.pop("text", "") if isinstance(said, dict) else said
     return {
         "id": message_id(build.job_id, vertex),
         "flow_id": build.flow_id,
@@ -105,20 +120,27 @@ def message(build: Build, vertex: str, speaker: Speaker, value: Any, at: float) 
         "sender": speaker.value,
         "sender_name": speaker.display_name,
         "session_id": build.session,
-        "text": text if isinstance(text, str) else "" if text is None and isinstance(said, dict) else str(text or ""),
+        "text": text if isinstance(text, str) else "" if text is None else str(text),
         "files": [],
         "error": False,
         "edit": False,
         "category": "message",
         "properties": {"source": {"id": vertex}},
         "content_blocks": [],
-        **{key: item for key, item in given.items() if item},
+        **given,
     }
 
 
-def failure(vertex: str | None, text: str) -> Failure:
-    """Return a failure that no task raised."""
-    return Failure(type="millstream.errors:JobFailedError", message=text, node=vertex)
+def speaker(component: Component) -> Speaker | None:
+    """Return who says what a component gives; `None` where it is no side of a conversation."""
+    if component.output_type == "chat":
+        return Speaker.MACHINE
+    return Speaker.USER if component.input_type == "chat" else None
+
+
+def failure(reason: str | None) -> Failure:
+    """Return the failure of a build of which no vertex failed."""
+    return Failure(type="millstream.errors:JobFailedError", message=f"the build failed: {reason or 'internal'}")
 
 
 def error(build: Build, vertex: str | None, why: Failure, at: float) -> dict[str, Any]:
@@ -145,40 +167,68 @@ def error(build: Build, vertex: str | None, why: Failure, at: float) -> dict[str
 
 
 def built(
-    vertex: str, turn: Turn, state: NodeState, data: dict[str, Any], *, message: dict[str, Any] | None, at: float
+    closed: Closed, data: dict[str, Any], component: Component | None, *, message: dict[str, Any] | None, at: float
 ) -> dict[str, Any]:
     """Return what became of a vertex, and what may run next.
 
     Args:
-        vertex: The vertex.
-        turn: What its end leads to.
-        state: How it ended.
-        data: What the event of its end says.
+        closed: Its end.
+        data: What the event of its node's end says: `value`, `error`, or the `message` of one that skipped itself.
+        component: What stands there, where that is known.
         message: What it said, where it is one side of a conversation.
         at: When it ended.
     """
-    is_valid = state is not NodeState.FAILED
-    value = plain(data.get("value"))
-    told = str(data["error"].message) if not is_valid else str(data.get("message") or preview(value))
-    port, kind = ("message", "message") if message is not None else ("result", _KINDS.get(type(value), "object"))
-    content = message if message is not None else value
+    if closed.is_valid:
+        results = {"message": message} if message is not None else _ports(data, component)
+        outputs = {port: {"message": value, "type": _kind(value)} for port, value in results.items()}
+        told = data.get("message") or preview(
+            next(iter(results.values()), None) if message is None else message["text"]
+        )
+    else:
+        told = str(data["error"].message) if "error" in data else "failed"
+        results, outputs = {}, {"error": {"message": told, "type": "error"}}
     return {
-        "id": vertex,
-        "next_vertices_ids": turn.next,
-        "inactivated_vertices": turn.inactivated,
-        "valid": is_valid,
+        "id": closed.vertex,
+        "next_vertices_ids": closed.next,
+        "inactivated_vertices": closed.inactivated,
+        "valid": closed.is_valid,
         "params": told,
         "data": {
-            "results": {port: content} if is_valid else {},
-            "outputs": {port: {"message": content if is_valid else told, "type": kind if is_valid else "error"}},
-            "logs": {port: []},
-            "message": message if message is not None else told,
-            "artifacts": {"repr": told, "type": kind} if is_valid else {},
-            "timedelta": duration(turn.seconds),
-            "duration": _for_people(turn.seconds),
+            "results": results,
+            "outputs": outputs,
+            "logs": {port: [] for port in outputs},
+            "message": told if message is None else message,
+            "artifacts": {port: {"repr": preview(value), "type": _kind(value)} for port, value in results.items()},
+            "timedelta": duration(closed.seconds),
+            "duration": _for_people(closed.seconds),
         },
         "timestamp": instant(at),
     }
+
+
+def _ports(data: dict[str, Any], component: Component | None) -> dict[str, Any]:
+    """Return what a vertex gave, by the names of its outputs; of what is no component it is one, `result`."""
+    if "value" not in data:
+        return {}
+    value = data["value"]
+    if component is None or not component.outputs or isinstance(value, Reference):
+        return {"result": plain(value)}
+    if component.kind == "router":
+        way, leaves = value
+        return {str(way): plain(leaves)}
+    found = {}
+    for port in component.outputs:
+        try:
+            found[port.name] = plain(pick(value, port.path))
+        except LookupError:
+            continue  # what the task returned has nothing there
+    return found
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, dict) and "text" in value and "sender" in value:
+        return "message"
+    return _KINDS.get(type(value), "object")
 
 
 def token(message: str, data: Any) -> dict[str, Any]:

@@ -10,14 +10,17 @@ from typing import Any, NamedTuple
 
 from millstream.graph.shape import Shape
 from millstream.ledger.facts import ENDS
+from millstream.model.component import Component
 from millstream.model.event import TERMINAL, Event
 from millstream.model.job import NodeState
 from millstream.server.builds import shapes
 from millstream.server.builds.shapes import Build, Speaker
-from millstream.server.builds.vertices import Vertices
+from millstream.server.builds.vertices import Closed, Vertices
 
 _CAN_STREAM = frozenset({"task", "flow", "loop"})
 """The kinds of nodes whose tasks may say something while they run."""
+
+_NOT_RUN = frozenset({NodeState.UPSTREAM_FAILED, NodeState.CANCELLED})
 
 
 class Told(NamedTuple):
@@ -33,7 +36,7 @@ class Translator:
     Args:
         build: The job.
         shape: Its compiled graph.
-        speakers: The tasks that are one side of a conversation: what they return is a message.
+        components: What tasks are as components, by the tasks' names: which ports they have, and who chats by them.
 
     Example:
         >>> from millstream.model.graph import Graph, Node
@@ -45,11 +48,12 @@ class Translator:
         [Told(name='end', data={'status': 'cancelled', 'reason': 'cancel', 'build_duration': 1.5})]
     """
 
-    def __init__(self, build: Build, shape: Shape, speakers: Mapping[str, Speaker]) -> None:
+    def __init__(self, build: Build, shape: Shape, components: Mapping[str, Component]) -> None:
         """Have nothing told yet."""
         self._build = build
-        self._vertices = Vertices(shape)
-        self._speakers = speakers
+        self._vertices = Vertices(shape, is_document=build.is_document)
+        self._components = components
+        self._values: dict[str, dict[str, Any]] = {}
         self._submitted_at = 0.0
         self._has_begun = False
         self._has_failed = False
@@ -66,18 +70,17 @@ class Translator:
         """Whether what an event says of values is told, so that they have to be there whole."""
         if event.node is None:
             return False
-        return event.type == "waiting" or (event.type in ENDS and self._vertices.find(event.node) == event.node)
+        return event.type == "waiting" or (event.type in ENDS and self._node_of(event) is not None)
 
     def take(self, event: Event) -> list[Told]:
         """Return what an event gives, in order; often nothing."""
         known = self._by_type.get(event.type)
         if known is not None:
             return known(event)
-        if event.node is None or (vertex := self._vertices.find(event.node)) is None:
-            return []
         if event.type in ENDS:
-            return [*self._begun(), *self._node_ended(event, vertex)] if event.node == vertex else []
-        return self._news(event, vertex)
+            node = self._node_of(event)
+            return [] if node is None else [*self._begun(), *self._node_ended(event, node)]
+        return self._news(event)
 
     # -------------------------------------------------------------------------------------------------- the job
     def _planned(self, event: Event) -> list[Told]:
@@ -96,69 +99,85 @@ class Translator:
         if event.data["attempt"] == 1:
             return self._begun()
         # Another process goes on: what the vertices that it runs again have streamed so far is void.
-        running = [vertex for vertex in self._vertices.running if self._vertices.node(vertex).kind in _CAN_STREAM]
-        return [*self._begun(), *(self._void(vertex) for vertex in running)]
+        running = [node.id for node in self._vertices.running if node.kind in _CAN_STREAM]
+        streams = dict.fromkeys(self._stream_of(found[0]) for node in running if (found := self._vertices.find(node)))
+        return [*self._begun(), *(Told("remove_message", {"id": stream}) for stream in streams)]
 
     def _ended(self, event: Event) -> list[Told]:
         state, reason = event.data["state"], event.data.get("reason")
         told = []
         if state == "failed" and not self._has_failed:
-            failure = shapes.failure(None, f"the build failed: {reason}")
-            told.append(Told("error", shapes.error(self._build, None, failure, event.at)))
+            told.append(Told("error", shapes.error(self._build, None, shapes.failure(reason), event.at)))
         end = {"status": state, "reason": reason, "build_duration": shapes.duration(event.at - self._submitted_at)}
         return [*told, Told("end", {key: value for key, value in end.items() if value is not None})]
 
     # ------------------------------------------------------------------------------------------------- a vertex
+    def _node_of(self, event: Event) -> str | None:
+        """Return the node of the graph that an event is about; `None` where it is about what grew inside of one."""
+        found = self._vertices.find(event.node or "")
+        return event.node if found is not None and found[1] == event.node else None
+
     def _routed(self, event: Event) -> list[Told]:
-        if event.node is not None and self._vertices.find(event.node) == event.node:
-            self._vertices.route(event.node, event.data["label"])
+        node = self._node_of(event)
+        if node is not None:
+            self._vertices.route(node, event.data["label"])
         return []
 
     def _retried(self, event: Event) -> list[Told]:
-        vertex = self._vertices.find(event.node or "")
-        return [] if vertex is None else [self._void(vertex)]
+        found = self._vertices.find(event.node or "")
+        return [] if found is None else [Told("remove_message", {"id": self._stream_of(found[0])})]
 
     def _waiting(self, event: Event) -> list[Told]:
-        vertex, data = self._vertices.find(event.node or ""), event.data
-        if vertex is None or data["reason"] not in ("approval", "decision"):
+        found, data = self._vertices.find(event.node or ""), event.data
+        if found is None or data["reason"] not in ("approval", "decision"):
             return []
-        return [Told("human_input_required", shapes.question(vertex, event.node or vertex, data))]
+        return [Told("human_input_required", shapes.question(found[0], event.node or "", data))]
 
-    def _node_ended(self, event: Event, vertex: str) -> list[Told]:
+    def _node_ended(self, event: Event, node: str) -> list[Told]:
         state, data = ENDS[event.type], event.data or {}
-        if state in (NodeState.UPSTREAM_FAILED, NodeState.CANCELLED) or (
-            state is NodeState.SKIPPED and self._vertices.has_ended(vertex)
-        ):
-            return []  # it has not run: the end of another vertex told so, or the end of the build does
-        turn = self._vertices.end(vertex, state, event.at)
+        if state in _NOT_RUN:
+            return []  # the end of another vertex told so, or the end of the build does
+        closed = self._vertices.end(node, state, event.at)
         told: list[Told] = []
-        speaker = self._speakers.get(self._vertices.node(vertex).task)
-        message = None
-        if state is NodeState.FAILED:
+        found = self._vertices.find(node)
+        if found is not None and (node == found[0] or found[0] not in self._values or state is NodeState.FAILED):
+            self._values[found[0]] = data
+        if state is NodeState.FAILED and found is not None:
             self._has_failed = True
-            told.append(Told("error", shapes.error(self._build, vertex, data["error"], event.at)))
-        elif state is NodeState.SUCCEEDED and speaker is not None:
-            message = shapes.message(self._build, vertex, speaker, data.get("value"), event.at)
+            told.append(Told("error", shapes.error(self._build, found[0], data["error"], event.at)))
+        for vertex in closed:
+            told += self._closed(vertex, event.at)
+        return told
+
+    def _closed(self, closed: Closed, at: float) -> list[Told]:
+        data = self._values.pop(closed.vertex, {})
+        component = self._components.get(self._vertices.main(closed.vertex).task)
+        speaker = None if component is None else shapes.speaker(component)
+        told, message = [], None
+        if speaker is not None and closed.is_valid and "value" in data:
+            message = shapes.message(self._build, closed.vertex, speaker, data["value"], at)
             told.append(Told("add_message", message))
-        built = shapes.built(vertex, turn, state, data, message=message, at=event.at)
+        built = shapes.built(closed, data, component, message=message, at=at)
         return [*told, Told("end_vertex", {"build_data": built})]
 
     # --------------------------------------------------------------------------------------------- while it runs
-    def _news(self, event: Event, vertex: str) -> list[Told]:
+    def _news(self, event: Event) -> list[Told]:
         """Return what a task said while it ran, in a vertex or below it."""
-        if event.type == "token":
-            return [Told("token", shapes.token(self._stream_of(vertex), event.data))]
-        if event.type == "node_started" or (event.is_durable and event.type != "state"):
+        found = self._vertices.find(event.node or "")
+        if found is None or event.type == "node_started" or (event.is_durable and event.type != "state"):
             return []  # the engine's own record of what it does
-        return [Told("log", shapes.log(vertex, event))]
-
-    def _void(self, vertex: str) -> Told:
-        return Told("remove_message", {"id": self._stream_of(vertex)})
+        if event.type == "token":
+            return [Told("token", shapes.token(self._stream_of(found[0]), event.data))]
+        return [Told("log", shapes.log(found[0], event))]
 
     def _stream_of(self, vertex: str) -> str:
         """Return the id of the message that a vertex streams: of the chat output behind it, else one of its own."""
-        if self._vertices.node(vertex).task not in self._speakers:
+        if not self._speaks(vertex):
             for follower in self._vertices.followers(vertex):
-                if self._speakers.get(self._vertices.node(follower).task) is Speaker.MACHINE:
+                if self._speaks(follower) is Speaker.MACHINE:
                     return shapes.message_id(self._build.job_id, follower)
         return shapes.message_id(self._build.job_id, vertex)
+
+    def _speaks(self, vertex: str) -> Speaker | None:
+        component = self._components.get(self._vertices.main(vertex).task)
+        return None if component is None else shapes.speaker(component)
