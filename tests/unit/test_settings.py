@@ -392,7 +392,7 @@ def test_several_problems_are_one_error_with_a_line_for_each(work: Path, monkeyp
     monkeypatch.setenv("MILLSTREAM_MAX_THREADS", "0")
     monkeypatch.setenv("LANGFLOW_WORKERS", "3")
     (work / "config.yaml").write_text("nonsense: 1")
-    needs_the_server = "needs the server, which this version does not have yet"
+    needs_the_server = "needs the server of several processes, which this version does not have yet"
     assert problems(env_file="none.env", draw_timeout=-1) == [
         f"{work / 'none.env'}: there is no such .env file",
         f"nonsense (config.yaml ({work / 'config.yaml'})): no such setting",
@@ -434,18 +434,12 @@ def test_a_directory_called_env_is_no_env_file(work: Path) -> None:
 
 # ------------------------------------------------------------------------------------- parts that are not there yet
 NOT_YET = {
-    "auto_login": "false",
-    "disconnect_grace": "1",
     "gunicorn_preload": "true",
-    "host": "localhost",
     "job_queue_type": "redis",
-    "port": "8000",
     "redis_host": "redis",
     "redis_queue_cancel_channel_enabled": "false",
     "redis_queue_ttl": "60",
     "redis_queue_url": "redis://localhost/1",
-    "superuser": "admin",
-    "superuser_password": "changeme",
     "worker_timeout": "120",
     "workers": "2",
 }

@@ -19,18 +19,23 @@ from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource
 
 from millstream.errors import SettingsError
-from millstream.settings.celery import CelerySettings
 from millstream.settings.kinds import Count, Destinations, Directory, Modules, Seconds, SomeSeconds, expanded, lower
 from millstream.settings.langflow import LangflowSettings
+from millstream.settings.server import ServerSettings
 from millstream.urls import without_password
 
 # What this version does not have yet, and the settings that need it: they are refused unless they have their default,
 # or the value that says the default aloud. Whoever adds a part takes its line out; a trailing `*` stands for the rest.
 _NOT_YET: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
-        "Redis event log": ("job_queue_type", "redis_host", "redis_port", "redis_queue_*"),
-        "server": ("disconnect_grace", "gunicorn_preload", "host", "port", "worker_timeout", "workers"),
-        "user accounts": ("auto_login", "superuser", "superuser_password"),
+        "Redis event log": (
+            "job_queue_type",
+            "redis_host",
+            "redis_port",
+            "redis_queue_[!p]*",
+            "redis_queue_port",
+        ),
+        "server of several processes": ("gunicorn_preload", "worker_timeout", "workers"),
     }
 )
 _SAYS_THE_DEFAULT: Final[Mapping[str, object]] = MappingProxyType({"job_queue_type": "asyncio"})
@@ -58,7 +63,7 @@ class Source:
         return " ".join(filter(None, (self.kind, f"({self.path})" if self.path else "", self.key)))
 
 
-class Settings(CelerySettings):
+class Settings(ServerSettings):
     """All settings of one process, checked and frozen.
 
     `Settings.load` reads them from where the user put them. Made directly, a `Settings` has the values that are passed

@@ -109,6 +109,21 @@ def _key(key: SecretStr) -> SecretStr:
     return key
 
 
+def _origin(origin: str) -> str:
+    scheme, colons, place = origin.partition("://")
+    if origin != "*" and (scheme not in {"http", "https"} or not colons or not place or "/" in place):
+        raise ValueError("give origins, separated by commas, as in https://shop.example.org, or *")
+    return origin
+
+
+def _network(text: str) -> str:
+    try:
+        ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError("give addresses or networks, separated by commas, as in 127.0.0.1,10.0.0.0/8") from None
+    return text
+
+
 Brokers = Annotated[str, AfterValidator(brokers)]
 QueueName = Annotated[str, AfterValidator(_queue)]
 Key = Annotated[SecretStr, AfterValidator(_key)]
@@ -118,5 +133,7 @@ SomeSeconds = Annotated[float, Field(gt=0)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Modules = Annotated[tuple[Annotated[str, AfterValidator(_module)], ...], BeforeValidator(_split)]
 Destinations = Annotated[tuple[Annotated[str, AfterValidator(_destination)], ...], BeforeValidator(_split)]
+Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_split)]
+Addresses = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_split)]
 Directory = Annotated[Path, AfterValidator(_directory)]
 Database = Annotated[str, AfterValidator(_database)]

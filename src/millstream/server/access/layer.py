@@ -1,0 +1,112 @@
+"""The outer layer: every request passes it, and none passes without a credential but to what is on the list.
+
+It also gives each answer its security headers, and makes an answer of whatever is raised below.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fastapi.routing import iter_route_contexts
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.routing import Match
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from millstream.server.access.local import is_local
+from millstream.server.access.principal import PRINCIPAL, Principal
+from millstream.server.access.public import LOCAL, PUBLIC
+from millstream.server.problem import Problem, answer, forbidden, unauthorized
+from millstream.server.site import Site
+
+MAX_HEADER_BYTES: Final = 16 << 10
+
+_MONITOR: Final = "/api/v1/monitor/"
+"""Who may not look there is told so, signed in or not."""
+
+_SECURITY: Final = {
+    "content-security-policy": (
+        "default-src 'self'; script-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+}
+
+
+class AccessLayer:
+    """Denies by default.
+
+    Args:
+        app: What is below.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Take what is below."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or answer it."""
+        match scope["type"]:
+            case "http":
+                await self._answer(scope, receive, send)
+            case "websocket":
+                await send({"type": "websocket.close", "code": 1008})  # there are none
+            case _:
+                await self._app(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_begun = False
+
+        async def guarded(message: Message) -> None:
+            nonlocal has_begun
+            if message["type"] == "http.response.start":
+                has_begun = True
+                headers = MutableHeaders(scope=message)
+                for name, value in _SECURITY.items():
+                    headers.setdefault(name, value)
+                headers.setdefault("cache-control", "no-store")
+            await send(message)
+
+        try:
+            scope[PRINCIPAL] = await self._admit(scope)
+            await self._app(scope, receive, guarded)
+        except Exception as error:
+            if has_begun:
+                raise
+            await answer(error, scope["path"])(scope, receive, guarded)
+
+    async def _admit(self, scope: Scope) -> Principal | None:
+        """Return who makes a request; `None` where that does not matter.
+
+        Raises:
+            Problem: They have to say who they are (401), or may not do this (403).
+        """
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
+            raise Problem(431, f"the headers are larger than {MAX_HEADER_BYTES} bytes", headers={"Connection": "close"})
+        headers = Headers(scope=scope)
+        site: Site = scope["app"].state.site
+        is_monitor = scope["path"].startswith(_MONITOR)
+        try:
+            found = await site.door.principal(scope, headers)
+        except Exception as error:
+            if _route_of(scope) in PUBLIC:
+                return None  # whoever it is: a stale token keeps nobody from signing in
+            if is_monitor and isinstance(error, Problem):
+                raise forbidden() from None
+            raise
+        if is_monitor and (found is None or not found.user.is_superuser):
+            raise forbidden()
+        if found is None:
+            route = _route_of(scope)
+            if route not in PUBLIC and not (route in LOCAL and is_local(scope, headers)):
+                raise unauthorized()
+        return found
+
+
+def _route_of(scope: Scope) -> tuple[str, str] | None:
+    """Return method and path template of the route that will answer a request; `None` where there is none."""
+    trial = {**scope, "path_params": {}}
+    for route in iter_route_contexts(scope["app"].router.routes):
+        if route.matches(trial)[0] is Match.FULL:
+            return scope["method"], route.path_format or ""
+    return None

@@ -1,0 +1,109 @@
+"""Puts the server together: the app, what its routes share, and the layers around them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+import millstream
+from millstream.app import Millstream
+from millstream.clock import Clock, SystemClock
+from millstream.ledger.accounts import Accounts
+from millstream.server.access.attempts import Attempts
+from millstream.server.access.door import Door
+from millstream.server.access.layer import AccessLayer
+from millstream.server.access.local import is_loopback
+from millstream.server.access.sessions import Sessions
+from millstream.server.first_user import ensure_superuser
+from millstream.server.passwords import Passwords
+from millstream.server.problem import install
+from millstream.server.routes import ROUTERS
+from millstream.server.site import Site
+from millstream.settings import Settings
+
+
+def create_app(
+    settings: Settings,
+    *,
+    accounts: Accounts,
+    app: Millstream | None = None,
+    clock: Clock | None = None,
+    say: Callable[[str], None] = print,
+) -> FastAPI:
+    """Return the server as an ASGI application; its lifespan starts and closes the app behind it.
+
+    Args:
+        settings: The settings.
+        accounts: The users; until the ledger keeps them.
+        app: The app whose tasks and flows are served; by default a new one with these settings.
+        clock: The time; tests put a virtual one here.
+        say: Is told what the one who starts the server has to know, such as the first password; once, and a line each.
+
+    Raises:
+        SettingsError: A setting is wrong.
+
+    Example:
+        >>> create_app(Settings()).title  # doctest: +SKIP
+        'millstream'
+    """
+    site = Site(settings, app or Millstream(settings=settings, clock=clock), clock or SystemClock())
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        async with AsyncExitStack() as stack:
+            site.accounts = accounts
+            await _open(site, stack, say)
+            yield
+
+    api = FastAPI(
+        title="millstream",
+        version=millstream.__version__,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        redoc_url=None,
+        docs_url=None,
+        middleware=[*_cors(settings), Middleware(AccessLayer)],
+    )
+    api.state.site = site
+    install(api)
+    for router in ROUTERS:
+        api.include_router(router)
+    return api
+
+
+async def _open(site: Site, stack: AsyncExitStack, say: Callable[[str], None]) -> None:
+    """Start what the routes share; the stack closes it, the last first."""
+    app = site.app
+    await app.__aenter__()
+    stack.push_async_callback(app.aclose, site.settings.drain_grace)
+    site.passwords = Passwords()
+    stack.callback(site.passwords.close)
+    site.sessions = Sessions(site.accounts, site.clock)
+    site.attempts = Attempts(site.accounts)
+    site.door = Door(site.sessions, auto_login=does_auto_login(site.settings))
+    await ensure_superuser(site, say)
+
+
+def does_auto_login(settings: Settings) -> bool:
+    """Return whether requests from this machine need no credential: unless said otherwise, where no other can come."""
+    if settings.auto_login is None:
+        return is_loopback(settings.host) and not settings.trusted_proxies
+    return settings.auto_login
+
+
+def _cors(settings: Settings) -> list[Middleware]:
+    if not settings.cors_origins:
+        return []
+    options: dict[str, Any] = {
+        "allow_origins": settings.cors_origins,
+        "allow_credentials": settings.cors_allow_credentials,
+        "allow_methods": ["*"],
+        "allow_headers": ["*"],
+        "expose_headers": ["ETag", "Link", "Location", "Retry-After", "X-Next-Cursor"],
+    }
+    return [Middleware(CORSMiddleware, **options)]

@@ -1,0 +1,101 @@
+"""Runs the server in one process: Uvicorn on one socket, and a polite end."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+
+from millstream.errors import MillstreamError
+from millstream.server.site import Site
+
+_BACKLOG = 2048
+
+
+class AddressInUseError(MillstreamError):
+    """Raised when the server cannot listen where it should."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return the one socket that the server listens on.
+
+    Args:
+        host: An address of this machine, or a name of it.
+        port: The port; 0: one that is free.
+
+    Raises:
+        AddressInUseError: Another program has it, or the address is not this machine's.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+    except OSError as error:
+        words = error.strerror or str(error)
+        raise AddressInUseError(f"cannot listen on {host}:{port}: {words}; give another --host or --port") from error
+
+
+class HttpServer(uvicorn.Server):
+    """Serves an application until `should_exit` is set.
+
+    Args:
+        api: What `create_app` returned.
+        host: The address to listen on.
+        port: The port; 0: one that is free.
+        drain_grace: Seconds in which open requests may end.
+    """
+
+    def __init__(self, api: FastAPI, *, host: str, port: int, drain_grace: float) -> None:
+        """Listen to nothing yet."""
+        super().__init__(
+            uvicorn.Config(
+                api,
+                lifespan="off",  # it is entered here, so that what goes wrong at the start is raised, and not logged
+                ws="none",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_graceful_shutdown=max(1, round(drain_grace)),
+            )
+        )
+        self._api, self._address = api, (host, port)
+        self._ready: Callable[[str], None] = _unheard
+
+    async def run_until_stopped(self, ready: Callable[[str], None]) -> None:
+        """Start, serve, and close everything behind it.
+
+        Args:
+            ready: Is called with the address once requests are answered.
+
+        Raises:
+            AddressInUseError: It cannot listen there.
+            Exception: What the start of the app raises.
+        """
+        self._ready = ready
+        with listen(*self._address) as listening:
+            async with self._api.router.lifespan_context(self._api):
+                await self.serve([listening])
+
+    async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
+        """Begin to answer, and say where."""
+        await super().startup(list(sockets or ()))
+        host, port = (sockets or ())[0].getsockname()[:2]
+        self._ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+
+    async def shutdown(self, sockets: Sequence[socket.socket] | None = None) -> None:
+        """Take no more requests, and let those end that are open: streams at once, others within the grace."""
+        site: Site = self._api.state.site
+        site.stopping.set()
+        await super().shutdown(list(sockets or ()))
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Leave the signals to whoever runs this."""
+        yield
+
+
+def _unheard(_: str) -> None:
+    pass

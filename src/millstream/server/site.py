@@ -1,0 +1,56 @@
+"""What all routes share: the app, the accounts, the flows, and the moment at which the server stops."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from millstream.app import Millstream
+from millstream.clock import Clock
+from millstream.ledger.accounts import Accounts
+from millstream.server.access.attempts import Attempts
+from millstream.server.access.door import Door
+from millstream.server.access.sessions import Sessions
+from millstream.server.passwords import Passwords
+from millstream.settings import Settings
+
+
+class Site:
+    """One running server. What is not an argument is there from the start of the lifespan on.
+
+    Args:
+        settings: The settings.
+        app: The app whose jobs the server hands in and shows.
+        clock: The time.
+
+    Attributes:
+        accounts: The users, their sessions and API keys, as they are stored.
+        sessions: Begins, finds and ends sessions.
+        passwords: Makes and checks hashes of passwords.
+        attempts: Counts tries to sign in.
+        door: Tells who makes a request.
+        stopping: Set when the server takes no more requests: streams then end politely.
+    """
+
+    accounts: Accounts
+    sessions: Sessions
+    passwords: Passwords
+    attempts: Attempts
+    door: Door
+
+    def __init__(self, settings: Settings, app: Millstream, clock: Clock) -> None:
+        """Take what is there before the event loop runs."""
+        self.settings, self.app, self.clock = settings, app, clock
+        self.stopping = asyncio.Event()
+
+
+async def site_of(request: Request) -> Site:
+    """Return the site that a request came to."""
+    site: Site = request.app.state.site
+    return site
+
+
+Here = Annotated[Site, Depends(site_of)]
+"""What a route's parameter is annotated with to get the site: `async def show(here: Here)`."""
