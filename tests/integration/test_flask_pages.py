@@ -94,7 +94,10 @@ def test_a_body_may_be_left_out(client: FlaskClient) -> None:
 
 def test_a_task_that_failed_is_told_with_its_error(client: FlaskClient) -> None:
     told = ended(client, started(client, x=6, by=0))
-    assert (told["status"], told["result"]) == ("FAILURE", "ZeroDivisionError: division by zero")
+    assert (told["status"], told["result"]) == (
+        "FAILURE",
+        {"type": "ZeroDivisionError", "message": "division by zero"},
+    )
 
 
 def test_a_result_that_json_does_not_have_is_told_all_the_same(client: FlaskClient) -> None:

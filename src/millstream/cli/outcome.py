@@ -14,7 +14,8 @@ from rich.text import Text
 from millstream.cli.exits import Exit, exit_of_signal
 from millstream.cli.places import place_in
 from millstream.cli.session import Session, write
-from millstream.cli.values import cut, duration, first_line, json_of, readable, short_name
+from millstream.cli.values import cut, duration, first_line, readable, short_name
+from millstream.desk.told import json_of
 from millstream.model.failure import Failure
 from millstream.model.job import JobRecord, JobState, NodeResult, NodeState
 

@@ -5,22 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import msgspec
 from rich.pretty import pretty_repr
 
+from millstream.desk.told import json_of
+
 _MINUTE, _HOUR = 60, 3600
-
-
-def json_of(value: Any) -> str | None:
-    """Return a value as JSON on one line; `None` where it has no JSON form.
-
-    >>> json_of({"sizes": (1, 2)})
-    '{"sizes":[1,2]}'
-    """
-    try:
-        return msgspec.json.encode(value).decode()
-    except Exception:  # noqa: BLE001  a value may hold objects whose own code raises anything
-        return None
 
 
 def readable(value: Any, width: int) -> str:

@@ -10,12 +10,12 @@ import msgspec
 import typer
 
 from millstream.cli.exits import Exit, WrongUseError
-from millstream.cli.jobs.desk import Desk, opened
+from millstream.cli.jobs.desk import Desk, opened, whole_id
 from millstream.cli.jobs.look import OneJob
-from millstream.cli.jobs.story import NodeStory
 from millstream.cli.options import Debug, EnvFile
 from millstream.cli.session import Session
 from millstream.cli.spread import spread
+from millstream.desk.story import NodeStory
 from millstream.model.job import Decision
 
 
@@ -58,10 +58,10 @@ def approve(
 
 async def _approve(session: Session, job: str, path: str | None, said: Said) -> None:
     async with opened(session) as desk:
-        job_id = await desk.id(job)
+        job_id = await whole_id(desk, job)
         node = await _asking(desk, job_id, path)
         answer = _decision(node, said) if node.reason == "decision" else _answer(node, said)
-        if not await desk.app.approve(job_id, node.path, answer):
+        if not await desk.approve(job_id, node.path, answer):
             raise WrongUseError(f"node {node.path} of job {job_id} waits no more")
         session.out.print(f"{job_id}  {node.path}  {_words(answer)}", soft_wrap=True)
 
@@ -72,10 +72,10 @@ async def _asking(desk: Desk, job_id: str, path: str | None) -> NodeStory:
     Raises:
         WrongUseError: There is none there, or it is not clear which is meant.
     """
-    record = await desk.app.record(job_id)
+    record, story = await desk.look(job_id)
     if record.state.is_final:
         raise WrongUseError(f"job {job_id} waits for nothing: it has ended as {record.state}")
-    asking = {node.path: node for node in (await desk.story(job_id)).asking()}
+    asking = {node.path: node for node in story.asking()}
     if not asking:
         raise WrongUseError(f"job {job_id} waits for no answer; it is {record.state}")
     if path is None and len(asking) > 1:

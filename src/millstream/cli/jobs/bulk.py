@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
@@ -14,9 +14,10 @@ from rich.progress import Progress
 from rich.text import Text
 
 from millstream.cli.exits import Exit, WrongUseError
-from millstream.cli.jobs.desk import Desk, opened
+from millstream.cli.jobs.desk import Desk, opened, pages, whole_id
 from millstream.cli.jobs.which import Which
 from millstream.cli.session import Session
+from millstream.desk.jobs import Answer
 from millstream.errors import JobNotFoundError
 from millstream.model.job import JobState
 
@@ -27,25 +28,6 @@ Sure = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before somet
 
 _AT_ONCE = 256  # these share the commits of the ledger
 _LISTED = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What became of one job.
-
-    Attributes:
-        job: Its id, or what was given for it.
-        is_done: Whether what was asked is done.
-        is_known: Whether there is such a job.
-        said: The same for people.
-        told: What programs are told beside that.
-    """
-
-    job: str
-    is_done: bool
-    said: str
-    is_known: bool = True
-    told: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +45,6 @@ class Change:
     done: str
     among: Collection[JobState]
     act: Callable[[Desk, Sequence[str]], Awaitable[Sequence[Answer]]]
-
-
-def one_by_one(act: Callable[[Desk, str], Awaitable[Answer]]) -> Callable[..., Awaitable[Sequence[Answer]]]:
-    """Return what does something to some jobs at once, given what does it to one."""
-
-    async def each(desk: Desk, job_id: str) -> Answer:
-        try:
-            return await act(desk, job_id)
-        except JobNotFoundError as error:
-            return Answer(job_id, is_done=False, is_known=False, said=str(error))
-
-    async def all_of(desk: Desk, job_ids: Sequence[str]) -> Sequence[Answer]:
-        return await asyncio.gather(*(each(desk, job_id) for job_id in job_ids))
-
-    return all_of
 
 
 def carry_out(
@@ -108,15 +75,15 @@ async def _named(session: Session, jobs: Sequence[str], answers: _Answers) -> li
     async with opened(session) as desk:
         for job in jobs:
             try:
-                found.append(await desk.id(job))
+                found.append(await whole_id(desk, job))
             except JobNotFoundError as error:
-                answers.take([Answer(job, is_done=False, is_known=False, said=str(error))])
+                answers.take([Answer.unknown(job, error)])
     return list(dict.fromkeys(found))
 
 
 async def _chosen(session: Session, asked: Mapping[str, Any]) -> list[str]:
     async with opened(session) as desk:
-        return [record.id async for page in desk.pages(asked) for record in page]
+        return [record.id async for page in pages(desk, asked) for record in page]
 
 
 def _is_meant(session: Session, change: Change, count: int) -> bool:
@@ -152,8 +119,7 @@ class _Answers:
             self.refused += not answer.is_done
             self.unknown += not answer.is_known
             if self._as_json:
-                told = {"job_id": answer.job, "is_done": answer.is_done, "said": answer.said} | answer.told
-                self._session.write_utf8(msgspec.json.encode(told).decode())
+                self._session.write_utf8(msgspec.json.encode(answer.as_told()).decode())
             elif not self._session.out.is_terminal:
                 self._session.out.file.write(f"{answer.job}  {answer.said}\n")  # to lay a line out takes 0.1 ms
             elif not self._is_too_many or not answer.is_done:

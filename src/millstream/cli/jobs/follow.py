@@ -10,12 +10,13 @@ import msgspec
 import typer
 
 from millstream.cli.exits import Exit
-from millstream.cli.jobs import pages, told
-from millstream.cli.jobs.desk import opened
+from millstream.cli.jobs import pages
+from millstream.cli.jobs.desk import opened, whole_id
 from millstream.cli.jobs.log import JobLog
 from millstream.cli.jobs.look import OneJob
 from millstream.cli.options import AsJson, Debug, EnvFile
 from millstream.cli.session import Session
+from millstream.desk import told
 from millstream.model.event import START, Cursor, Event
 
 _Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job has ended.")]
@@ -61,7 +62,5 @@ def logs(
 
 async def _read(session: Session, job: str, after: Cursor, take: Callable[[Event], None], *, follow: bool) -> None:
     async with opened(session) as desk:
-        job_id = await desk.id(job)
-        happened = desk.app.read_events(job_id, after) if follow else desk.events(job_id, after)
-        async for event in happened:
+        async for event in desk.events(await whole_id(desk, job), after, follow=follow):
             take(event)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from millstream.cli.jobs.pages import when
 from millstream.cli.places import place_in
 from millstream.cli.session import Session
-from millstream.cli.values import duration, first_line, json_of
+from millstream.cli.values import duration, first_line
 from millstream.cli.view import LogView
+from millstream.desk.told import json_of
 from millstream.model.event import TERMINAL, Event
 from millstream.model.failure import Failure
 from millstream.model.job import Decision

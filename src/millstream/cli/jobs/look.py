@@ -10,13 +10,14 @@ from typing import Annotated, Any
 import typer
 
 from millstream.cli.exits import Exit
-from millstream.cli.jobs import pages, told
-from millstream.cli.jobs.desk import opened
-from millstream.cli.jobs.story import Story
+from millstream.cli.jobs import pages
+from millstream.cli.jobs.desk import opened, whole_choice, whole_id
 from millstream.cli.jobs.which import Which
 from millstream.cli.options import AsJson, Debug, EnvFile
 from millstream.cli.session import Session, write
 from millstream.cli.spread import spread
+from millstream.desk import told
+from millstream.desk.story import Story
 from millstream.model.job import JobRecord
 
 OneJob = Annotated[str, typer.Argument(metavar="JOB", help="A job's id, or the beginning of it.")]
@@ -78,11 +79,10 @@ def show(
 async def _find(session: Session, asked: Mapping[str, Any], page: Page) -> list[JobRecord]:
     """Return a page of jobs, and one more if there is one."""
     async with opened(session) as desk:
-        last = None if page.after_id is None else await desk.id(page.after_id)
-        return await desk.app.jobs(**await desk.whole(asked), before=last, limit=page.limit + 1)
+        last = None if page.after_id is None else await whole_id(desk, page.after_id)
+        return await desk.page(await whole_choice(desk, asked), before=last, limit=page.limit + 1)
 
 
 async def _look(session: Session, job: str) -> tuple[JobRecord, Story]:
     async with opened(session) as desk:
-        record = await desk.job(job)
-        return record, await desk.story(record.id)
+        return await desk.look(await whole_id(desk, job))

@@ -11,10 +11,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from millstream.cli.jobs.story import NodeStory, Story
 from millstream.cli.pages import table
 from millstream.cli.places import place_in
-from millstream.cli.values import cut, duration, first_line, json_of, readable
+from millstream.cli.values import cut, duration, first_line, readable
+from millstream.desk.story import NodeStory, Story
+from millstream.desk.told import json_of
 from millstream.model.event import Event
 from millstream.model.failure import Failure
 from millstream.model.job import JobRecord, JobState

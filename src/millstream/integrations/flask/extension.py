@@ -153,8 +153,8 @@ class FlaskMillstream:
 
         `POST /run-task` takes a JSON object, by default the task's arguments by name, and answers with 202 and
         `{"task_id", "status": "Task started"}`; what is no JSON object or does not fit the task is answered with 400.
-        `GET /task-status/<id>` answers with `{"task_id", "status", "result"}`, where the result of what failed is its
-        error as text, and with 404 for an id that nobody knows.
+        `GET /task-status/<id>` answers with `{"task_id", "status", "result"}`, where the result of what failed is
+        `{"type", "message"}` of its error, and with 404 for an id that nobody knows.
 
         Args:
             task: The task to start.

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
 from flask import Blueprint, Response, request
 
-from millstream.compat import Task, states
+from millstream.compat import Task
+from millstream.desk.tasks import STARTED, as_json, task_status
 from millstream.errors import InvalidInputError, WorkflowResourceError, WorkflowServiceUnavailableError
 from millstream.integrations.flask.celery import FlaskCelery
-
-_WITHOUT_RESULT = (states.PENDING, states.STARTED, states.RETRY)
 
 
 def pages(
@@ -39,18 +37,15 @@ def pages(
             return answer(400, error=str(error))
         except WorkflowResourceError as error:
             return answer(413, error=str(error))
-        return answer(202, task_id=result.id, status="Task started")
+        return answer(202, task_id=result.id, status=STARTED)
 
     @blueprint.get("/task-status/<path:task_id>")
-    def task_status(task_id: str) -> Response:
-        result = celery().AsyncResult(task_id)
-        status = result.state
-        if status is None:
+    def tell_status(task_id: str) -> Response:
+        engine = celery().engine
+        told = engine.block_on(lambda: task_status(engine, task_id))
+        if told is None:
             return answer(404, task_id=task_id, error="no task is known under this id")
-        value = None if status in _WITHOUT_RESULT else result.result
-        if isinstance(value, BaseException):
-            value = f"{type(value).__name__}: {value}"
-        return answer(200, task_id=task_id, status=status, result=value)
+        return answer(200, **told)
 
     @blueprint.errorhandler(WorkflowServiceUnavailableError)
     def unavailable(error: WorkflowServiceUnavailableError) -> Response:
@@ -81,21 +76,3 @@ def made_of(given: dict[str, Any], inputs: Callable[[dict[str, Any]], Mapping[st
 def answer(code: int, **content: Any) -> Response:
     """Return an answer of JSON: what JSON does not have is in it as Python shows it."""
     return Response(as_json(content), code, mimetype="application/json")
-
-
-def as_json(content: Mapping[str, Any]) -> bytes:
-    """Return an object as strict JSON; what JSON does not have is in it as Python shows it.
-
-    Example:
-        >>> as_json({"status": "SUCCESS", "result": {"ratio": float("nan"), "size": 1 + 2j}})
-        b'{"status":"SUCCESS","result":{"ratio":null,"size":"(1+2j)"}}'
-    """
-    parts = b",".join(b"%b:%b" % (msgspec.json.encode(key), _value(value)) for key, value in content.items())
-    return b"{%b}" % parts
-
-
-def _value(value: Any) -> bytes:
-    try:
-        return msgspec.json.encode(value, enc_hook=repr)
-    except (TypeError, ValueError, OverflowError, RecursionError):
-        return msgspec.json.encode(repr(value))

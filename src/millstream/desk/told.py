@@ -7,8 +7,7 @@ from typing import Any
 
 import msgspec
 
-from millstream.cli.jobs.story import Story
-from millstream.cli.values import json_of
+from millstream.desk.story import Story
 from millstream.model.event import Event
 from millstream.model.failure import Failure
 from millstream.model.job import JobRecord
@@ -72,6 +71,7 @@ def whole(record: JobRecord, story: Story) -> dict[str, Any]:
                 "state": node.state,
                 "attempt": node.attempt,
                 "at": iso(node.at),
+                "reason": node.reason,
                 "until": iso(node.until),
                 "question": value(node.question),
                 "error": error(node.error),
@@ -100,3 +100,15 @@ def value(given: Any) -> Any:
         return {str(key): value(item) for key, item in given.items()}
     encoded = json_of(given)
     return repr(given) if encoded is None else msgspec.Raw(encoded.encode())
+
+
+def json_of(given: Any) -> str | None:
+    """Return a value as JSON on one line; `None` where it has no JSON form.
+
+    >>> json_of({"sizes": (1, 2)})
+    '{"sizes":[1,2]}'
+    """
+    try:
+        return msgspec.json.encode(given).decode()
+    except Exception:  # noqa: BLE001  a value may hold objects whose own code raises anything
+        return None

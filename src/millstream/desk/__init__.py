@@ -1,0 +1,1 @@
+"""Looking after jobs, for the command line and the server alike."""
