@@ -26,6 +26,8 @@ from millstream.engine.context import running
 from millstream.errors import BlockingCallError, DefinitionError
 from millstream.execution.orders import Orders, Placed, Terms
 from millstream.home import Home
+from millstream.ledger.accounts import Accounts
+from millstream.ledger.flow_store import FlowStore
 from millstream.model.job import JobRecord
 from millstream.portal import run_here, run_on
 from millstream.records import Records
@@ -340,6 +342,14 @@ class Millstream(Records):
         if watch is None:
             watch = self._watches[job_id] = Watch(self, job_id)
         return watch
+
+    async def accounts(self) -> Accounts:
+        """Return the ledger's users; opens it, whatever `durability` says. Raises `LedgerUnavailableError`."""
+        return (await self._home.at(Process.share)).accounts
+
+    async def flow_store(self) -> FlowStore:
+        """Return the flows that are kept in the ledger; as `accounts`."""
+        return (await self._home.at(Process.share)).flow_store
 
     # ------------------------------------------------------------------------------------------------ acting
     async def cancel(self, job_id: str) -> JobRecord:

@@ -8,7 +8,9 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from millstream.errors import MillstreamError, WorkflowServiceUnavailableError
+from millstream.ledger.accounts import Accounts
 from millstream.ledger.filter import Filter
+from millstream.ledger.flow_store import FlowStore
 from millstream.ledger.identity import Identity
 from millstream.ledger.queued import QueuedSegments
 from millstream.model.event import Draft, Event
@@ -316,6 +318,14 @@ class SharedLedger(Ledger, QueuedSegments, Protocol):
     A process that is a member holds a lease, which the ledger renews by itself. One whose lease ran out, or whose death
     is proved, is dead for good: what it held can be claimed by others, and nothing that it records counts any more.
     """
+
+    @property
+    def accounts(self) -> Accounts:
+        """The users, and what they sign in with."""
+
+    @property
+    def flow_store(self) -> FlowStore:
+        """The users' flows."""
 
     async def open(self) -> None:
         """Make sure that the ledger can be used, and is of this version's form; otherwise that shows on first use.

@@ -84,7 +84,7 @@ class StoredFlow(FlowSummary, frozen=True, kw_only=True):
     """A flow with its document.
 
     Attributes:
-        data: The document: what JSON can hold.
+        data: The document: what JSON can hold. Numbers that are none (NaN, infinity) are kept as null.
     """
 
     data: dict[str, Any]

@@ -176,7 +176,11 @@ class NewJob(msgspec.Struct, frozen=True):
 
 def is_text(text: str) -> bool:
     """Return whether a database can take a text: PostgreSQL takes no NUL, and none takes half a character."""
-    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
 
 
 def write_job(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any, TypeVar
@@ -16,13 +16,14 @@ from millstream.errors import DefinitionError, MillstreamError
 from millstream.ledger import within
 from millstream.ledger.ahead import Ahead, may_begin, may_go_on
 from millstream.ledger.apart import Apart
-from millstream.ledger.base import Claim, End, Held, JobGraph, LedgerUnavailableError, Pause, Recorded, Settlement
+from millstream.ledger.asking import Asking
+from millstream.ledger.base import Claim, End, Held, JobGraph, Pause, Recorded, Settlement
 from millstream.ledger.claims import wanted_of
-from millstream.ledger.database import Connection, Database, database
+from millstream.ledger.database import Database, database
 from millstream.ledger.filter import Filter
 from millstream.ledger.fork import call_in_child
 from millstream.ledger.identity import Identity
-from millstream.ledger.items import Ask, Change, Record, Submit, Task
+from millstream.ledger.items import Change, Record, Submit
 from millstream.ledger.listing import listing
 from millstream.ledger.lookups import check_id
 from millstream.ledger.members import Proof, on_loop
@@ -39,6 +40,8 @@ from millstream.ledger.rows import (
     write_job,
     write_value,
 )
+from millstream.ledger.sql_accounts import SqlAccounts
+from millstream.ledger.sql_flow_store import SqlFlowStore
 from millstream.model.event import Draft, Event
 from millstream.model.job import JobRecord, NodeResult
 from millstream.model.value import encode, seal_data
@@ -46,9 +49,6 @@ from millstream.model.value import encode, seal_data
 T = TypeVar("T")
 
 MAX_VALUE_BYTES = 64 << 20
-_ANSWER_SECONDS = 30.0
-"""How long anybody waits for the database at most; what is recorded waits longer, see `Ledger.record`."""
-
 _CLOSING_SECONDS = 2.0
 """How long what is recorded waits for room, or for the database, when the ledger is about to be closed."""
 
@@ -65,6 +65,11 @@ class SqlLedger:
         retention: How long ended jobs are kept; for ever without.
         max_value_bytes: What the inputs of a job, or the result of a node, may have.
         proof: Proves deaths without waiting for leases, where all members can see it.
+
+    Attributes:
+        database: Where it is.
+        accounts: The users, and what they sign in with.
+        flow_store: The users' flows.
 
     Raises:
         SettingsError: The URL names no database that a ledger can live in.
@@ -90,6 +95,10 @@ class SqlLedger:
         self._before_fork: list[Parts] = []
         self._apart = Apart()
         self._ahead: dict[str, Ahead] = {}
+        asking = Asking(lambda: self._parts)
+        self._read, self._task, self._ask = asking.read, asking.write, asking.ask
+        self.accounts = SqlAccounts(asking, self.database.dialect, clock)
+        self.flow_store = SqlFlowStore(asking, self.database.dialect, clock)
         call_in_child(self._begin_anew)
 
     def _begin_anew(self) -> None:
@@ -270,6 +279,8 @@ class SqlLedger:
 
     async def find(self, which: Filter) -> list[JobRecord]:
         """Return jobs, with their values as they are shown; see `Ledger.find`."""
+        if not all(is_text(text) for text in (which.flow, which.owner, which.before, which.after) if text is not None):
+            return []
         statement = listing(self._parts.queries, which)
         rows = await self._read(lambda connection: connection.run(statement.sql, statement.fill()))
         return [job_record(row, None) for row in rows]
@@ -300,7 +311,7 @@ class SqlLedger:
 
     # --------------------------------------------------------------------------------------------------- forgetting
     async def trim(self) -> list[str]:
-        """Forget what retention no longer covers, then large values that nobody uses; see `Ledger.trim`."""
+        """Forget what retention no longer covers, then large values that nobody uses, and what has expired."""
         now, forgetting = self._clock.now(), self._parts.forgetting
         forgotten: list[str] = []
         if self._retention is not None:
@@ -308,6 +319,7 @@ class SqlLedger:
             forgotten = await self._task(lambda connection: forgetting.trim(connection, before, now))
         if not forgotten:
             await self._task(lambda connection: forgetting.sweep(connection, now))
+            await self.accounts.sweep()
         return forgotten
 
     async def forget(self, job_ids: Collection[str]) -> list[str]:
@@ -366,23 +378,3 @@ class SqlLedger:
         """Return the last numbers; see `SharedLedger.heads`."""
         ids = sorted(set(filter(is_text, job_ids)))
         return dict(await self._read(lambda connection: self._parts.queries.among(connection, "heads", ids)))
-
-    # ------------------------------------------------------------------------------------------------------- inside
-    async def _task(self, work: Callable[[Connection], T], release: Callable[[Claim], None] | None = None) -> T:
-        done: T = await self._ask(Task(work, release))
-        return done
-
-    async def _ask(self, item: Ask) -> Any:
-        self._parts.writer.put(item)
-        return await _bounded(item.future)
-
-    async def _read(self, question: Callable[[Connection], T]) -> T:
-        return await _bounded(self._parts.reader.read(question))
-
-
-async def _bounded(answer: Awaitable[T]) -> T:
-    try:
-        async with asyncio.timeout(_ANSWER_SECONDS):
-            return await answer
-    except TimeoutError:
-        raise LedgerUnavailableError(f"the ledger did not answer within {_ANSWER_SECONDS:g} s") from None

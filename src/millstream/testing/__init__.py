@@ -1,7 +1,8 @@
 """What tests of flows and of adapters use: a clock that the test moves, kills anywhere, and the suites of adapters.
 
 `VirtualClock` and `crash_sweep` need nothing but millstream. The suites (`LedgerContract`, `SharedLedgerContract`,
-`EventLogContract`, `SegmentBackendContract`) need pytest with the AnyIO plugin, and are loaded when they are asked for.
+`AccountsContract`, `FlowStoreContract`, `EventLogContract`, `SegmentBackendContract`) need pytest with the AnyIO
+plugin, and are loaded when they are asked for.
 """
 
 from __future__ import annotations
@@ -14,13 +15,17 @@ from millstream.testing.clock import Hold, VirtualClock
 from millstream.testing.sweep import Sweep, SweepError, crash_sweep
 
 if TYPE_CHECKING:
+    from millstream.testing.contract_accounts import AccountsContract
     from millstream.testing.contract_backend import SegmentBackendContract
     from millstream.testing.contract_events import EventLogContract
+    from millstream.testing.contract_flow_store import FlowStoreContract
     from millstream.testing.contract_ledger import LedgerContract
     from millstream.testing.contract_shared_ledger import SharedLedgerContract
 
 __all__ = [
+    "AccountsContract",
     "EventLogContract",
+    "FlowStoreContract",
     "Hold",
     "LedgerContract",
     "SegmentBackendContract",
@@ -32,13 +37,15 @@ __all__ = [
 ]
 
 _SUITES = {
+    "AccountsContract": "millstream.testing.contract_accounts",
     "EventLogContract": "millstream.testing.contract_events",
+    "FlowStoreContract": "millstream.testing.contract_flow_store",
     "LedgerContract": "millstream.testing.contract_ledger",
     "SegmentBackendContract": "millstream.testing.contract_backend",
     "SharedLedgerContract": "millstream.testing.contract_shared_ledger",
 }
 
-_SUITE_PARTS = ("waits", "aliases", "sides")
+_SUITE_PARTS = ("waits", "aliases", "finding", "sides")
 
 
 def __getattr__(name: str) -> Any:
