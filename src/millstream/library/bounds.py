@@ -2,7 +2,8 @@
 
 Python's regular expressions and templates can be made to run for ever, or to fill the memory, by a line of text. So the
 tasks that take them run in a process of the pool (`run_in="process"`), which the engine kills when their `timeout` is
-over or their job is cancelled. Before that the soft time-out tells in one line what took too long.
+over or their job is cancelled. Before that the soft time-out tells in one line what took too long; it interrupts all
+but arithmetic on huge numbers. The hard one leaves time for a process to start.
 """
 
 from __future__ import annotations

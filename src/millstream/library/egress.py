@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from ssl import SSLContext
+from typing import Final
 
 import anyio
 import httpx
@@ -21,6 +22,8 @@ from millstream.errors import EgressDeniedError
 Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """Returns the addresses of a host name, for connections to a port."""
+
+_PORTS: Final = {"http": 80, "https": 443}
 
 
 class Egress:
@@ -105,10 +108,13 @@ class EgressTransport(httpx.AsyncBaseTransport):
 
         Raises:
             EgressDeniedError: None of its addresses is permitted.
-            httpx.ConnectError: It has no address, or none answers.
+            httpx.UnsupportedProtocol: It is no `http` or `https` URL.
+            httpx.ConnectError: Its host has no address, or none answers.
         """
         host = request.url.host
-        port = request.url.port or {"http": 80, "https": 443}[request.url.scheme]
+        if request.url.scheme not in _PORTS or not host:
+            raise httpx.UnsupportedProtocol("give one as in https://example.org/path")
+        port = request.url.port or _PORTS[request.url.scheme]
         failed: httpx.TransportError | None = None
         for address in await self._permitted(host, port):
             direct = httpx.Request(

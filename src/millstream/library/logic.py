@@ -29,7 +29,7 @@ Operator = Literal[
 _SAID_NO = frozenset({"", "0", "false", "no", "off", "none", "null"})
 
 
-@task(effect="pure", run_in="process", soft_timeout=2, timeout=4)
+@task(effect="pure", run_in="process", soft_timeout=2, timeout=6)
 def if_else(
     value: Any, operator: Operator = "equals", other: Any = "", *, ignore_case: bool = False
 ) -> tuple[Literal["true", "false"], Any]:

@@ -11,15 +11,14 @@ import re
 from typing import Any, Literal
 
 from millstream.authoring.task import task
-from millstream.errors import OutputTooLargeError
 from millstream.library.bounds import bounds
-from millstream.library.values import MOST_TEXT, as_text
+from millstream.library.values import as_text, bounded
 
 MOST_PATTERN = 10_000
 """Characters that a pattern may have."""
 
 
-@task(effect="pure", run_in="process", soft_timeout=2, timeout=4)
+@task(effect="pure", run_in="process", soft_timeout=2, timeout=6)
 def regex_extract(
     text: Any,
     pattern: str,
@@ -55,7 +54,7 @@ def regex_extract(
         return list(found) if matches == "all" else next(found, default)
 
 
-@task(effect="pure", run_in="process", soft_timeout=2, timeout=4)
+@task(effect="pure", run_in="process", soft_timeout=2, timeout=6)
 def regex_replace(text: Any, pattern: str, replacement: str = "", count: int = 0, *, ignore_case: bool = False) -> str:
     r"""Replace in a text what matches a regular expression.
 
@@ -69,30 +68,18 @@ def regex_replace(text: Any, pattern: str, replacement: str = "", count: int = 0
     Raises:
         ValueError: The pattern or the replacement cannot be read.
         TimeoutError: It took more than 2 seconds.
+        MemoryError: It wanted more than 512 MiB of memory.
         OutputTooLargeError: The text would be longer than 10 Mi characters.
 
     >>> regex_replace("2026-11-21", r"(\d+)-(\d+)-(\d+)", r"\3.\2.\1")
     '21.11.2026'
     """
     with bounds("the pattern"):
-        return _replaced(compiled_pattern(pattern, ignore_case=ignore_case), as_text(text), replacement, max(count, 0))
-
-
-def _replaced(pattern: re.Pattern[str], text: str, replacement: str, count: int) -> str:
-    size = 0
-
-    def expanded(match: re.Match[str]) -> str:
-        nonlocal size
-        part = match.expand(replacement)
-        size += len(part)
-        if size > MOST_TEXT:
-            raise OutputTooLargeError(f"the replacements have more than {MOST_TEXT:,} characters")
-        return part
-
-    try:
-        return pattern.sub(expanded, text, count)
-    except (re.error, IndexError) as error:
-        raise ValueError(f"the replacement {replacement!r} does not fit the pattern: {error}") from None
+        compiled = compiled_pattern(pattern, ignore_case=ignore_case)
+        try:
+            return bounded(compiled.sub(replacement, as_text(text), max(count, 0)))
+        except (re.error, IndexError) as error:
+            raise ValueError(f"the replacement {replacement!r} does not fit the pattern: {error}") from None
 
 
 def compiled_pattern(pattern: str, *, ignore_case: bool) -> re.Pattern[str]:
