@@ -18,7 +18,6 @@ from millstream.server.assemble import create_app
 from millstream.server.launch import HttpServer
 from millstream.server.site import Site
 from millstream.settings import Settings
-from tests.server.memory_accounts import MemoryAccounts
 
 PASSWORD = "correct horse battery staple"  # noqa: S105  of users that live as long as a test
 PATIENCE = 120.0
@@ -37,7 +36,7 @@ class RunningServer:
 
     def __init__(self, settings: Settings, app: Millstream | None = None) -> None:
         self.said: list[str] = []
-        self.api: FastAPI = create_app(settings, accounts=MemoryAccounts(), app=app, say=self.said.append)
+        self.api: FastAPI = create_app(settings, app=app, say=self.said.append)
         self.site: Site = self.api.state.site
         self.http = HttpServer(self.api, host="127.0.0.1", port=0, drain_grace=settings.drain_grace)
         self.url = ""

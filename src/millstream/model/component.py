@@ -33,6 +33,7 @@ class Port(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         is_required: Of an input: whether it needs a value or an edge.
         is_many: Of an input: whether several edges may end there; it takes the list of what they bring.
         is_fixed: Of an input: whether only the document can set it, and no edge and no tweak.
+        is_secret: Of an input: whether its value is a secret, which leaves the server in no file.
         is_inner: Of a port of a loop: whether it is linked with the loop's own nodes.
         source: Of an input: what of the job's inputs fills it where no edge ends.
         path: Of an output: where in the task's result it is; `()` is all of it.
@@ -47,6 +48,7 @@ class Port(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     is_required: bool = False
     is_many: bool = False
     is_fixed: bool = False
+    is_secret: bool = False
     is_inner: bool = False
     source: JobInput | None = None
     path: tuple[str | int, ...] = ()

@@ -11,9 +11,10 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 import millstream
+from millstream import library
 from millstream.app import Millstream
+from millstream.authoring.documents.catalogue import Catalogue
 from millstream.clock import Clock, SystemClock
-from millstream.ledger.accounts import Accounts
 from millstream.server.access.attempts import Attempts
 from millstream.server.access.door import Door
 from millstream.server.access.layer import AccessLayer
@@ -30,7 +31,6 @@ from millstream.settings import Settings
 def create_app(
     settings: Settings,
     *,
-    accounts: Accounts,
     app: Millstream | None = None,
     clock: Clock | None = None,
     say: Callable[[str], None] = print,
@@ -39,7 +39,6 @@ def create_app(
 
     Args:
         settings: The settings.
-        accounts: The users; until the ledger keeps them.
         app: The app whose tasks and flows are served; by default a new one with these settings.
         clock: The time; tests put a virtual one here.
         say: Is told what the one who starts the server has to know, such as the first password; once, and a line each.
@@ -56,7 +55,6 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
         async with AsyncExitStack() as stack:
-            site.accounts = accounts
             await _open(site, stack, say)
             yield
 
@@ -81,6 +79,9 @@ async def _open(site: Site, stack: AsyncExitStack, say: Callable[[str], None]) -
     app = site.app
     await app.__aenter__()
     stack.push_async_callback(app.aclose, site.settings.drain_grace)
+    site.accounts = await app.accounts()
+    site.flows = await app.flow_store()
+    site.catalogue = Catalogue.of(app.registry, library.load(app.registry).components)
     site.passwords = Passwords()
     stack.callback(site.passwords.close)
     site.sessions = Sessions(site.accounts, site.clock)

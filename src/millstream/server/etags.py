@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from fastapi import Depends, Header, HTTPException
+from fastapi import Depends, Header
+
+from millstream.server.problem import Problem
 
 _TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 
@@ -48,16 +50,20 @@ class Conditions:
             current: The ETag of what there is; `None` where there is nothing.
 
         Raises:
-            HTTPException: 412: it does not.
+            Problem: 412: it does not.
         """
         if self.if_match is not None and not _names(self.if_match, current):
             there = f"its ETag is {current}" if current else "there is nothing yet"
-            raise HTTPException(
-                412, f"If-Match names another version: {there}; read it again", {"ETag": current} if current else None
+            raise Problem(
+                412,
+                f"If-Match names another version: {there}; read it again",
+                headers={"ETag": current} if current else None,
             )
         if self.if_none_match is not None and _names(self.if_none_match, current):
-            raise HTTPException(
-                412, f"If-None-Match names the version that there is, {current}", {"ETag": current} if current else None
+            raise Problem(
+                412,
+                f"If-None-Match names the version that there is, {current}",
+                headers={"ETag": current} if current else None,
             )
 
     def is_known(self, current: str) -> bool:
@@ -78,12 +84,12 @@ def _tags(header: str, value: str | None, *, weak_count: bool) -> Tags | None:
     """Read the tags of a header: weak ones count where only equal content is asked for, never where changes are made.
 
     Raises:
-        HTTPException: 400: they are none.
+        Problem: 400: they are none.
     """
     if value is None or value.strip() == "*":
         return None if value is None else "*"
     if not _TAG.search(value) or _TAG.sub("", value).strip(" \t,"):
-        raise HTTPException(400, f'{header} is {value!r}, but has to be an ETag in quotes, as "1-1a1963ad340", or *')
+        raise Problem(400, f'{header} is {value!r}, but has to be an ETag in quotes, as "1-1a1963ad340", or *')
     return frozenset(f'"{opaque}"' for weak, opaque in _TAG.findall(value) if weak_count or not weak)
 
 

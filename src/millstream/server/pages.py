@@ -14,11 +14,12 @@ from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlencode
 
 import msgspec
-from fastapi import Depends, HTTPException, Query, Request
+from fastapi import Depends, Query, Request
 from pydantic import BeforeValidator, WithJsonSchema
 
 from millstream.clock import instant
 from millstream.model.job import JobState
+from millstream.server.problem import Problem
 
 DEFAULT_LIMIT = 100
 MOST = 1000
@@ -36,14 +37,15 @@ class Page:
     limit: int
     cursor: str | None = None
 
-    def after(self, listed: str) -> list[str] | None:
+    def after(self, listed: str, parts: int = 1) -> list[str] | None:
         """Return the place after which this part begins, as `next_page` was told it; `None` at the start of the list.
 
         Args:
             listed: Names the list and its order: a cursor belongs to one.
+            parts: How many texts a place in this list consists of.
 
         Raises:
-            HTTPException: 400: the cursor is none of this list.
+            Problem: 400: the cursor is none of this list.
 
         Example:
             >>> Page(10, _written("flows", ["7"])).after("flows")
@@ -58,8 +60,8 @@ class Page:
             )
         except ValueError:  # also UnicodeError, binascii.Error and msgspec's
             of, place = "", []
-        if of != listed:
-            raise HTTPException(400, "the cursor is none of this list: take it from the header Link, rel=next")
+        if of != listed or len(place) != parts:
+            raise Problem(400, "the cursor is none of this list: take it from the header Link, rel=next")
         return place
 
 

@@ -20,6 +20,7 @@ from millstream.clock import new_id
 from millstream.errors import (
     ClosedError,
     DefinitionError,
+    DocumentError,
     DrawingTimeoutError,
     InvalidCursorError,
     InvalidInputError,
@@ -31,7 +32,9 @@ from millstream.errors import (
     WorkflowResourceError,
     WorkflowServiceUnavailableError,
 )
+from millstream.ledger.accounts import NameTakenError
 from millstream.ledger.base import IdempotencyConflictError, StorageFullError
+from millstream.ledger.flow_store import FlowNotFoundError, ProjectNotFoundError, VersionConflictError
 
 _log = structlog.get_logger("millstream.server")
 
@@ -89,9 +92,13 @@ _STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (  # the first that fi
     (WorkflowResourceError, 413),
     (JobNotFoundError, 404),
     (UnknownNameError, 404),
+    (FlowNotFoundError, 404),
+    (ProjectNotFoundError, 404),
     (InvalidCursorError, 400),
     (StateTransitionError, 409),
     (IdempotencyConflictError, 409),
+    (NameTakenError, 409),
+    (VersionConflictError, 412),
     (SettingsError, 500),
     (DrawingTimeoutError, 422),
     (DefinitionError, 422),
@@ -107,6 +114,9 @@ def problem_of(error: Exception) -> Problem:
             return error
         case RequestValidationError():
             return _invalid(error)
+        case DocumentError():
+            found = [{"loc": [where], "msg": what, "type": "document"} for where, what in error.problems]
+            return Problem(422, str(error), errors=found)
         case HTTPException():
             return Problem(error.status_code, str(error.detail), headers=error.headers)
     for kind, status in _STATUS:

@@ -8,8 +8,10 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from millstream.app import Millstream
+from millstream.authoring.documents.catalogue import Catalogue
 from millstream.clock import Clock
 from millstream.ledger.accounts import Accounts
+from millstream.ledger.flow_store import FlowStore
 from millstream.server.access.attempts import Attempts
 from millstream.server.access.door import Door
 from millstream.server.access.sessions import Sessions
@@ -27,6 +29,8 @@ class Site:
 
     Attributes:
         accounts: The users, their sessions and API keys, as they are stored.
+        flows: The flow documents and projects, as they are stored.
+        catalogue: All that a node of a document can be.
         sessions: Begins, finds and ends sessions.
         passwords: Makes and checks hashes of passwords.
         attempts: Counts tries to sign in.
@@ -35,6 +39,8 @@ class Site:
     """
 
     accounts: Accounts
+    flows: FlowStore
+    catalogue: Catalogue
     sessions: Sessions
     passwords: Passwords
     attempts: Attempts

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from millstream.server.routes import health, login, monitor, users
+from millstream.server.routes import catalogue, flows, health, login, monitor, projects, users
 
 ROUTERS: tuple[APIRouter, ...] = (
     login.router,
     users.router,
+    catalogue.router,
+    flows.router,
+    flows.uploads,
+    projects.router,
+    projects.uploads,
     health.router,
     monitor.router,
 )

@@ -1,0 +1,141 @@
+"""Checks flows before they are kept, and gives them names that are free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+import anyio.to_thread
+from msgspec.structs import replace
+
+from millstream.authoring.documents.catalogue import Catalogue
+from millstream.authoring.documents.reading import Find, read_document, subflows_in
+from millstream.clock import new_id
+from millstream.ledger.accounts import NameTakenError
+from millstream.ledger.flow_store import FlowNotFoundError, FlowStore, Project, StoredFlow
+
+EMPTY: Final[Mapping[str, Any]] = {"nodes": [], "edges": []}
+"""The document of a flow that has none yet."""
+
+_MOST_SUBFLOWS: Final = 100
+_MOST_NAMES: Final = 1000
+
+
+async def subflows(
+    data: Mapping[str, Any], store: FlowStore, owner: str | None, beside: Mapping[str, Mapping[str, Any]] | None = None
+) -> Find:
+    """Return what gives the documents of a document's sub-flows, theirs, and so on, all of them fetched already.
+
+    Args:
+        data: The document, valid or not.
+        store: Where the flows are kept.
+        owner: Whose flows may be meant; `None` is everybody's.
+        beside: Documents that are not kept yet, by the id that their flow is to have.
+    """
+    found: dict[str, Mapping[str, Any]] = {}
+    wanted = subflows_in(data)
+    while wanted and len(found) < _MOST_SUBFLOWS:
+        flow_id = wanted.pop()
+        document = (beside or {}).get(flow_id) or await _document(store, flow_id, owner)
+        if document is not None:
+            found[flow_id] = document
+            wanted |= subflows_in(document) - found.keys()
+    return found.get
+
+
+async def _document(store: FlowStore, flow_id: str, owner: str | None) -> Mapping[str, Any] | None:
+    try:
+        return (await store.get(flow_id, owner)).data
+    except FlowNotFoundError:
+        return None
+
+
+async def taken_ids(store: FlowStore, flow_ids: Iterable[str]) -> set[str]:
+    """Return those of some ids under which somebody keeps a flow."""
+    taken = set()
+    for flow_id in flow_ids:
+        try:
+            await store.version_of(flow_id, None)
+        except FlowNotFoundError:
+            continue
+        taken.add(flow_id)
+    return taken
+
+
+async def check(
+    data: Mapping[str, Any],
+    catalogue: Catalogue,
+    store: FlowStore,
+    owner: str | None,
+    beside: Mapping[str, Mapping[str, Any]] | None = None,
+) -> None:
+    """Check that a document can run; takes what `subflows` takes.
+
+    Raises:
+        DocumentError: It cannot; all that is wrong with it is named.
+    """
+    find = await subflows(data, store, owner, beside)
+    # In a thread: a document may have 5,000 nodes, and nobody else should wait for them.
+    await anyio.to_thread.run_sync(read_document, data, catalogue, find)
+
+
+async def add_flow(store: FlowStore, flow: StoredFlow, *, is_copy: bool = False) -> StoredFlow:
+    """Keep a new flow, and return it as it is kept: where its name is taken, ` (1)` is added, ` (2)`, and so on.
+
+    Args:
+        store: Where to keep it.
+        flow: The flow; its document is checked already.
+        is_copy: It came from elsewhere, so its endpoint's name and its id are free to change, too.
+
+    Raises:
+        NameTakenError: The name of its endpoint, or its id, is taken.
+        Exception: What `FlowStore.add` raises.
+    """
+    names, endpoints = _variants(flow.name, " ({})"), _variants(flow.endpoint_name or "", "-{}")
+    while True:
+        try:
+            await store.add(flow)
+        except NameTakenError as error:
+            if error.field == "name":
+                flow = replace(flow, name=_next(names, error))
+            elif not is_copy:
+                raise
+            elif error.field == "endpoint_name":
+                flow = replace(flow, endpoint_name=_next(endpoints, error))
+            else:
+                flow = replace(flow, id=new_id())
+        else:
+            return flow
+
+
+async def add_project(store: FlowStore, project: Project) -> Project:
+    """Keep a new project, and return it as it is kept; its name is found as that of a flow is.
+
+    Raises:
+        Exception: What `FlowStore.add_project` raises, but not for the name.
+    """
+    names = _variants(project.name, " ({})")
+    while True:
+        try:
+            await store.add_project(project)
+        except NameTakenError as error:
+            if error.field != "name":
+                raise
+            project = replace(project, name=_next(names, error))
+        else:
+            return project
+
+
+def _variants(name: str, suffix: str) -> Iterator[str]:
+    return (name + suffix.format(n) for n in range(1, _MOST_NAMES + 1))
+
+
+def _next(names: Iterator[str], error: NameTakenError) -> str:
+    """Return a further name to try.
+
+    Raises:
+        NameTakenError: It has been tried often enough.
+    """
+    for name in names:
+        return name
+    raise error
