@@ -7,7 +7,7 @@ from typing import Any
 
 from millstream.authoring.canvas.errbacks import FAILED_TASK
 from millstream.authoring.task import Task, task
-from millstream.engine.program import GATHER, MEMBERS, OWN_VALUE, Members
+from millstream.engine.program import COLLECTED, GATHER, MEMBERS, OWN_VALUE, Members
 
 
 @task(name=GATHER, run_in="loop", effect="pure")
@@ -50,11 +50,19 @@ def failed_task(task_id: str) -> str:
     return task_id
 
 
+@task(name=COLLECTED, run_in="loop", effect="pure")
+def collected(outputs: dict[str, Any]) -> dict[str, Any]:
+    """Return what the outputs of a document gave that runs in a node's place, by node id: that node's result."""
+    return outputs
+
+
 @task(run_in="loop", effect="pure")
 def kept_group(members: Any) -> Any:
     """Return which results belong together (see `GroupResult.save`); that they are the job's input is what matters."""
     return members
 
 
-OWN: Mapping[str, Task[Any, Any]] = {own.name: own for own in (gather, members, own_value, failed_task, kept_group)}
+OWN: Mapping[str, Task[Any, Any]] = {
+    own.name: own for own in (gather, members, own_value, failed_task, collected, kept_group)
+}
 """Tasks of millstream itself, by name: recorded graphs speak of them in whatever process."""

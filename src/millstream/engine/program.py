@@ -107,6 +107,9 @@ MEMBERS = f"{INTERNAL}members"
 OWN_VALUE = f"{INTERNAL}own_value"
 """Name of the task that stands before the callback of a task that may add to its chord."""
 
+COLLECTED = f"{INTERNAL}collected"
+"""Name of the task that stands for a sub-flow of a flow document, behind the nodes of that."""
+
 
 class Recalled:
     """A graph with its values from the record, and the code that its names have here.

@@ -1,0 +1,142 @@
+"""Tasks of a user, and how they are put into flow documents, for the tests of these."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from millstream import flow, task
+from millstream.authoring.documents.catalogue import Catalogue
+from millstream.authoring.documents.describe import component_of
+from millstream.authoring.registry import Registry
+from millstream.model.component import Port
+
+FLOW_ID = "0190d5ae-7c3f-7b1e-9d3f-1b2a3c4d5e6f"
+
+
+@task(name="docs.hear")
+async def hear(input_value: str = "", session: str | None = None) -> dict[str, Any]:
+    """Take what the job is given."""
+    return {"text": input_value, "sender": "user", "session": session}
+
+
+@task(name="docs.say")
+async def say(value: Any) -> Any:
+    """Show a value."""
+    return value
+
+
+@task(name="docs.upper")
+def upper(text: str) -> str:
+    """Write a text in capitals."""
+    return text.upper()
+
+
+@task(name="docs.add")
+async def add(a: int, b: int = 1) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+@task(name="docs.join")
+async def join(parts: list[str], between: str = " ") -> str:
+    """Join texts."""
+    return between.join(parts)
+
+
+@task(name="docs.fill")
+async def fill(template: str, **values: Any) -> str:
+    """Fill values into a text: `%name%` stands for one."""
+    for name, value in values.items():
+        template = template.replace(f"%{name}%", str(value))
+    return template
+
+
+@task(name="docs.is_long")
+async def is_long(text: str, limit: int = 3) -> tuple[str, str]:
+    """Choose a way by the length of a text."""
+    return ("yes" if len(text) > limit else "no"), text
+
+
+@task(name="docs.is_over")
+async def is_over(value: int, limit: int) -> bool:
+    """Say whether a number is over a limit."""
+    return value > limit
+
+
+@task(name="docs.fail")
+async def fail(message: str = "no") -> str:
+    """Fail."""
+    raise ValueError(message)
+
+
+@task(name="docs.die_once")
+def die_once(text: str, mark: str) -> str:
+    """Kill the process that runs this first."""
+    path = Path(mark)
+    if not path.exists():
+        path.write_text(str(os.getpid()), encoding="ascii")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return text + "!"
+
+
+@task(name="docs.count")
+def count(text: str, log: str) -> str:
+    """Note in a file that it ran."""
+    with Path(log).open("a", encoding="ascii") as file:
+        file.write("x")
+    return text
+
+
+@flow(name="docs.twice")
+def twice(number: int) -> Any:
+    """Add a number to itself."""
+    return add(number, number)
+
+
+TEXT, MESSAGE = "text", "message"
+_REGISTRY = Registry()
+for _work in (hear, say, upper, add, join, fill, is_long, is_over, fail, die_once, count, twice):
+    _REGISTRY.add(_work)
+
+CATALOGUE = Catalogue.of(
+    _REGISTRY,
+    [
+        component_of(
+            hear,
+            name="chat_input",
+            title="Chat input",
+            input_type="chat",
+            ports={"input_value": {"source": "input_value"}, "session": {"source": "session"}},
+            outputs=(Port(name="message", type="message"), Port(name="text", type="text", path=("text",))),
+        ),
+        component_of(say, name="chat_output", title="Chat output", output_type="chat"),
+        component_of(is_long, kind="router", outputs=(Port(name="yes", type="text"), Port(name="no", type="text"))),
+    ],
+)
+
+
+def node(node_id: str, component: str, parent: str | None = None, **values: Any) -> dict[str, Any]:
+    """Return a node as a document has it."""
+    made: dict[str, Any] = {"id": node_id, "data": {"component": component, "values": values}}
+    return made if parent is None else {**made, "parentId": parent}
+
+
+def edge(source: str, target: str) -> dict[str, str]:
+    """Return an edge, given as `node.port` and `node.port`."""
+    (one, output), (other, port) = source.split("."), target.split(".")
+    return {"source": one, "sourceHandle": output, "target": other, "targetHandle": port}
+
+
+def document(nodes: list[dict[str, Any]], *edges: tuple[str, str]) -> dict[str, Any]:
+    """Return a document."""
+    return {"nodes": nodes, "edges": [edge(*ends) for ends in edges]}
+
+
+CHAT = document(
+    [node("in", "chat_input"), node("shout", "docs.upper"), node("out", "chat_output")],
+    ("in.text", "shout.text"),
+    ("shout.result", "out.value"),
+)
