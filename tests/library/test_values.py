@@ -11,7 +11,7 @@ from millstream.errors import OutputTooLargeError
 from millstream.library import chat, directory, egress, json_values, logic, patterns, prompt, text, values
 from millstream.library.chat import chat_input, chat_output, text_input, text_output, webhook
 from millstream.library.json_values import json_format, json_parse, json_pick
-from millstream.library.logic import Operator, if_else, switch
+from millstream.library.logic import Operator, condition, if_else, switch
 from millstream.library.patterns import regex_extract, regex_replace
 from millstream.library.text import concatenate, text_transform
 from millstream.library.values import MOST_TEXT
@@ -191,6 +191,7 @@ def test_a_path_that_cannot_be_read_is_told(path: str) -> None:
     ],
 )
 def test_a_condition_chooses_the_way(value: Any, operator: Any, other: Any, holds: bool) -> None:  # noqa: FBT001  a case
+    assert condition(value, operator, other) is holds
     assert if_else(value, operator, other) == ("true" if holds else "false", value)
 
 

@@ -13,6 +13,8 @@ HEAVY = {
     "alembic",
     "celery",
     "fastapi",
+    "httpx",
+    "jinja2",
     "pydantic",
     "pydantic_settings",
     "redis",

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from millstream.authoring.registry import Registry
 from millstream.model.component import Component
+from millstream.model.names import DOCUMENTS
 
 _MODULES: Final = ("chat", "files", "json_values", "logic", "patterns", "prompt", "text", "web")
 _NEEDS: Final[Mapping[str, str]] = {"prompt": "jinja2", "web": "httpx"}
@@ -32,7 +33,7 @@ class Library(NamedTuple):
 def load(registry: Registry) -> Library:
     """Let an app know the tasks of the library, and return their components.
 
-    Tasks whose package is not installed are left out.
+    From now on the app takes up jobs of flow documents. Tasks whose package is not installed are left out.
 
     Raises:
         DuplicateNameError: The app knows another task of one of these names.
@@ -43,6 +44,7 @@ def load(registry: Registry) -> Library:
     for module in _MODULES:
         if module not in absent:
             registry.load(f"{__name__}.{module}")
+    registry.claim_keys.add(DOCUMENTS)
     every = [*of_chats(), *of_texts(), *of_data(), *of_routers()]
     missing = [component for component in every if _module_of(component) in absent]
     return Library(

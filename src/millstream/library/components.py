@@ -103,7 +103,7 @@ def of_data() -> Iterator[Component]:
     yield described(
         json_values.json_parse, name="JsonParse", title="JSON parse", icon="file-json", ports={"text": _TEXT}
     )
-    yield described(json_values.json_format, name="JsonFormat", title="JSON format", icon="file-json-2")
+    yield described(json_values.json_format, name="JsonFormat", title="JSON format", icon="list-tree")
     yield described(json_values.json_pick, name="JsonPick", title="JSON pick", icon="pipette")
     yield described(
         web.http_request,
@@ -137,14 +137,23 @@ def of_data() -> Iterator[Component]:
 
 
 def of_routers() -> Iterator[Component]:
-    """Yield what chooses ways."""
+    """Yield what says whether a condition holds, and what chooses ways."""
+    other = {"other": {"title": "Compared with"} | _TEXT}
+    yield component_of(
+        logic.condition,
+        name="Condition",
+        title="Condition",
+        group=FLOW_CONTROL,
+        icon="circle-question-mark",
+        ports=other,
+    )
     described = partial(component_of, group=FLOW_CONTROL, kind="router")
     yield described(
         logic.if_else,
         name="IfElse",
         title="If else",
         icon="split",
-        ports={"other": {"title": "Compared with"} | _TEXT},
+        ports=other,
         outputs=(
             Port(name="true", title="True", description="The value, where the condition holds."),
             Port(name="false", title="False", description="The value, where it does not."),

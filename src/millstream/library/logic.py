@@ -1,4 +1,4 @@
-"""Routers: tasks that choose which way a flow goes on, by a value."""
+"""Conditions on values, and the routers that choose by them which way a flow goes on."""
 
 from __future__ import annotations
 
@@ -30,6 +30,27 @@ _SAID_NO = frozenset({"", "0", "false", "no", "off", "none", "null"})
 
 
 @task(effect="pure", run_in="process", soft_timeout=2, timeout=6)
+def condition(value: Any, operator: Operator = "equals", other: Any = "", *, ignore_case: bool = False) -> bool:
+    """Say whether a condition holds.
+
+    Args:
+        value: What is compared.
+        operator: How it is compared. `less`, `greater` and their like compare numbers; `contains` looks for an item
+            in a list, and for a part in a text; `is true` and `is empty` compare with nothing.
+        other: What it is compared with; for `matches regex` the pattern, which may match anywhere in the text.
+        ignore_case: Whether upper and lower case are the same.
+
+    Raises:
+        ValueError: There is no such operator, the pattern cannot be read, or what should be a number is none.
+        TimeoutError: The pattern took more than 2 seconds.
+
+    >>> condition([3, 4], "contains", 4)
+    True
+    """
+    return _holds(value, operator, other, ignore_case=ignore_case)
+
+
+@task(effect="pure", run_in="process", soft_timeout=2, timeout=6)
 def if_else(
     value: Any, operator: Operator = "equals", other: Any = "", *, ignore_case: bool = False
 ) -> tuple[Literal["true", "false"], Any]:
@@ -37,9 +58,8 @@ def if_else(
 
     Args:
         value: What is compared, and goes on by the way that is chosen.
-        operator: How it is compared. `less`, `greater` and their like compare numbers; `contains` looks for an item
-            in a list, and for a part in a text; `is true` and `is empty` compare with nothing.
-        other: What it is compared with; for `matches regex` the pattern, which may match anywhere in the text.
+        operator: How it is compared; see `Condition`.
+        other: What it is compared with.
         ignore_case: Whether upper and lower case are the same.
 
     Returns:
