@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 import zipfile
-from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
 from uuid import uuid4
@@ -20,30 +19,10 @@ from tests.server.running import RunningServer
 
 FLOWS = "/api/v1/flows/"
 
-_SHOP = '''
-"""A small shop."""
-from millstream import flow, task
-
-@task
-def price(item: str) -> float: return 1.5
-
-@flow
-def order(items: list[str], rebate: float = 0.0):
-    """Add up what an order costs.
-
-    And more words.
-    """
-    return price.map(items)
-'''
-
 
 @pytest.fixture(scope="module")
-def server_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, object]]:
-    directory = tmp_path_factory.mktemp("shop")
-    (directory / "flows_shop.py").write_text(_SHOP, encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(directory)
-        yield {"imports": ["flows_shop"]}
+def server_settings() -> dict[str, object]:
+    return {"imports": ["tests.server.shop"]}
 
 
 def kept(client: httpx.Client, **fields: Any) -> dict[str, Any]:
@@ -167,7 +146,7 @@ def test_python_flows_come_last_with_the_schema_of_their_inputs_and_are_read_onl
     kept(alice)
     *_, last = listed(alice, f"limit={limit}")
     ShownPythonFlow.model_validate(last)
-    assert (last["name"], last["description"]) == ("flows_shop.order", "Add up what an order costs.")
+    assert (last["name"], last["description"]) == ("tests.server.shop.order", "Add up what an order costs.")
     takes = validator_for(last["inputs"])
     assert takes.is_valid({"items": ["apple"]})
     assert not takes.is_valid({"items": 7})
@@ -178,7 +157,7 @@ def test_python_flows_come_last_with_the_schema_of_their_inputs_and_are_read_onl
         alice.put(FLOWS + last["id"], json={"name": "x"}),
         alice.delete(FLOWS + last["id"]),
     ):
-        assert (answer.status_code, "flows_shop.order" in answer.json()["detail"]) == (403, True)
+        assert (answer.status_code, "tests.server.shop.order" in answer.json()["detail"]) == (403, True)
 
 
 def test_a_list_has_documents_unless_only_headers_are_asked_for(alice: httpx.Client) -> None:
