@@ -30,6 +30,10 @@ class SettingsError(MillstreamError):
     """Raised when a setting has a wrong value, an unknown name, or needs a part that is not there."""
 
 
+class AddressInUseError(MillstreamError):
+    """Raised when the server cannot listen where it should."""
+
+
 class DefinitionError(MillstreamError):
     """Raised when a task or a flow cannot be defined as written."""
 

@@ -27,6 +27,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, server_settings: dict[str, 
         "superuser": "admin",
         "superuser_password": PASSWORD,
         "auto_login": False,
+        "port": 0,
         "drain_grace": 1.0,
         **server_settings,
     }

@@ -38,7 +38,7 @@ class RunningServer:
         self.said: list[str] = []
         self.api: FastAPI = create_app(settings, app=app, say=self.said.append)
         self.site: Site = self.api.state.site
-        self.http = HttpServer(self.api, host="127.0.0.1", port=0, drain_grace=settings.drain_grace)
+        self.http = HttpServer(self.api, settings)
         self.url = ""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready = threading.Event()

@@ -8,6 +8,7 @@ import typer
 
 from millstream.cli.places import place_of
 from millstream.errors import (
+    AddressInUseError,
     DefinitionError,
     GraphError,
     InvalidCursorError,
@@ -76,7 +77,7 @@ _CODES: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], Exit]
     ((SettingsError, UnfitLedgerError), Exit.CONFIG),
     ((DefinitionError, InvalidInputError, UnknownNameError, LoadError), Exit.USAGE),
     ((JobNotFoundError, InvalidCursorError, WrongUseError), Exit.USAGE),
-    ((LedgerUnavailableError, StorageFullError), Exit.UNAVAILABLE),
+    ((AddressInUseError, LedgerUnavailableError, StorageFullError), Exit.UNAVAILABLE),
     ((KeyboardInterrupt, typer.Abort), Exit.INTERRUPTED),
 )
 

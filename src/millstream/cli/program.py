@@ -14,11 +14,12 @@ from millstream.authoring.registry import Source
 from millstream.cli import config, doctor, flows, jobs, ledger
 from millstream.cli.exits import Exit, explain
 from millstream.cli.run import run
+from millstream.cli.serve import serve
 from millstream.cli.session import Session
 from millstream.cli.streams import fill_missing
 from millstream.cli.worker import worker
 
-_ORDER = ("run", "worker", "jobs", "flows", "ledger", "config", "doctor")
+_ORDER = ("run", "serve", "worker", "jobs", "flows", "ledger", "config", "doctor")
 
 
 class _InOrder(TyperGroup):
@@ -39,6 +40,7 @@ program = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 program.command("run")(run)
+program.command("serve")(serve)
 program.command("worker")(worker)
 program.add_typer(jobs.group, name="jobs")
 program.add_typer(flows.group, name="flows")

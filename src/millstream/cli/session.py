@@ -72,12 +72,13 @@ class Session:
         session.env_file = env_file
         return session
 
-    def settings(self, *, needs_workers: bool = True) -> Settings:
+    def settings(self, *, needs_workers: bool = True, **options: object) -> Settings:
         """Return the settings, of which the host's count most.
 
         Args:
             needs_workers: Whether it matters what is needed to reach workers, where `celery_enabled` is on. Who only
                 looks at the ledger, or changes it, needs no broker: workers look into it too.
+            options: What options of the command line set; `None`: what was not given.
 
         Raises:
             SettingsError: One is wrong.
@@ -89,6 +90,7 @@ class Session:
             given["log_level"] = "debug"
         if not needs_workers:
             given["celery_enabled"] = False
+        given |= {name: value for name, value in options.items() if value is not None}
         return Settings.load(env_file=self.env_file, **given)
 
     def take_in(self, app: str | None) -> None:

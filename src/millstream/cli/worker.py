@@ -127,7 +127,7 @@ def _knows_celery_tasks() -> bool:
     return bool(celery_tasks())
 
 
-def _collect_seldom() -> None:
+def collect_seldom() -> None:
     """Let the garbage collector pass over what is imported, and run more seldom: a job leaves it nothing to find.
 
     It took a quarter of a busy worker's time.
@@ -146,7 +146,7 @@ async def _serve(
 
     program.program.employ(Role(executes=True, journal=LogJournal()))
     async with program:
-        _collect_seldom()
+        collect_seldom()
         interrupts.stop_by(stopped.set)
         session.err.print(
             f"worker {os.getpid()} is ready: {len(program.registry.names())} flows and tasks, "

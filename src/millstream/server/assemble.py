@@ -47,7 +47,7 @@ def create_app(
         SettingsError: A setting is wrong.
 
     Example:
-        >>> create_app(Settings()).title  # doctest: +SKIP
+        >>> create_app(Settings()).title
         'millstream'
     """
     site = Site(settings, app or Millstream(settings=settings, clock=clock), clock or SystemClock())
@@ -78,12 +78,16 @@ async def _open(site: Site, stack: AsyncExitStack, say: Callable[[str], None]) -
     """Start what the routes share; the stack closes it, the last first."""
     app = site.app
     await app.__aenter__()
-    stack.push_async_callback(app.aclose, site.settings.drain_grace)
+
+    async def close() -> None:
+        await app.aclose(site.grace)
+
+    stack.push_async_callback(close)
+    site.passwords = Passwords()
+    stack.callback(site.passwords.close)
     site.accounts = await app.accounts()
     site.flows = await app.flow_store()
     site.catalogue = Catalogue.of(app.registry, library.load(app.registry).components)
-    site.passwords = Passwords()
-    stack.callback(site.passwords.close)
     site.sessions = Sessions(site.accounts, site.clock)
     site.attempts = Attempts(site.accounts)
     site.door = Door(site.sessions, auto_login=does_auto_login(site.settings))

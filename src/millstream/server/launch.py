@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -9,14 +10,14 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
-from millstream.errors import MillstreamError
+from millstream.errors import AddressInUseError
+from millstream.server.protocol import BoundedProtocol
 from millstream.server.site import Site
+from millstream.settings import Settings
 
 _BACKLOG = 2048
-
-
-class AddressInUseError(MillstreamError):
-    """Raised when the server cannot listen where it should."""
+_KEEP_ALIVE_SECONDS = 75
+"""Longer than clients keep an idle connection: else one is closed just when it is used again."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -42,26 +43,28 @@ class HttpServer(uvicorn.Server):
 
     Args:
         api: What `create_app` returned.
-        host: The address to listen on.
-        port: The port; 0: one that is free.
-        drain_grace: Seconds in which open requests may end.
+        settings: Where to listen, which proxies are in front, and how long open requests may take at the end.
     """
 
-    def __init__(self, api: FastAPI, *, host: str, port: int, drain_grace: float) -> None:
+    def __init__(self, api: FastAPI, settings: Settings) -> None:
         """Listen to nothing yet."""
+        proxies = list(settings.trusted_proxies)
         super().__init__(
             uvicorn.Config(
                 api,
                 lifespan="off",  # it is entered here, so that what goes wrong at the start is raised, and not logged
+                http=BoundedProtocol,
                 ws="none",
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                proxy_headers=False,
-                timeout_graceful_shutdown=max(1, round(drain_grace)),
+                proxy_headers=bool(proxies),
+                forwarded_allow_ips=proxies,
+                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=math.ceil(settings.drain_grace),
             )
         )
-        self._api, self._address = api, (host, port)
+        self._api, self._address = api, (settings.host, settings.port)
         self._ready: Callable[[str], None] = _unheard
 
     async def run_until_stopped(self, ready: Callable[[str], None]) -> None:
@@ -88,7 +91,7 @@ class HttpServer(uvicorn.Server):
     async def shutdown(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """Take no more requests, and let those end that are open: streams at once, others within the grace."""
         site: Site = self._api.state.site
-        site.stopping.set()
+        site.stop()
         await super().shutdown(list(sockets or ()))
 
     @contextmanager

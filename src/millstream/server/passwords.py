@@ -15,7 +15,8 @@ T = TypeVar("T")
 _SLOTS = 2
 """How many hashes are made at once: each takes memory and a core, and logins must leave both to the jobs."""
 
-_LONGEST = 1024
+LONGEST = 1024
+"""Characters of a password."""
 
 
 class Passwords:
@@ -40,8 +41,9 @@ class Passwords:
         """
         if self._of_nobody is None:
             self._of_nobody = await self.hash(secrets.token_hex())
-        fits = await self._aside(self._hasher.verify, password[:_LONGEST], stored or self._of_nobody)
-        return fits and stored is not None
+        is_possible = stored is not None and len(password) <= LONGEST
+        fits = await self._aside(self._hasher.verify, password[:LONGEST], stored or self._of_nobody)
+        return fits and is_possible
 
     async def _aside(self, work: Callable[..., T], *args: str) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)

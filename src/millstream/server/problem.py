@@ -21,7 +21,7 @@ from millstream.errors import (
     ClosedError,
     DefinitionError,
     DocumentError,
-    DrawingTimeoutError,
+    GraphError,
     InvalidCursorError,
     InvalidInputError,
     JobNotFoundError,
@@ -32,7 +32,7 @@ from millstream.errors import (
     WorkflowResourceError,
     WorkflowServiceUnavailableError,
 )
-from millstream.ledger.accounts import NameTakenError
+from millstream.ledger.accounts import NameTakenError, UserNotFoundError
 from millstream.ledger.base import IdempotencyConflictError, StorageFullError
 from millstream.ledger.flow_store import FlowNotFoundError, ProjectNotFoundError, VersionConflictError
 
@@ -92,6 +92,7 @@ _STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (  # the first that fi
     (WorkflowResourceError, 413),
     (JobNotFoundError, 404),
     (UnknownNameError, 404),
+    (UserNotFoundError, 404),
     (FlowNotFoundError, 404),
     (ProjectNotFoundError, 404),
     (InvalidCursorError, 400),
@@ -100,7 +101,6 @@ _STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (  # the first that fi
     (NameTakenError, 409),
     (VersionConflictError, 412),
     (SettingsError, 500),
-    (DrawingTimeoutError, 422),
     (DefinitionError, 422),
     (InvalidInputError, 422),
     (NotSerializableError, 422),
@@ -127,13 +127,23 @@ def problem_of(error: Exception) -> Problem:
 
 def _known(error: Exception, status: int) -> Problem:
     if status < HTTPStatus.INTERNAL_SERVER_ERROR:
-        return Problem(status, str(error))
+        return Problem(status, str(error), errors=_parts(error))
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         return _unforeseen(error)
     _log.warning("request not served", reason=str(error))  # it may name hosts and files, which are nobody's business
     if status == HTTPStatus.INSUFFICIENT_STORAGE:
         return Problem(status, _FULL)
     return Problem(status, _AWAY, headers={"Retry-After": str(_RETRY_SECONDS)})
+
+
+def _parts(error: Exception) -> list[dict[str, Any]]:
+    """Return what is wrong with each part, where an error tells of several."""
+    match error:
+        case DocumentError():
+            return [{"loc": [where], "msg": what} for where, what in error.problems]
+        case GraphError():
+            return [{"msg": what} for what in error.problems]
+    return []
 
 
 def _unforeseen(error: Exception) -> Problem:

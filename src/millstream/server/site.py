@@ -50,6 +50,17 @@ class Site:
         """Take what is there before the event loop runs."""
         self.settings, self.app, self.clock = settings, app, clock
         self.stopping = asyncio.Event()
+        self._gone_at = clock.monotonic()
+
+    def stop(self) -> None:
+        """Take no more requests: what is open ends within `drain_grace`."""
+        self._gone_at = self.clock.monotonic() + self.settings.drain_grace
+        self.stopping.set()
+
+    @property
+    def grace(self) -> float:
+        """Seconds that are left of `drain_grace`."""
+        return max(0.0, self._gone_at - self.clock.monotonic())
 
 
 async def site_of(request: Request) -> Site:

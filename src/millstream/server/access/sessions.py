@@ -137,6 +137,11 @@ class Sessions:
         if principal.family is not None:
             await self._end(principal.family)
 
+    async def end_others(self, user_id: str, family: str | None) -> None:
+        """End the sign-ins of a user, but for the one of this family."""
+        await self._accounts.end_sessions(user_id, family)
+        self.forget()
+
     async def _end(self, family: str) -> None:
         await self._accounts.end_family(family)
         self.forget()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from millstream.server.routes import catalogue, flows, health, login, monitor, projects, users
+from millstream.server.routes import api_keys, catalogue, flows, health, login, monitor, projects, users
 
 ROUTERS: tuple[APIRouter, ...] = (
     login.router,
     users.router,
+    api_keys.router,
     catalogue.router,
     flows.router,
     flows.uploads,
