@@ -364,25 +364,27 @@ class Millstream(Records):
         """Answer an approval that waits, by its node's path; return whether one waited there."""
         return await self._home.at(lambda process: process.answers.answer(job_id, node, answer))
 
-    async def retry(self, job_id: str, *, from_start: bool = False, once: bool = False) -> Job:
+    async def retry(
+        self, job_id: str, *, from_start: bool = False, once: bool = False, idempotency_key: str | None = None
+    ) -> Job:
         """Submit a job that has ended once more, and return the new job: the same flow with the same inputs.
 
         Args:
             job_id: The job that has ended.
             from_start: Run everything again, and do not take over what succeeded.
             once: Refuse a job that was retried before, while the job that came of it is there.
+            idempotency_key: A second retry of the job with this key returns the first one's job; in place of `once`.
 
         Raises:
             JobNotFoundError: There is no such job.
             StateTransitionError: It has not ended.
             AlreadyRetriedError: It was to be retried once, and was.
+            IdempotencyConflictError: The key belongs to another job than a retry of this one.
             NotSerializableError: A value's class is not to be found here.
         """
-
-        async def repeat(process: Process) -> JobRecord:
-            return await process.repeats.repeat(job_id, from_start=from_start, once=once)
-
-        return Job(self, await self._home.at(repeat))
+        how = {"from_start": from_start, "once": once}
+        record = await self._home.at(lambda process: process.repeats.repeat(job_id, key=idempotency_key, **how))
+        return Job(self, record)
 
     async def purge(self, job_ids: Collection[str]) -> list[str]:
         """Forget those of these jobs that have ended, with their results and events, and return their ids."""

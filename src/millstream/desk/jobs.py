@@ -56,7 +56,8 @@ class Answer:
 
     def as_told(self) -> dict[str, Any]:
         """Return it for programs."""
-        return {"job_id": self.job, "is_done": self.is_done, "said": self.said} | self.told
+        known = {"job_id": self.job, "is_done": self.is_done, "is_known": self.is_known, "said": self.said}
+        return known | self.told
 
 
 class JobDesk:

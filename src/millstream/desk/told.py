@@ -43,6 +43,7 @@ def job(record: JobRecord) -> dict[str, Any]:
         "priority": record.priority,
         "durability": record.durability,
         "parent": record.parent,
+        "owner": record.owner,
         "created_at": iso(record.created_at),
         "starts_at": iso(record.starts_at),
         "expires_at": iso(record.expires_at),

@@ -13,7 +13,7 @@ from millstream.execution.ports import Dispatcher
 from millstream.execution.recorder import shown
 from millstream.execution.submit import Order, Submitter
 from millstream.graph.shape import Shape
-from millstream.ledger.base import Ledger
+from millstream.ledger.base import IdempotencyConflictError, Ledger
 from millstream.model.event import Draft, Event
 from millstream.model.failure import Failure
 from millstream.model.job import Decision, JobRecord
@@ -50,18 +50,20 @@ class Repeats:
     submitter: Submitter
     dispatcher: Dispatcher
 
-    async def repeat(self, job_id: str, *, from_start: bool, once: bool) -> JobRecord:
+    async def repeat(self, job_id: str, *, from_start: bool, once: bool, key: str | None = None) -> JobRecord:
         """Submit a job once more, and return the new one; any process that knows the flow executes it.
 
         Args:
             job_id: The job that has ended.
             from_start: Whether to take over nothing.
             once: Whether to refuse a job that a job repeats already.
+            key: The idempotency key of this repeat, if it has one of its own.
 
         Raises:
             JobNotFoundError: There is no such job.
             StateTransitionError: It has not ended.
             AlreadyRetriedError: It was to be repeated once, and is.
+            IdempotencyConflictError: The key belongs to another job than a repeat of this one.
             NotSerializableError: A value's class is not to be found here.
         """
         old = await self.ledger.get(job_id)
@@ -79,16 +81,27 @@ class Repeats:
             queue=old.queue,
             owner=old.owner,
             expires=None if old.expires_at is None else old.expires_at - old.created_at,
-            idempotency_key=f"{_KEY}{job_id}",
+            idempotency_key=key or f"{_KEY}{job_id}",
             repeats=job_id,
             facts=tuple(facts),
         )
         recorded, is_new = await self._submit(order)
         if is_new:
             return recorded
+        if key is not None:
+            await self._check_repeats(recorded, job_id, key)
+            return recorded
         if once:
             raise AlreadyRetriedError(job_id, recorded.id)
         return (await self._submit(replace(order, idempotency_key=None)))[0]
+
+    async def _check_repeats(self, known: JobRecord, job_id: str, key: str) -> None:
+        """Refuse a key whose job, of the same flow with the same inputs, does not repeat this one."""
+        planned = (await self.ledger.events(known.id, 0, 1))[0]
+        if planned.data.get("repeats") != job_id:
+            raise IdempotencyConflictError(
+                f"the idempotency key {key!r} belongs to job {known.id}, which is no retry of {job_id}"
+            )
 
     async def _submit(self, order: Order) -> tuple[JobRecord, bool]:
         """Record a job; return it, or the one that has its key, and whether it is the new one."""

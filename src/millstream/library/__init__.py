@@ -10,7 +10,7 @@ from millstream.authoring.registry import Registry
 from millstream.model.component import Component
 from millstream.model.names import DOCUMENTS
 
-_MODULES: Final = ("chat", "files", "json_values", "logic", "patterns", "prompt", "text", "web")
+_MODULES: Final = ("chat", "example", "files", "json_values", "logic", "patterns", "prompt", "text", "web")
 _NEEDS: Final[Mapping[str, str]] = {"prompt": "jinja2", "web": "httpx"}
 """Packages that tasks of a module need, and which come with an extra."""
 

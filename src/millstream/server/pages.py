@@ -118,7 +118,8 @@ def _apart(values: Any) -> Any:
     return [part.strip() for value in values for part in value.split(",")] if isinstance(values, list) else values
 
 
-def _since(text: Any) -> Any:
+def time_of(text: Any) -> Any:
+    """Return the time that a text means (see `instant`), for a validator; what is no text as it is."""
     return instant(text, datetime.now().astimezone()) if isinstance(text, str) else text
 
 
@@ -131,7 +132,7 @@ def _which(
     flow: Annotated[str | None, Query(max_length=500, description="Jobs of this flow or task.")] = None,
     since: Annotated[
         datetime | None,
-        BeforeValidator(_since),
+        BeforeValidator(time_of),
         WithJsonSchema({"type": "string", "examples": ["1h", "2026-11-01T08:30:00Z"]}),
         Query(description="Submitted so long ago at most (30m, 2h, 7d), or since a date and time."),
     ] = None,

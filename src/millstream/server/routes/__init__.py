@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from millstream.server.routes import api_keys, catalogue, flows, health, login, monitor, projects, users
+from millstream.server.routes import (
+    actions,
+    api_keys,
+    catalogue,
+    flows,
+    health,
+    jobs,
+    login,
+    monitor,
+    projects,
+    tasks,
+    users,
+)
 
 ROUTERS: tuple[APIRouter, ...] = (
     login.router,
@@ -17,4 +29,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     projects.uploads,
     health.router,
     monitor.router,
+    actions.router,
+    jobs.router,
+    tasks.router,
 )
