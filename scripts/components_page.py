@@ -43,7 +43,7 @@ Flows that can be sent to the server as they are lie in [`examples/flows`](../..
 def page() -> str:
     """Return the page as the catalogue wants it."""
     registry = Registry()
-    catalogue = Catalogue.of(registry, library.load(registry).components)
+    catalogue = Catalogue.of(registry, *library.load(registry))
     parts = [INTRODUCTION]
     for group, components in groupby(sorted(catalogue, key=lambda one: (one.group, one.name)), lambda one: one.group):
         parts.append(f"\n## {group}\n")

@@ -1,13 +1,15 @@
 """What the library's tasks look like on a canvas, which of them there are, and the page that lists them."""
 
 import json
-from pathlib import Path
+from typing import Any
 
 import pytest
 
 from millstream import library
 from millstream.authoring.documents.catalogue import Catalogue
+from millstream.authoring.documents.reading import read_document
 from millstream.authoring.registry import Registry
+from millstream.errors import DocumentError
 from millstream.model.component import Component
 from millstream.model.names import DOCUMENTS
 from scripts.components_page import PAGE, page
@@ -42,19 +44,27 @@ USERS_NAMES = {
 
 WITHOUT_EXTRA = """
 from millstream import library
+from millstream.authoring.documents.catalogue import Catalogue
+from millstream.authoring.documents.reading import read_document
 from millstream.authoring.registry import Registry
+from millstream.errors import DocumentError
 
 registry = Registry()
 found = library.load(registry)
 print({component.name for component in found.components} & set(found.missing), sorted(found.missing.items()))
 print([name for name in registry.names() if ".web." in name or ".prompt." in name])
+node = {"id": "a", "data": {"component": "PromptTemplate", "values": {"template": ""}}}
+try:
+    read_document({"nodes": [node], "edges": []}, Catalogue.of(registry, *found))
+except DocumentError as error:
+    print(*error.problems[0], sep=chr(10))
 """
 
 
 @pytest.fixture(scope="module")
 def catalogue() -> Catalogue:
     registry = Registry()
-    return Catalogue.of(registry, library.load(registry).components)
+    return Catalogue.of(registry, *library.load(registry))
 
 
 def test_the_components_have_the_names_that_users_know(catalogue: Catalogue) -> None:
@@ -96,6 +106,8 @@ def test_what_needs_a_package_that_is_not_there_is_left_out_and_says_which_extra
     assert said(WITHOUT_EXTRA, hidden={"httpx", "jinja2"}).splitlines() == [
         "set() [('HttpRequest', 'server'), ('PromptTemplate', 'server')]",
         "[]",
+        "nodes[0].data.component",
+        "PromptTemplate needs packages that are not installed: pip install 'millstream[server]'",
     ]
 
 
@@ -108,17 +120,24 @@ def test_the_package_itself_does_not_load_the_library() -> None:
     assert {name for name in modules_after("import millstream.app") if name.startswith("millstream.library")} == set()
 
 
-@pytest.mark.parametrize("file", sorted((Path(__file__).parents[2] / "examples" / "flows").glob("*.json")), ids=str)
-def test_an_example_names_components_and_ports_that_there_are(file: Path, catalogue: Catalogue) -> None:
-    data = json.loads(file.read_text(encoding="utf-8"))["data"]
-    nodes = {node["id"]: catalogue.get(node["data"]["component"]) for node in data["nodes"]}
-    for node in data["nodes"]:
-        component = nodes[node["id"]]
-        assert component is not None
-        assert all(component.input(name) for name in node["data"].get("values", ()))
-    for edge in data["edges"]:
-        source, target = nodes[edge["source"]], nodes[edge["target"]]
-        assert source is not None
-        assert target is not None
-        assert source.output(edge["sourceHandle"]), edge
-        assert target.input(edge["targetHandle"]), edge
+@pytest.mark.parametrize("policy", [{"timeout": 7}, {"soft_timeout": 3}, {"timeout": None}, {"run_in": "loop"}])
+def test_a_document_cannot_loosen_what_bounds_a_task(policy: dict[str, Any], catalogue: Catalogue) -> None:
+    values = {"text": "a", "pattern": "a"}
+    node = {"id": "a", "data": {"component": "RegexExtract", "values": values, "policy": policy}}
+    with pytest.raises(DocumentError) as caught:
+        read_document({"nodes": [node], "edges": []}, catalogue)
+    assert [where for where, _ in caught.value.problems] == ["nodes[0].data.policy"]
+
+
+def test_a_document_can_tighten_what_bounds_a_task(catalogue: Catalogue) -> None:
+    node = {
+        "id": "a",
+        "data": {
+            "component": "RegexExtract",
+            "values": {"text": "a", "pattern": "a"},
+            "policy": {"timeout": 5, "soft_timeout": 1, "retries": 2},
+        },
+    }
+    policy = read_document({"nodes": [node], "edges": []}, catalogue).nodes["a"].policy
+    assert policy is not None
+    assert (policy.timeout, policy.soft_timeout, policy.run_in) == (5, 1, "process")

@@ -87,7 +87,7 @@ async def _open(site: Site, stack: AsyncExitStack, say: Callable[[str], None]) -
     stack.callback(site.passwords.close)
     site.accounts = await app.accounts()
     site.flows = await app.flow_store()
-    site.catalogue = Catalogue.of(app.registry, library.load(app.registry).components)
+    site.catalogue = Catalogue.of(app.registry, *library.load(app.registry))
     site.sessions = Sessions(site.accounts, site.clock)
     site.attempts = Attempts(site.accounts)
     site.door = Door(site.sessions, auto_login=does_auto_login(site.settings))

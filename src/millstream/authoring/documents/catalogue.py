@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Self
 
 from millstream.authoring.documents.describe import component_of
@@ -18,9 +18,13 @@ class Catalogue:
     Args:
         components: The other ones.
         find: Returns a task or flow by its registered name.
+        missing: Names of components that are not here, each with the extra that brings them.
 
     Raises:
         DuplicateNameError: Two components have one name.
+
+    Attributes:
+        missing: As it was given.
 
     Example:
         >>> from millstream import task
@@ -31,9 +35,15 @@ class Catalogue:
         ('text', None)
     """
 
-    def __init__(self, components: Iterable[Component], find: Callable[[str], Definition]) -> None:
+    def __init__(
+        self,
+        components: Iterable[Component],
+        find: Callable[[str], Definition],
+        missing: Mapping[str, str] | None = None,
+    ) -> None:
         """Take the components."""
         self._find = find
+        self.missing = missing or {}
         self._known: dict[str, Component] = {}
         for component in (*STRUCTURE, *components):
             if component.name in self._known:
@@ -41,12 +51,18 @@ class Catalogue:
             self._known[component.name] = component
 
     @classmethod
-    def of(cls, registry: Registry, components: Iterable[Component] = ()) -> Self:
+    def of(
+        cls,
+        registry: Registry,
+        components: Iterable[Component] = (),
+        missing: Mapping[str, str] | None = None,
+    ) -> Self:
         """Return the catalogue of all tasks and flows that a registry has.
 
         Args:
             registry: What an app knows.
             components: How some of these describe themselves; all others are described by their signature.
+            missing: See `Catalogue`.
 
         Raises:
             DuplicateNameError: Two components have one name.
@@ -55,7 +71,7 @@ class Catalogue:
         described = {component.task for component in given}
         works: list[Definition] = [*registry.tasks(), *registry.flows()]
         rest = [component_of(work) for work in works if work.name not in described]
-        return cls((*given, *rest), registry.work)
+        return cls((*given, *rest), registry.work, missing)
 
     def get(self, name: str) -> Component | None:
         """Return a component; `None` where there is none of this name."""

@@ -27,6 +27,9 @@ POLICIES: Final = (
 """What documents may say of how a task is run. What is left out is the code's own affair (`run_in`, `effect`), or text
 that something would look into: `retry_for` names classes, `idempotency_key` is a format string."""
 
+_LIMITS: Final = ("timeout", "soft_timeout")
+"""Where a task sets these, they keep it from holding others up: documents may lower them."""
+
 _OPEN_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,49}")
 
 
@@ -84,4 +87,10 @@ def policy_of(catalogue: Catalogue, component: Component, changes: Mapping[str, 
     unknown = sorted(shown(name) for name in set(changes) - set(POLICIES))
     if unknown:
         raise DefinitionError(f"documents cannot set {', '.join(unknown)}; they can set {', '.join(POLICIES)}")
-    return catalogue.work(component).revised(dict(changes))
+    work = catalogue.work(component)
+    policy = work.revised(dict(changes))
+    for name in _LIMITS:
+        most, wanted = getattr(work.policy, name), getattr(policy, name)
+        if most is not None and (wanted is None or wanted > most):
+            raise DefinitionError(f"{name} can be {most:g} seconds at most, as the task of {component.name} says")
+    return policy

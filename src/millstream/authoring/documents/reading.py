@@ -101,9 +101,11 @@ class _Reader:
         """Return a component whose code is here.
 
         Raises:
-            UnknownNameError: There is none, or its code is not here.
+            UnknownNameError: There is none, or its code is not here; the message says what to install for it.
         """
         found = self._catalogue.get(name)
+        if extra := self._catalogue.missing.get(name):
+            raise UnknownNameError(f"{name} needs packages that are not installed: pip install 'millstream[{extra}]'")
         if found is None:
             names = [component.name for component in self._catalogue]
             near = ", ".join(map(shown, difflib.get_close_matches(name, names)))
