@@ -14,6 +14,7 @@ from millstream.server.problem import Problem
 # minute more than five are tried; slower guesses meet the bounds of the account and of the server.
 _OF_ADDRESS: Final = (5, 300.0)
 _OF_ACCOUNT: Final = (30, 900.0)
+_FROM_ADDRESS: Final = (30, 60.0)  # whatever the names: no address alone uses up what all have together
 _OF_SERVER: Final = (60, 20.0)
 
 
@@ -58,6 +59,7 @@ class Attempts:
         for bucket, (capacity, seconds) in (
             (f"login:{account}:{network_of(address)}", _OF_ADDRESS),
             (f"login:{account}", _OF_ACCOUNT),
+            (f"login::{network_of(address)}", _FROM_ADDRESS),
             ("login", _OF_SERVER),
         ):
             wait = await self._accounts.take(bucket, capacity, seconds)

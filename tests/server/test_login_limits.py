@@ -1,0 +1,105 @@
+"""Guessing passwords: counted before any hash is made; whoever has a session notices nothing of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from millstream.server.passwords import Passwords
+from millstream.server.problem import Problem
+from millstream.server.site import Site
+from millstream.settings import Settings
+from tests.server.running import PASSWORD, RunningServer, signed_in
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RunningServer]:
+    """One for each test: what is counted for all accounts together would reach into the next test."""
+    settings = Settings.of(config_dir=tmp_path, superuser="admin", superuser_password=PASSWORD, auto_login=False)
+    with RunningServer(settings) as running:
+        yield running
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The passwords that a hash was made of, in order."""
+    seen: list[str] = []
+    is_right = Passwords.is_right
+
+    async def counting(self: Passwords, password: str, stored: str | None) -> bool:
+        seen.append(password)
+        return await is_right(self, password, stored)
+
+    monkeypatch.setattr(Passwords, "is_right", counting)
+    return seen
+
+
+@pytest.fixture
+def owner(server: RunningServer) -> Iterator[httpx.Client]:
+    """Somebody who signed in before anybody guessed."""
+    server.add_user("owner")
+    client = signed_in(server, "owner")
+    yield client
+    client.close()
+
+
+def test_of_a_thousand_wrong_passwords_few_are_looked_at_and_the_owner_goes_on(
+    server: RunningServer, owner: httpx.Client, hashed: list[str]
+) -> None:
+    statuses = []
+    with httpx.Client(base_url=server.url, timeout=120) as guesser:
+        began = server.site.clock.monotonic()
+        for number in range(1000):
+            answer = guesser.post("/api/v1/login", data={"username": "owner", "password": f"guess {number}"})
+            statuses.append(answer.status_code)
+            if answer.status_code == 429:
+                assert int(answer.headers["Retry-After"]) > 0
+            if number % 100 == 0:
+                assert owner.get("/api/v1/users/whoami").status_code == 200
+        minutes = (server.site.clock.monotonic() - began) / 60
+    assert set(statuses) == {401, 429}
+    assert len(hashed) == statuses.count(401) <= 5 + minutes
+
+
+def test_an_unknown_name_costs_as_many_hashes_as_a_known_one(
+    server: RunningServer, anonymous: httpx.Client, hashed: list[str]
+) -> None:
+    server.add_user("known")
+    for name in ("known", "unknown"):
+        answer = anonymous.post("/api/v1/login", data={"username": name, "password": "wrong"})
+        assert (answer.status_code, answer.json()["detail"]) == (401, "Incorrect username or password")
+    assert len(hashed) == 2
+
+
+def allowed(server: RunningServer, tries: list[tuple[str, str]]) -> int:
+    """Return how many of these tries, each by name and address, are let through."""
+
+    async def take(site: Site) -> int:
+        refused = 0
+        for name, address in tries:
+            try:
+                await site.attempts.take(name, address)
+            except Problem:
+                refused += 1
+        return len(tries) - refused
+
+    return server.do(take)
+
+
+def test_from_a_thousand_addresses_one_account_is_still_bounded(server: RunningServer) -> None:
+    assert allowed(server, [("somebody", f"192.0.{number // 250}.{number % 250}") for number in range(1000)]) <= 31
+
+
+def test_one_address_that_tries_a_thousand_names_is_bounded_and_leaves_the_others_room(server: RunningServer) -> None:
+    assert allowed(server, [(f"name {number}", "198.51.100.7") for number in range(1000)]) <= 31
+    assert allowed(server, [("alice", "192.0.2.1")]) == 1
+
+
+def test_a_password_of_any_length_costs_the_same(anonymous: httpx.Client, server: RunningServer) -> None:
+    server.add_user("long")
+    for password in (PASSWORD * 1000, "", "\x00", "é" * 500):
+        answer = anonymous.post("/api/v1/login", data={"username": "long", "password": password})
+        assert answer.status_code in {401, 422}, answer.status_code
