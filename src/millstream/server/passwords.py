@@ -30,7 +30,7 @@ class Passwords:
 
     async def hash(self, password: str) -> str:
         """Return the hash of a password, with a salt of its own."""
-        return await self._aside(self._hasher.hash, password[:_LONGEST])
+        return await self._aside(self._hasher.hash, password)
 
     async def is_right(self, password: str, stored: str | None) -> bool:
         """Return whether a password has this hash; where there is none the same work is done, and it is not.
