@@ -15,6 +15,7 @@ from millstream import library
 from millstream.app import Millstream
 from millstream.authoring.documents.catalogue import Catalogue
 from millstream.clock import Clock, SystemClock
+from millstream.server import openapi
 from millstream.server.access.attempts import Attempts
 from millstream.server.access.door import Door
 from millstream.server.access.layer import AccessLayer
@@ -58,13 +59,14 @@ def create_app(
             await _open(site, stack, say)
             yield
 
-    api = FastAPI(
+    api = _Api(
         title="millstream",
         version=millstream.__version__,
         lifespan=lifespan,
         redirect_slashes=False,
         redoc_url=None,
         docs_url=None,
+        generate_unique_id_function=openapi.name_of,
         middleware=[*_cors(settings), Middleware(AccessLayer)],
     )
     api.state.site = site
@@ -72,6 +74,14 @@ def create_app(
     for router in ROUTERS:
         api.include_router(router)
     return api
+
+
+class _Api(FastAPI):
+    """FastAPI with a document of our own."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document."""
+        return openapi.document(self)
 
 
 async def _open(site: Site, stack: AsyncExitStack, say: Callable[[str], None]) -> None:

@@ -36,7 +36,7 @@ _TIMES = {"created_at": "2026-11-01T08:30:00+00:00", "updated_at": "2026-11-01T0
 _FLOW: dict[str, Any] = {"name": "Echo", "description": "Says it again.", "endpoint_name": "echo"}
 _KEPT: dict[str, Any] = {
     "id": EXAMPLE_ID,
-    "project_id": None,
+    "project_id": _PROJECT_ID,
     "user_id": _USER_ID,
     "version": 1,
     "is_read_only": False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 from msgspec import UNSET
@@ -30,13 +30,40 @@ class ShownPort(BaseModel):
     is_fixed: Annotated[bool, Field(description="Whether only the document can set it.")]
     is_inner: Annotated[bool, Field(description="Whether it is linked with a loop's own nodes.")]
     is_secret: Annotated[bool, Field(description="Whether its value leaves the server in no file.")]
-    source: Annotated[JobInput | None, Field(description="What of a job's inputs fills it where no edge ends.")]
+    source: Annotated[JobInput | None, Field(description="What of a job's inputs fills it where no edge ends.")] = None
+
+
+_PORT: Final[dict[str, Any]] = {
+    "name": "text",
+    "title": "Text",
+    "type": "text",
+    "description": "What is to be shouted.",
+    "schema": {"type": "string"},
+    "is_required": True,
+    "is_many": False,
+    "is_fixed": False,
+    "is_secret": False,
+    "is_inner": False,
+}
+_COMPONENT: Final[dict[str, Any]] = {
+    "name": "shop.shout",
+    "title": "Shout",
+    "group": "Tasks",
+    "icon": "megaphone",
+    "description": "Say it louder.",
+    "kind": "task",
+    "inputs": [_PORT],
+    "outputs": [_PORT | {"name": "result", "title": "Result", "description": "", "schema": {}, "is_required": False}],
+    "input_type": "",
+    "output_type": "",
+    "is_open": False,
+}
 
 
 class ShownComponent(BaseModel):
     """What a node of a flow document can be."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_COMPONENT]})
 
     name: str
     title: str

@@ -95,7 +95,7 @@ async def _listing(
 
 
 # ------------------------------------------------------------------------------------------------- files out and in
-@router.post("/download/", responses={200: {"content": {"application/json": {}, "application/zip": {}}}})
+@router.post("/download/", response_model=NewFlow, responses={200: {"content": {"application/zip": {}}}})
 async def download_flows(
     here: Here,
     who: Reads,
