@@ -187,13 +187,22 @@ class Records:
         Raises:
             JobNotFoundError: There is no such job.
         """
+        async for batch in self.read_batches(job_id, after):
+            for event in batch:
+                yield event
+
+    async def read_batches(self, job_id: str, after: Cursor) -> AsyncGenerator[Sequence[Event], None]:
+        """Yield a job's events after a cursor, those together that are there together; ends behind the last one.
+
+        Raises:
+            JobNotFoundError: There is no such job.
+        """
         if not self._home.log.head(job_id):
             await self.record(job_id)
         batches = self._home.log.read(job_id, after)
         is_over = False
         while batch := await self._home.at(lambda _: _next(batches)):
-            for event in batch:
-                yield event
+            yield batch
             is_over = batch[-1].type == TERMINAL
         if not is_over:
             self._check_open(job_id)
@@ -212,8 +221,8 @@ class Records:
         Raises:
             JobNotFoundError: There is no such job.
         """
-        events = await self._home.at(lambda _: self._home.ledger.history(job_id))
-        return next(event.data for event in events if event.seq == seq)
+        event = await self._home.at(lambda _: self._home.ledger.event(job_id, seq))
+        return event.data
 
     async def known(self, job_id: str, after: Cursor) -> list[Event]:
         """Return what is known by now of a job's events after a cursor; waits for none to come.

@@ -25,7 +25,7 @@ class Line(NamedTuple):
 
     Attributes:
         cursor: Where the job's event stands that it comes from.
-        body: `{"event": …, "data": …}` as JSON, without a line break in it.
+        body: `{"event": …, "data": …}` as JSON, which has no line break in it, and a blank line.
         is_last: Whether it is the last one that comes from that event, so that a reader may go on after the cursor.
         is_end: Whether no line follows in this build.
     """
@@ -36,37 +36,32 @@ class Line(NamedTuple):
     is_end: bool
 
     @property
-    def as_ndjson(self) -> bytes:
-        """A line, and a blank one."""
-        return self.body + b"\n\n"
-
-    @property
-    def as_sse(self) -> bytes:
-        """A message of server-sent events; its id is the cursor, where one may go on after it."""
-        if not self.is_last:
-            return b"data: " + self.body + b"\n\n"
-        return b"id: %b\ndata: %b\n\n" % (str(self.cursor).encode(), self.body)
+    def sse_head(self) -> bytes:
+        """What stands before the body in a stream of server-sent events; its id is the cursor one may go on after."""
+        return b"id: %b\ndata: " % str(self.cursor).encode() if self.is_last else b"data: "
 
 
 def encode_lines(event: Event, told: Sequence[Told]) -> list[Line]:
     r"""Return the lines of what an event gave.
 
-    >>> [line.as_sse for line in encode_lines(Event(3, 1, "token", 0.0), [Told("token", {"chunk": "a", "id": "m"})])]
-    [b'id: 3-1\ndata: {"event":"token","data":{"chunk":"a","id":"m"}}\n\n']
+    >>> framed(encode_lines(Event(3, 1, "token", 0.0), [Told("token", {"chunk": "a", "id": "m"})]), SSE)
+    b'id: 3-1\ndata: {"event":"token","data":{"chunk":"a","id":"m"}}\n\n'
     """
     last = len(told) - 1
     return [Line(event.cursor, encode(one), index == last, one.name == "end") for index, one in enumerate(told)]
 
 
 def encode(told: Told) -> bytes:
-    """Return an event of a build as JSON."""
+    """Return an event of a build as JSON, and a blank line: as both framings have it."""
     whole = {"event": told.name, "data": told.data}
     try:
-        return orjson.dumps(whole)
+        return orjson.dumps(whole) + b"\n\n"
     except TypeError:  # integers above 64 bits, which JSON has and orjson does not
-        return json.dumps(whole, separators=(",", ":")).encode()
+        return json.dumps(whole, separators=(",", ":")).encode() + b"\n\n"
 
 
 def framed(lines: Iterable[Line], kind: str) -> bytes:
     """Return lines as they are sent in a stream of a kind, `NDJSON` or `SSE`."""
-    return b"".join([line.as_sse if kind == SSE else line.as_ndjson for line in lines])
+    if kind == SSE:
+        return b"".join([part for line in lines for part in (line.sse_head, line.body)])
+    return b"".join([line.body for line in lines])

@@ -22,7 +22,7 @@ _MESSAGE_FIELDS = {
     "text": "text",
     "sender": "sender",
     "sender_name": "sender_name",
-    "session": "session_id",
+    "session_id": "session_id",
     "files": "files",
 }
 """What of a message that a task returned is told, and under which name."""
