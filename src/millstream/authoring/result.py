@@ -50,15 +50,17 @@ class Job:
     Attributes:
         id: Its id.
         flow: Name of the flow or task.
+        graph: Digest of its graph.
     """
 
-    __slots__ = ("_jobs", "flow", "id")
+    __slots__ = ("_jobs", "flow", "graph", "id")
 
     def __init__(self, jobs: Jobs, record: JobRecord) -> None:
         """Take the app and what it recorded."""
         self._jobs = jobs
         self.id = record.id
         self.flow = record.flow
+        self.graph = record.graph
 
     async def record(self) -> JobRecord:
         """Return all that the ledger says of the job: state, reason, inputs, result, error, times."""

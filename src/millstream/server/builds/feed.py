@@ -1,4 +1,4 @@
-"""A job's lines for all who read them in this process: encoded once, kept within bounds, read at each one's own pace."""
+"""A job's lines for all who read them in this process: encoded once, within bounds, read at each one's own pace."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ class Feed:
     Attributes:
         readers: How many read.
         is_over: Whether no line follows.
+        has_end: Whether the build's last line is here, so that this is not for another reason.
     """
 
     def __init__(self, lines: Callable[[], Lines], kept_bytes: int = KEPT_BYTES) -> None:
@@ -41,7 +42,7 @@ class Feed:
         self._size = 0
         self._waiters: set[asyncio.Future[bool]] = set()
         self.readers = 0
-        self.is_over = False
+        self.is_over = self.has_end = False
 
     @property
     def size(self) -> int:
@@ -58,6 +59,7 @@ class Feed:
             async for lines in self._source():
                 self._lines += lines
                 self._size += sum(len(line.body) for line in lines)
+                self.has_end = lines[-1].is_end
                 if self._size > self._kept_bytes:
                     self._trim()
                 self._wake()

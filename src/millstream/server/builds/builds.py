@@ -1,0 +1,287 @@
+"""`Builds`: the jobs that somebody looks at in this process, each with one feed for all who do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Final, Self
+
+import anyio
+import structlog
+from anyio.abc import TaskGroup
+from msgspec.structs import replace
+
+from millstream.app import Millstream
+from millstream.authoring.result import Job
+from millstream.clock import Clock
+from millstream.desk.jobs import JobDesk
+from millstream.errors import JobNotFoundError, MillstreamError, NotSerializableError
+from millstream.graph.shape import Shape
+from millstream.model.component import Component
+from millstream.model.event import START, Cursor, Event
+from millstream.model.value import Reference
+from millstream.server.builds.feed import BATCH_BYTES, Feed, Lines, Reader
+from millstream.server.builds.lines import Line, encode_lines
+from millstream.server.builds.presence import Patience, Presence
+from millstream.server.builds.shapes import Build
+from millstream.server.builds.translate import Translator
+
+_log = structlog.get_logger("millstream.server")
+
+_MOST: Final = 10_000
+"""Builds that are known here though nobody reads them; of older ones the ledger knows all but who looks at them."""
+
+_LINGER_SECONDS: Final = 10.0
+"""How long the lines of an ended build are kept after the last one read them: whoever polls asks once more."""
+
+_LARGEST_VALUE: Final = 1 << 20
+"""Bytes of a value up to which it is told whole; of a larger one, what it is, and its size."""
+
+_SHAPES: Final = 256
+_LOOK_SECONDS: Final = 1.0
+
+
+class Watched:
+    """A job that is known in this process.
+
+    Attributes:
+        build: What lines tell of it beside its events.
+        owner: Id of the user whose it is.
+        graph: Digest of its graph.
+        presence: Who looks at it, where it is cancelled when nobody does any more.
+        feed: Its lines, once somebody read them.
+        left_at: When the last reader of its ended feed went; by the clock that never runs backwards.
+    """
+
+    __slots__ = ("build", "feed", "graph", "left_at", "owner", "presence")
+
+    def __init__(self, build: Build, owner: str | None, graph: str, presence: Presence | None = None) -> None:
+        """Have no feed yet."""
+        self.build, self.owner, self.graph, self.presence = build, owner, graph, presence
+        self.feed: Feed | None = None
+        self.left_at = 0.0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing of it is lost here when it is forgotten."""
+        return self.feed is None or (self.feed.is_over and not self.feed.readers)
+
+
+class Builds:
+    """The jobs that are looked at here. Use it as a context manager: what it has begun ends with it.
+
+    Args:
+        app: The app that runs them, or follows those that run elsewhere.
+        components: What tasks are as components, by the tasks' names.
+        clock: The time.
+        patience: When a build is cancelled that nobody looks at any more.
+        watchdog_seconds: How often it is looked for polled builds that nobody polls any more.
+        stopping: Set when the server stops: streams then end.
+    """
+
+    def __init__(
+        self,
+        app: Millstream,
+        components: Mapping[str, Component],
+        clock: Clock,
+        patience: Patience,
+        watchdog_seconds: float,
+        stopping: asyncio.Event,
+    ) -> None:
+        """Know of none yet."""
+        self._app, self._components, self._clock = app, components, clock
+        self._patience, self._watchdog_seconds = patience, watchdog_seconds
+        self._watched: OrderedDict[str, Watched] = OrderedDict()
+        self._shapes: OrderedDict[str, Shape] = OrderedDict()
+        self._readers: set[Reader] = set()
+        self._stopping = stopping
+        self._tasks: TaskGroup
+
+    async def __aenter__(self) -> Self:
+        """Begin to look after builds."""
+        self._tasks = anyio.create_task_group()
+        await self._tasks.__aenter__()
+        self._tasks.start_soon(self._look_after)
+        self._tasks.start_soon(self._stop_streams)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End all streams, and stop."""
+        self._stopping.set()
+        self._stop_readers()
+        self._tasks.cancel_scope.cancel()
+        await self._tasks.__aexit__(kind, error, trace)
+
+    async def _stop_streams(self) -> None:
+        await self._stopping.wait()
+        self._stop_readers()
+
+    def _stop_readers(self) -> None:
+        """End all streams between two events; whoever reads goes on elsewhere, from their last cursor."""
+        for reader in self._readers:
+            reader.stop()
+
+    # ----------------------------------------------------------------------------------------------- which jobs
+    def begin(self, job: Job, owner: str | None, session: str) -> Watched:
+        """Take note of a job that was just handed in to be looked at: when nobody does any more it is cancelled."""
+        known = self._watched.get(job.id)
+        if known is None:
+            known = self._know(Watched(Build(job.id, job.flow, session or job.id), owner, job.graph, Presence()))
+        return known
+
+    async def find(self, job_id: str, owner: str | None) -> Watched:
+        """Return a job.
+
+        Args:
+            job_id: Its id.
+            owner: Id of the user who asks; `None` for one who may see everybody's.
+
+        Raises:
+            JobNotFoundError: There is none, or it is somebody else's.
+        """
+        known = self._watched.get(job_id)
+        if known is None:
+            record = await JobDesk(self._app, owner).record(job_id)
+            return self._watched.get(job_id) or self._know(Watched(Build.of(record), record.owner, record.graph))
+        if owner not in (None, known.owner):
+            raise JobNotFoundError(f"there is no job {job_id!r}")
+        return known
+
+    def _know(self, watched: Watched) -> Watched:
+        self._watched[watched.build.job_id] = watched
+        if len(self._watched) > _MOST:
+            self._forget_old()
+        return watched
+
+    def _forget_old(self) -> None:
+        """Forget the older half of those that nobody reads; seldom, since it looks at all of them."""
+        idle = [job_id for job_id, watched in self._watched.items() if watched.is_idle]
+        for job_id in idle[: len(idle) // 2 + 1]:
+            del self._watched[job_id]
+
+    # ------------------------------------------------------------------------------------------------- reading
+    @contextmanager
+    def reading(self, watched: Watched, after: Cursor = START, *, is_poll: bool = False) -> Iterator[Reader]:
+        """Read a job's lines after a cursor, as a stream or to answer a poll."""
+        feed = self._feed(watched)
+        reader = feed.read(after)
+        self._readers.add(reader)
+        if self._stopping.is_set():
+            reader.stop()
+        presence = watched.presence
+        if presence is not None and not is_poll:
+            presence.opened()
+        elif presence is not None:
+            presence.polled(self._clock.monotonic())
+        try:
+            yield reader
+        finally:
+            self._readers.discard(reader)
+            reader.close()
+            self._left(watched, feed, is_poll=is_poll)
+
+    def _left(self, watched: Watched, feed: Feed, *, is_poll: bool) -> None:
+        watched.left_at = now = self._clock.monotonic()
+        presence = watched.presence
+        if presence is None or feed.is_over:
+            return
+        if is_poll:
+            presence.polled(now)
+            return
+        presence.closed(now)
+        if not presence.streams:
+            self._clock.call_later(self._patience.disconnect_seconds, lambda: self._give_up(watched))
+
+    def _feed(self, watched: Watched) -> Feed:
+        if watched.feed is None:
+            watched.feed = Feed(lambda: self._lines(watched))
+            self._tasks.start_soon(self._pump, watched.feed, watched.build.job_id)
+        return watched.feed
+
+    async def _pump(self, feed: Feed, job_id: str) -> None:
+        try:
+            await feed.pump()
+        except MillstreamError as error:
+            _log.warning("a build's events cannot be read", job=job_id, why=str(error))
+        watched = self._watched.get(job_id)
+        if not feed.has_end and watched is not None and watched.feed is feed:
+            watched.feed = None  # its readers come again, and begin a new one
+
+    async def _lines(self, watched: Watched) -> Lines:
+        """Yield a job's lines from its first one on, as they come; each time about as much as a reader is given."""
+        build = watched.build
+        translator = Translator(build, await self._shape(watched), self._components)
+        async for batch in self._app.read_batches(build.job_id, START):
+            lines: list[Line] = []
+            size = 0
+            for event in batch:
+                is_apart = _holds_reference(event) and translator.wants(event)
+                told = translator.take(await self._whole(build.job_id, event) if is_apart else event)
+                for line in encode_lines(event, told):
+                    lines.append(line)
+                    size += len(line.body)
+                if size >= BATCH_BYTES:
+                    yield lines
+                    lines, size = [], 0
+            if lines:
+                yield lines
+
+    async def _shape(self, watched: Watched) -> Shape:
+        shape = self._shapes.get(watched.graph)
+        if shape is None:
+            graph, _ = await self._app.graph(watched.build.job_id)
+            shape = self._shapes[watched.graph] = Shape(graph)
+            if len(self._shapes) > _SHAPES:
+                self._shapes.popitem(last=False)
+        return shape
+
+    async def _whole(self, job_id: str, event: Event) -> Event:
+        """Return an event with its values, but those that are too large to be told."""
+        told = {name: value for name, value in event.data.items() if isinstance(value, Reference)}
+        if any(value.size > _LARGEST_VALUE for value in told.values()):
+            return event
+        try:
+            return replace(event, data=await self._app.data(job_id, event.seq))
+        except NotSerializableError:  # of a class that is not to be found here
+            return event
+
+    # ----------------------------------------------------------------------------------------- when nobody looks
+    def _give_up(self, watched: Watched) -> None:
+        """Cancel a build, if those who looked have gone for good."""
+        presence, feed = watched.presence, watched.feed
+        if presence is None or self._stopping.is_set() or (feed is not None and feed.is_over):
+            return
+        if presence.is_given_up(self._clock.monotonic(), self._patience):
+            watched.presence = None
+            self._tasks.start_soon(self._cancel, watched.build.job_id)
+
+    async def _cancel(self, job_id: str) -> None:
+        try:
+            record = await self._app.cancel(job_id)
+        except MillstreamError as error:
+            _log.warning("a build that nobody looks at cannot be cancelled", job=job_id, why=str(error))
+        else:
+            _log.info("cancelled a build that nobody looks at any more", job=job_id, state=record.state)
+
+    async def _look_after(self) -> None:
+        """Cancel what nobody polls any more, and forget lines that nobody reads any more."""
+        looked_at = self._clock.monotonic()
+        while True:
+            await anyio.sleep(min(_LOOK_SECONDS, self._watchdog_seconds))
+            now = self._clock.monotonic()
+            if now - looked_at >= self._watchdog_seconds:
+                looked_at = now
+                for watched in list(self._watched.values()):
+                    self._give_up(watched)
+            for job_id, watched in list(self._watched.items()):
+                if watched.feed is not None and watched.is_idle and now - watched.left_at >= _LINGER_SECONDS:
+                    del self._watched[job_id]
+
+
+def _holds_reference(event: Event) -> bool:
+    return isinstance(event.data, dict) and any(type(value) is Reference for value in event.data.values())

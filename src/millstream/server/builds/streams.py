@@ -1,0 +1,78 @@
+"""A build's lines as the body of an HTTP answer that goes on for as long as the build does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Final
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from millstream.server.builds.feed import BATCH_BYTES, Reader
+from millstream.server.builds.lines import SSE, SSE_HEAD, SSE_PING, framed
+
+PING_SECONDS: Final = 15.0
+"""How long a stream of server-sent events is silent at most, so that no proxy on the way takes it for dead."""
+
+_HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+class LineStream(Response):
+    """Sends lines as they come, each whole; ends behind the last one, when the client is gone, or politely before.
+
+    Whatever a client does not take stays where it is for all: this holds no more than one piece of it.
+
+    Args:
+        reading: Begins to read, and ends it.
+        kind: How lines are framed: `NDJSON` or `SSE`.
+        headers: Further headers of the answer.
+    """
+
+    def __init__(
+        self, reading: Callable[[], AbstractContextManager[Reader]], kind: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        """Send nothing yet."""
+        super().__init__(None, 200, {**_HEADERS, **(headers or {})}, kind)
+        del self.headers["content-length"]
+        self._reading, self._kind = reading, kind
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer."""
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        with self._reading() as reader:
+            listening = asyncio.create_task(_until_gone(receive, reader))
+            try:
+                await self._send_lines(reader, send)
+            finally:
+                listening.cancel()
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _send_lines(self, reader: Reader, send: Send) -> None:
+        is_sse = self._kind == SSE
+        if is_sse:
+            await send({"type": "http.response.body", "body": SSE_HEAD, "more_body": True})
+        while not reader.is_over:
+            lines = await reader.next(PING_SECONDS if is_sse else None)
+            if lines:
+                await self._send(framed(lines, self._kind), send)
+                if lines[-1].is_end:
+                    return
+            elif is_sse and not reader.is_over:
+                await send({"type": "http.response.body", "body": SSE_PING, "more_body": True})
+
+    @staticmethod
+    async def _send(body: bytes, send: Send) -> None:
+        if len(body) <= BATCH_BYTES:
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+            return
+        for start in range(0, len(body), BATCH_BYTES):
+            await send({"type": "http.response.body", "body": body[start : start + BATCH_BYTES], "more_body": True})
+
+
+async def _until_gone(receive: Receive, reader: Reader) -> None:
+    """Stop the reader when its client has gone."""
+    while (await receive())["type"] != "http.disconnect":
+        continue
+    reader.stop()
