@@ -21,6 +21,9 @@ from millstream.server.access.door import Door
 from millstream.server.access.layer import AccessLayer
 from millstream.server.access.local import is_loopback
 from millstream.server.access.sessions import Sessions
+from millstream.server.builds.builds import Builds
+from millstream.server.builds.presence import Patience
+from millstream.server.builds.works import Works
 from millstream.server.first_user import ensure_superuser
 from millstream.server.passwords import Passwords
 from millstream.server.problem import install
@@ -101,7 +104,21 @@ async def _open(site: Site, stack: AsyncExitStack, say: Callable[[str], None]) -
     site.sessions = Sessions(site.accounts, site.clock)
     site.attempts = Attempts(site.accounts)
     site.door = Door(site.sessions, auto_login=does_auto_login(site.settings))
+    site.works = Works(site.flows, site.catalogue, app.registry)
+    site.builds = await stack.enter_async_context(_builds(site))
     await ensure_superuser(site, say)
+
+
+def _builds(site: Site) -> Builds:
+    settings = site.settings
+    return Builds(
+        site.app,
+        {component.task: component for component in site.catalogue if component.task},
+        site.clock,
+        Patience(settings.disconnect_grace, settings.redis_queue_polling_stale_threshold_s),
+        settings.redis_queue_polling_watchdog_interval_s,
+        site.stopping,
+    )
 
 
 def does_auto_login(settings: Settings) -> bool:

@@ -15,6 +15,8 @@ from millstream.ledger.flow_store import FlowStore
 from millstream.server.access.attempts import Attempts
 from millstream.server.access.door import Door
 from millstream.server.access.sessions import Sessions
+from millstream.server.builds.builds import Builds
+from millstream.server.builds.works import Works
 from millstream.server.passwords import Passwords
 from millstream.settings import Settings
 
@@ -35,6 +37,8 @@ class Site:
         passwords: Makes and checks hashes of passwords.
         attempts: Counts tries to sign in.
         door: Tells who makes a request.
+        works: Finds what is to be run.
+        builds: The jobs that somebody looks at here.
         stopping: Set when the server takes no more requests: streams then end politely.
     """
 
@@ -45,6 +49,8 @@ class Site:
     passwords: Passwords
     attempts: Attempts
     door: Door
+    works: Works
+    builds: Builds
 
     def __init__(self, settings: Settings, app: Millstream, clock: Clock) -> None:
         """Take what is there before the event loop runs."""

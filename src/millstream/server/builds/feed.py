@@ -89,6 +89,11 @@ class Feed:
         """The number of the first line that is kept; lines are numbered from 0."""
         return self._dropped
 
+    @property
+    def last(self) -> int:
+        """The number that the next line to come will have."""
+        return self._dropped + len(self._lines)
+
     def at(self, position: int) -> list[Line]:
         """Return the lines from a number on that are there, up to `BATCH_BYTES` or one line, and whole events."""
         start = position - self._dropped
@@ -147,7 +152,8 @@ class Reader:
     @property
     def is_over(self) -> bool:
         """Whether it is given nothing more: all was read, or it was stopped."""
-        return self._is_stopped or (self._feed.is_over and self._behind is None and not self._feed.at(self._position))
+        has_all = self._behind is None and self._position >= self._feed.last
+        return self._is_stopped or (self._feed.is_over and has_all)
 
     def stop(self) -> None:
         """Give it nothing more, and end its wait; may be called twice."""

@@ -59,10 +59,10 @@ async def submit(app: Millstream, work: Definition, inputs: Mapping[str, Any], *
         InvalidInputError: The inputs do not fit.
         Exception: What else `Millstream.submit` raises.
     """
-    terms = {"owner": owner, "idempotency_key": scoped(owner, key)}
+    given = scoped(owner, key)
     if isinstance(work, DocumentFlow):
-        return await app.submit(work, **terms, **inputs)
+        return await app.submit(work, owner=owner, idempotency_key=given, **inputs)
     args, rest = work.inputs.split(work.inputs.bind((), inputs))
     if wrong := sorted(rest.keys() & _TERMS):  # else a client would say how its job is run
         raise InvalidInputError(f"{work.name} cannot be given {', '.join(wrong)} here: submit() has a meaning for it")
-    return await app.submit(work, *args, **terms, **rest)
+    return await app.submit(work, *args, owner=owner, idempotency_key=given, **rest)

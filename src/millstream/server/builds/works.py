@@ -96,10 +96,9 @@ class Works:
         if known is not None and await self._is_current(known, flow_id, owner):
             return known.work
         stored = stored or await self._store.get(flow_id, owner)
-        versions = {flow_id: stored.version}
-        find = await self._subflows(stored.data, stored.owner, versions)
-        work = await self._compile(flow_id, stored.data, find)
-        self._compiled[flow_id] = _Compiled(work, versions)
+        inside = await subflows(stored.data, self._store, stored.owner)
+        work = await self._compile(flow_id, stored.data, inside.find)
+        self._compiled[flow_id] = _Compiled(work, {**inside.versions, flow_id: stored.version})
         if len(self._compiled) > _MOST:
             self._compiled.popitem(last=False)
         return work
@@ -127,19 +126,13 @@ class Works:
         key = (flow_id, hashlib.sha256(orjson.dumps(data)).hexdigest())
         work = self._given.get(key)
         if work is None:
-            find = await self._subflows(data, owner, inner := {})
-            work = await self._compile(flow_id, data, find)
-            if not inner:  # those may change, and this is not asked again
+            inside = await subflows(data, self._store, owner)
+            work = await self._compile(flow_id, data, inside.find)
+            if not inside.versions:  # those may change, and nobody asks here whether they did
                 self._given[key] = work
             if len(self._given) > _MOST:
                 self._given.popitem(last=False)
         return work
-
-    async def _subflows(self, data: Mapping[str, Any], owner: str | None, versions: dict[str, int]) -> Find:
-        """Return what gives the documents of sub-flows; their versions are added to `versions`."""
-        found = await subflows(data, self._store, owner)
-        versions.update({flow_id: flow.version for flow_id, flow in found.items()})
-        return lambda flow_id: None if flow_id not in found else found[flow_id].data
 
     async def _compile(self, flow_id: str, data: Mapping[str, Any], find: Find) -> DocumentFlow:
         # In a thread: a document may have 5,000 nodes, and nobody else should wait for them.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import anyio.to_thread
 from msgspec.structs import replace
 
 from millstream.authoring.documents.catalogue import Catalogue
-from millstream.authoring.documents.reading import Find, read_document, subflows_in
+from millstream.authoring.documents.reading import read_document, subflows_in
 from millstream.clock import new_id
 from millstream.ledger.accounts import NameTakenError
 from millstream.ledger.flow_store import FlowNotFoundError, FlowStore, Project, StoredFlow
@@ -21,10 +21,26 @@ _MOST_SUBFLOWS: Final = 100
 _MOST_NAMES: Final = 1000
 
 
+class Subflows(NamedTuple):
+    """The documents that are inside of another one, at any depth.
+
+    Attributes:
+        documents: Each by the id of its flow.
+        versions: The versions of those that are kept.
+    """
+
+    documents: dict[str, Mapping[str, Any]]
+    versions: dict[str, int]
+
+    def find(self, flow_id: str) -> Mapping[str, Any] | None:
+        """Return one of them; `None` where there is none of this id."""
+        return self.documents.get(flow_id)
+
+
 async def subflows(
     data: Mapping[str, Any], store: FlowStore, owner: str | None, beside: Mapping[str, Mapping[str, Any]] | None = None
-) -> Find:
-    """Return what gives the documents of a document's sub-flows, theirs, and so on, all of them fetched already.
+) -> Subflows:
+    """Return the documents of a document's sub-flows, theirs, and so on, all of them fetched already.
 
     Args:
         data: The document, valid or not.
@@ -32,20 +48,22 @@ async def subflows(
         owner: Whose flows may be meant; `None` is everybody's.
         beside: Documents that are not kept yet, by the id that their flow is to have.
     """
-    found: dict[str, Mapping[str, Any]] = {}
+    found = Subflows({}, {})
     wanted = subflows_in(data)
-    while wanted and len(found) < _MOST_SUBFLOWS:
+    while wanted and len(found.documents) < _MOST_SUBFLOWS:
         flow_id = wanted.pop()
-        document = (beside or {}).get(flow_id) or await _document(store, flow_id, owner)
+        document = (beside or {}).get(flow_id)
+        if document is None and (stored := await _stored(store, flow_id, owner)) is not None:
+            document, found.versions[flow_id] = stored.data, stored.version
         if document is not None:
-            found[flow_id] = document
-            wanted |= subflows_in(document) - found.keys()
-    return found.get
+            found.documents[flow_id] = document
+            wanted |= subflows_in(document) - found.documents.keys()
+    return found
 
 
-async def _document(store: FlowStore, flow_id: str, owner: str | None) -> Mapping[str, Any] | None:
+async def _stored(store: FlowStore, flow_id: str, owner: str | None) -> StoredFlow | None:
     try:
-        return (await store.get(flow_id, owner)).data
+        return await store.get(flow_id, owner)
     except FlowNotFoundError:
         return None
 
@@ -74,9 +92,9 @@ async def check(
     Raises:
         DocumentError: It cannot; all that is wrong with it is named.
     """
-    find = await subflows(data, store, owner, beside)
+    inside = await subflows(data, store, owner, beside)
     # In a thread: a document may have 5,000 nodes, and nobody else should wait for them.
-    await anyio.to_thread.run_sync(read_document, data, catalogue, find)
+    await anyio.to_thread.run_sync(read_document, data, catalogue, inside.find)
 
 
 async def add_flow(store: FlowStore, flow: StoredFlow, *, is_copy: bool = False) -> StoredFlow:

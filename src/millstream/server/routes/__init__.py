@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from millstream.server.routes import (
     actions,
     api_keys,
+    build,
     catalogue,
     flows,
     health,
@@ -27,6 +28,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     flows.uploads,
     projects.router,
     projects.uploads,
+    build.router,
     health.router,
     monitor.router,
     actions.router,

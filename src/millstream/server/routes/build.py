@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -38,19 +39,31 @@ class BuildInputs(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    input_value: str | None = Field(None, description="Text for the nodes that take the input.", examples=["hello"])
-    session: str | None = Field(None, description="Which conversation it belongs to; by default one of its own.")
-    type: str | None = Field(None, description="Which nodes take the input: chat, text, … or any.", examples=["chat"])
+    input_value: Annotated[
+        str | None, Field(description="What is said to the flow.", examples=["hello"])
+    ] = None
+    session: Annotated[
+        str | None, Field(description="Id of the conversation; else one of its own.")
+    ] = None
+    type: Annotated[
+        str | None, Field(description="Which nodes take the input.", examples=["chat"])
+    ] = None
 
 
 class BuildRequest(BaseModel):
     """A build."""
 
     inputs: BuildInputs | None = None
-    data: dict[str, Any] | None = Field(None, description="A document to run in place of the stored one, this once.")
-    files: list[str] | None = Field(None, description="Names of files.")
-    tweaks: dict[str, Any] | None = Field(None, description="Values for this build alone: {node: {input: value}}.")
-    stream: bool | None = Field(None, description="Whether a language model streams; tasks decide that themselves.")
+    data: Annotated[
+        dict[str, Any] | None, Field(description="A document to run in place of the stored one.")
+    ] = None
+    files: Annotated[list[str] | None, Field(description="Names of files.")] = None
+    tweaks: Annotated[
+        dict[str, Any] | None, Field(description="Values for this job: {node: {input: value}}.")
+    ] = None
+    stream: Annotated[
+        bool | None, Field(description="Without effect: tasks decide it.")
+    ] = None
 
 
 class BuildStarted(BaseModel):
@@ -64,7 +77,18 @@ class Cancelled(BaseModel):
 
     success: bool
     message: str
-    state: str | None = Field(None, description="`cancelling`, where the job has not stopped yet.")
+    state: Annotated[str | None, Field(description="`cancelling`, where the job has not stopped yet.")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a build is run, as its address says."""
+
+    event_delivery: Delivery = "streaming"
+    start_component_id: Annotated[str | None, Query(description="Run this node and what follows it.")] = None
+    stop_component_id: Annotated[str | None, Query(description="Run this node and what it needs.")] = None
+    log_builds: Annotated[bool, Query(description="Without effect: the ledger has every build.")] = True
+    flow_name: Annotated[str | None, Query(description="Without effect: the flow has a name.")] = None
 
 
 @router.post("/{flow_id}/flow", response_model=BuildStarted)
@@ -74,13 +98,8 @@ async def build(
     who: Runs,
     key: GivenKey,
     flow_id: UUID,
+    how: Annotated[Options, Depends()],
     body: BuildRequest | None = None,
-    *,
-    event_delivery: Delivery = "streaming",
-    start_component_id: Annotated[str | None, Query(description="Run this node and what follows it.")] = None,
-    stop_component_id: Annotated[str | None, Query(description="Run this node and what it needs.")] = None,
-    log_builds: Annotated[bool, Query(description="Without effect: the ledger has every build.")] = True,  # noqa: ARG001
-    flow_name: Annotated[str | None, Query(description="Without effect: the flow has a name.")] = None,  # noqa: ARG001
 ) -> Response:
     """Run a flow, and return the id of its job; its events are at `/api/v1/build/{job_id}/events`.
 
@@ -88,14 +107,14 @@ async def build(
     """
     given = body or BuildRequest()
     work = await here.works.by_id(str(flow_id), who.owner, given.data)
-    if (start_component_id or stop_component_id) and isinstance(work, DocumentFlow):
-        work = work.part(start_component_id, stop_component_id)
+    if (how.start_component_id or how.stop_component_id) and isinstance(work, DocumentFlow):
+        work = work.part(how.start_component_id, how.stop_component_id)
     told = {} if given.inputs is None else given.inputs.model_dump(exclude_unset=True)
     inputs = inputs_of(work, told, files=given.files, tweaks=given.tweaks)
     job = await submit(here.app, work, inputs, owner=who.user.id, key=key)
     watched = here.builds.begin(job, who.user.id, str(inputs.get("session") or ""))
     headers = {"Location": f"/api/v1/build/{job.id}/events"}
-    if event_delivery == "direct":
+    if how.event_delivery == "direct":
         return LineStream(partial(here.builds.reading, watched), _kind(request), headers)
     return JSONResponse({"job_id": job.id}, headers=headers)
 

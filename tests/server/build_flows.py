@@ -1,0 +1,58 @@
+"""Flows that the tests of builds run, written in Python."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from millstream import ctx, flow, task
+
+
+@task
+async def speak(text: str, words: int) -> str:
+    for number in range(words):
+        ctx.emit("token", {"chunk": f"{text}{number} "})
+    return text * 2
+
+
+@task
+async def finish(text: str) -> str:
+    return f"<{text}>"
+
+
+@flow
+def talk(input_value: str = "hi", words: int = 3) -> Any:
+    return finish(speak(speak(input_value, words), words))
+
+
+@task
+async def wait_for_ever() -> None:
+    await asyncio.sleep(3600)
+
+
+@flow
+def endless() -> Any:
+    return wait_for_ever()
+
+
+@task
+async def break_down(text: str) -> str:
+    raise ValueError(f"no {text}")
+
+
+@flow
+def broken(input_value: str = "bread") -> Any:
+    return finish(break_down(input_value))
+
+
+@task
+async def pour(megabytes: int) -> int:
+    for _ in range(megabytes * 64):
+        ctx.emit("token", {"chunk": "x" * 16_000})
+        await asyncio.sleep(0)
+    return megabytes
+
+
+@flow
+def flood(megabytes: int = 1) -> Any:
+    return pour(megabytes)
