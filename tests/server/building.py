@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import httpx
@@ -65,7 +65,7 @@ def until(what: Callable[[], Any]) -> Any:
     return found
 
 
-def streamed(client: httpx.Client, job_id: str, *, after: str | None = None) -> Iterator[str]:
+def streamed(client: httpx.Client, job_id: str, *, after: str | None = None) -> Generator[str]:
     """Yield what a stream of server-sent events gives, piece by piece."""
     headers = {"Accept": "text/event-stream", **({} if after is None else {"Last-Event-ID": after})}
     with client.stream("GET", f"/api/v1/build/{job_id}/events", headers=headers) as answer:

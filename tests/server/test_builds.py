@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 from uuid import uuid4
 
@@ -12,7 +13,7 @@ import httpx
 import pytest
 
 from millstream.model.job import JobState
-from tests.server.building import another, events, flow_id, lines_in, names, sse_in, start, streamed, until
+from tests.server.building import another, events, flow_id, lines_in, names, sse_in, start, streamed
 from tests.server.running import RunningServer
 
 
@@ -187,47 +188,42 @@ def test_a_cancel_that_comes_too_late_tells_how_it_ended(alice: httpx.Client, na
 
 
 # ------------------------------------------------------------------------------------------------- when nobody looks
+def glance(client: httpx.Client, job_id: str) -> None:
+    """Open a stream, and close it after the first piece."""
+    with another(client) as own, closing(streamed(own, job_id)) as pieces:
+        next(pieces)
+
+
 def test_a_build_whose_streams_are_all_closed_is_cancelled(server: RunningServer, alice: httpx.Client) -> None:
     job_id = start(alice, "endless")
-    readers = [another(alice) for _ in range(2)]
-    for reader in readers:
-        next(streamed(reader, job_id))
-        reader.close()
+    glance(alice, job_id)
+    glance(alice, job_id)
     assert ended(server, job_id) is JobState.CANCELLED
 
 
 def test_a_build_that_nobody_ever_read_runs_on(server: RunningServer, alice: httpx.Client) -> None:
-    job_id = start(alice, "endless")
-    read = start(alice, "endless")
-    reader = another(alice)
-    next(streamed(reader, read))
-    reader.close()
+    job_id, read = start(alice, "endless"), start(alice, "endless")
+    glance(alice, read)
     assert ended(server, read) is JobState.CANCELLED
     assert state_of(server, job_id) is JobState.RUNNING
     alice.post(f"/api/v1/build/{job_id}/cancel")
 
 
-def test_a_build_that_is_read_again_in_time_goes_on(server: RunningServer, alice: httpx.Client) -> None:
-    job_id = start(alice, "endless")
-    readers = [another(alice) for _ in range(2)]
-    streams = [streamed(reader, job_id) for reader in readers]
-    for stream in streams:
-        next(stream)
-    readers[0].close()
-    other = start(alice, "endless")
-    gone = another(alice)
-    next(streamed(gone, other))
-    gone.close()
-    assert ended(server, other) is JobState.CANCELLED  # so long is the grace, and longer
-    assert state_of(server, job_id) is JobState.RUNNING
-    alice.post(f"/api/v1/build/{job_id}/cancel")
-    assert sse_in("".join(streams[1]))[-1][1]["data"]["status"] == "cancelled"
+def test_a_build_that_one_still_looks_at_goes_on(server: RunningServer, alice: httpx.Client) -> None:
+    job_id, other = start(alice, "endless"), start(alice, "endless")
+    with another(alice) as own, closing(streamed(own, job_id)) as pieces:
+        next(pieces)
+        glance(alice, job_id)
+        glance(alice, other)
+        assert ended(server, other) is JobState.CANCELLED  # so long is the grace
+        assert state_of(server, job_id) is JobState.RUNNING
+        alice.post(f"/api/v1/build/{job_id}/cancel")
+        assert sse_in("".join(pieces))[-1][1]["data"]["status"] == "cancelled"
 
 
 def test_a_slow_reader_holds_up_nobody_and_gets_everything(server: RunningServer, alice: httpx.Client) -> None:
     job_id = start(alice, "flood", megabytes=12)
-    slow = another(alice)
-    with slow.stream("GET", f"/api/v1/build/{job_id}/events") as answer:
+    with another(alice) as slow, slow.stream("GET", f"/api/v1/build/{job_id}/events") as answer:
         pieces = answer.iter_bytes()
         first = next(pieces)
         fast = alice.get(f"/api/v1/build/{job_id}/events").content
@@ -241,11 +237,11 @@ async def _feed(site: Any, job_id: str) -> Any:
     return site.builds._watched[job_id].feed
 
 
-def test_an_endless_build_is_still_streamed_while_it_runs(alice: httpx.Client) -> None:
+def test_an_endless_build_is_streamed_while_it_runs(alice: httpx.Client) -> None:
     job_id = start(alice, "endless")
-    stream = streamed(alice, job_id)
-    seen = ""
-    while "build_start" not in seen:
-        seen += next(stream)
-    until(lambda: alice.post(f"/api/v1/build/{job_id}/cancel").status_code == 200)
-    assert "cancelled" in "".join(stream)
+    with closing(streamed(alice, job_id)) as pieces:
+        seen = ""
+        while "build_start" not in seen:
+            seen += next(pieces)
+        assert alice.post(f"/api/v1/build/{job_id}/cancel").status_code == 200
+        assert "cancelled" in "".join(pieces)

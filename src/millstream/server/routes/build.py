@@ -39,31 +39,19 @@ class BuildInputs(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    input_value: Annotated[
-        str | None, Field(description="What is said to the flow.", examples=["hello"])
-    ] = None
-    session: Annotated[
-        str | None, Field(description="Id of the conversation; else one of its own.")
-    ] = None
-    type: Annotated[
-        str | None, Field(description="Which nodes take the input.", examples=["chat"])
-    ] = None
+    input_value: Annotated[str | None, Field(description="What is said to the flow.", examples=["hello"])] = None
+    session: Annotated[str | None, Field(description="Id of the conversation; else one of its own.")] = None
+    type: Annotated[str | None, Field(description="Which nodes take the input.", examples=["chat"])] = None
 
 
 class BuildRequest(BaseModel):
     """A build."""
 
     inputs: BuildInputs | None = None
-    data: Annotated[
-        dict[str, Any] | None, Field(description="A document to run in place of the stored one.")
-    ] = None
+    data: Annotated[dict[str, Any] | None, Field(description="A document to run in place of the stored one.")] = None
     files: Annotated[list[str] | None, Field(description="Names of files.")] = None
-    tweaks: Annotated[
-        dict[str, Any] | None, Field(description="Values for this job: {node: {input: value}}.")
-    ] = None
-    stream: Annotated[
-        bool | None, Field(description="Without effect: tasks decide it.")
-    ] = None
+    tweaks: Annotated[dict[str, Any] | None, Field(description="Values for this job: {node: {input: value}}.")] = None
+    stream: Annotated[bool | None, Field(description="Without effect: tasks decide it.")] = None
 
 
 class BuildStarted(BaseModel):
