@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from millstream.authoring.task import task
@@ -64,6 +65,7 @@ def _rendered(template: str, values: dict[str, Any]) -> str:
     return "".join(parts)
 
 
+@cache
 def _environment() -> ImmutableSandboxedEnvironment:
     from jinja2 import FunctionLoader, StrictUndefined  # noqa: PLC0415  as above
     from jinja2.sandbox import ImmutableSandboxedEnvironment  # noqa: PLC0415
