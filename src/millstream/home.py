@@ -23,6 +23,7 @@ from millstream.execution.library import Library
 from millstream.ledger.identity import Identity
 from millstream.ledger.memory import MemoryLedger
 from millstream.ledger.tiered import TieredLedger
+from millstream.model.names import DOCUMENTS
 from millstream.portal import Portal, run_here, run_on, running_loop
 from millstream.settings import Settings
 
@@ -133,7 +134,7 @@ class Home:
 
     # ------------------------------------------------------------------------------------------------ in a worker
     def employ(self, role: Role) -> None:
-        """Have the app live by a role from its next start on; see `Program`.
+        """Have the app live by a role from its next start on; see `Program`. It then runs documents, too.
 
         Raises:
             RuntimeError: It has started.
@@ -143,6 +144,7 @@ class Home:
             if self.process is not None:
                 raise RuntimeError("an app gets its role before it starts")
             self._role = role
+        self._registry.claim_keys.add(DOCUMENTS)
 
     def identify(self) -> Identity:
         """Return what tells the app's ledger from others; see `Program`."""

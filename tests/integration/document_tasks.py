@@ -96,7 +96,6 @@ def twice(number: int) -> Any:
     return add(number, number)
 
 
-TEXT, MESSAGE = "text", "message"
 _REGISTRY = Registry()
 for _work in (hear, say, upper, add, join, fill, is_long, is_over, fail, die_once, count, twice):
     _REGISTRY.add(_work)
@@ -112,6 +111,14 @@ CATALOGUE = Catalogue.of(
             ports={"input_value": {"source": "input_value"}, "session": {"source": "session"}},
             outputs=(Port(name="message", type="message"), Port(name="text", type="text", path=("text",))),
         ),
+        component_of(
+            hear,
+            name="text_input",
+            input_type="text",
+            ports={"input_value": {"source": "input_value"}, "session": {"source": "session"}},
+        ),
+        component_of(say, name="hook", ports={"value": {"source": "payload"}}),
+        component_of(join, name="docs.join_many", ports={"parts": {"is_many": True, "type": "text"}}),
         component_of(say, name="chat_output", title="Chat output", output_type="chat"),
         component_of(is_long, kind="router", outputs=(Port(name="yes", type="text"), Port(name="no", type="text"))),
     ],

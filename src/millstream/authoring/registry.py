@@ -8,6 +8,7 @@ import inspect
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from enum import StrEnum
 from types import FunctionType, ModuleType
 from typing import Any, Final
@@ -19,6 +20,9 @@ from millstream.errors import DuplicateNameError, UnknownNameError
 from millstream.model.names import imported_module, public_module
 
 Definition = Task[Any, Any] | Flow
+
+_LIBRARY: Final = "millstream.library."
+"""How the names of the tasks of millstream's own library begin."""
 
 
 class Moment(StrEnum):
@@ -167,12 +171,13 @@ class Registry:
     def work(self, name: str) -> Definition:
         """Return a definition by its whole name; also one that no import named, if its module is imported.
 
-        A plain function of a module that an import named is made a task.
+        A plain function of a module that an import named is made a task. A task of the library is imported when it is
+        asked for: recorded graphs of documents name them.
 
         Raises:
             UnknownNameError: There is none.
         """
-        found = self._known.get(name) or OWN.get(name) or self._made_of(name) or _found(name)
+        found = self._known.get(name) or OWN.get(name) or self._made_of(name) or _found(name) or _of_library(name)
         if found is None:
             raise UnknownNameError(f"no task or flow is named {name!r} here; is its module among the imports?")
         return found
@@ -237,6 +242,15 @@ def _in_imported_module(name: str) -> Definition | None:
     for part in name[len(prefix) + 1 :].split("."):
         found = getattr(found, part, None)
     return found if isinstance(found, Task | Flow) and found.name == name else None
+
+
+def _of_library(name: str) -> Definition | None:
+    """Return a task of millstream's own library, which nobody need import; `None` where its package is not here."""
+    if not name.startswith(_LIBRARY):
+        return None
+    with suppress(ImportError):
+        importlib.import_module(name.rpartition(".")[0])
+    return _in_imported_module(name)
 
 
 def _found(name: str) -> Definition | None:

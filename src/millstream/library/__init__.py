@@ -31,7 +31,7 @@ class Library(NamedTuple):
 
 
 def load(registry: Registry) -> Library:
-    """Let an app know the tasks of the library, and return their components.
+    """Let an app know the tasks of the library, and run documents; return the tasks' components.
 
     From now on the app takes up jobs of flow documents. Tasks whose package is not installed are left out.
 
@@ -44,6 +44,7 @@ def load(registry: Registry) -> Library:
     for module in _MODULES:
         if module not in absent:
             registry.load(f"{__name__}.{module}")
+    registry.claim_keys.add(DOCUMENTS)
     registry.claim_keys.add(DOCUMENTS)
     every = [*of_chats(), *of_texts(), *of_data(), *of_routers()]
     missing = [component for component in every if _module_of(component) in absent]

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import msgspec
 
+from millstream.authoring.documents.scopes import lifted
 from millstream.model.component import Component
 from millstream.model.policy import Policy
 
@@ -88,9 +89,9 @@ class Document(msgspec.Struct, frozen=True):
     def outputs(self) -> list[DocumentNode]:
         """The nodes whose values its jobs return: output components, else all that no other node follows."""
         top = [node for node in self.nodes.values() if node.parent is None]
-        at_top = {node.id for node in top}
         given = [node for node in top if node.component.output_type]
-        followed = {edge.source for edge in self.edges if edge.source != edge.target and edge.target in at_top}
+        parents = {node.id: node.parent for node in self.nodes.values()}
+        followed = {edge.source for edge in self.edges if lifted(parents, edge.source, edge.target)}
         return given or [node for node in top if node.id not in followed]
 
 

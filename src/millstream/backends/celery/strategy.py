@@ -13,6 +13,7 @@ from celery.worker.strategy import default, logger
 from millstream.backends.celery.messages import Envelope, ForeignError, ForgedError, Signer, as_celery_reads
 from millstream.backends.celery.queues import dead_letters
 from millstream.ledger.queued import Queued
+from millstream.model.names import DOCUMENTS
 
 _log = structlog.get_logger("millstream.backends.celery")
 
@@ -46,7 +47,7 @@ class Guard:
         self._refused = 0
         self._foreign = 0
         self._ledgers: set[str] = set()
-        self._known: set[str] = set()
+        self._known: set[str] = {DOCUMENTS}  # every worker runs them
         self._unknown: set[str] = set()
 
     def admit(self, message: Any) -> Queued:
