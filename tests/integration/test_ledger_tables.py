@@ -16,11 +16,13 @@ from millstream.clock import SystemClock
 from millstream.ledger import migrations, schema
 from millstream.ledger.base import Settlement
 from millstream.ledger.database import Connection, database, transaction
+from millstream.ledger.filter import Filter
 from millstream.ledger.maintenance import Keeper
 from millstream.ledger.sql import SqlLedger
 from millstream.ledger.upgrade import NewerLedgerError, prepare
 from millstream.model.job import NodeResult, NodeState
 from millstream.testing.ledger_doings import ME, OTHER, SUCCEEDED, claimed, ended, make_job, nobody, record, submit
+from millstream.testing.server_doings import make_user
 
 
 @pytest.fixture
@@ -127,6 +129,35 @@ async def test_a_ledger_of_the_first_revision_is_upgraded_with_its_jobs(
     assert await submit(ledger, job, None, mine="a") == (job, None)
     assert await ledger.alias("mine") == (job.id, "a")
     await ledger.close()
+
+
+async def test_the_jobs_of_a_ledger_from_before_there_were_owners_belong_to_nobody(
+    url: str, connection: Connection, tmp_path: Path
+) -> None:
+    made = SqlLedger(f"sqlite:///{tmp_path}/made.db", SystemClock())
+    await made.join(ME, nobody)
+    done, queued = await claimed(made, idempotency_key="k", inputs={"x": 1}), make_job(queue="mail")
+    await submit(made, queued, None)
+    await record(made, done, ended("a", [1, 2]), end=Settlement(SUCCEEDED, result=3))
+    await made.leave(ME)
+    await made.close()
+    migrate(connection, "0004")
+    copy(f"sqlite:///{tmp_path}/made.db", connection)
+    assert not connection.has_table(schema.user.name)
+
+    ledger = SqlLedger(url, SystemClock())
+    await ledger.join(OTHER, nobody)
+    assert [(job.id, job.owner) for job in await ledger.find(Filter())] == [(queued.id, None), (done.job.id, None)]
+    again = make_job(idempotency_key="k", inputs={"x": 1})
+    assert (await submit(ledger, again, OTHER))[0].id == done.job.id
+    user = make_user("ada")
+    await ledger.accounts.add_user(user)
+    mine = make_job(owner=user.id)
+    await submit(ledger, mine, None)
+    assert await ledger.find(Filter(owner=user.id)) == [mine]
+    assert {claim.job.id for claim in await ledger.claim(OTHER, 10)} == {queued.id, mine.id}
+    await ledger.close()
+    assert Keeper(url).check().problems == []
 
 
 def test_only_an_upgrade_loads_alembic(tmp_path: Path) -> None:
