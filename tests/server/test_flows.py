@@ -310,6 +310,21 @@ def test_a_flow_that_is_downloaded_can_be_uploaded_again(alice: httpx.Client, bo
     assert copy["data"] == other["data"] == ECHO
 
 
+def test_what_leaves_has_no_value_of_a_secret_port(alice: httpx.Client) -> None:
+    secret = {"Authorization": f"Bearer {uuid4()}"}
+    node = {"id": "ask", "data": {"component": "HttpRequest", "values": {"url": "http://x.example", "headers": secret}}}
+    made = kept(alice, data={"nodes": [node], "edges": []})
+    assert alice.get(FLOWS + made["id"]).json()["data"]["nodes"] == [node], "its owner can edit it"
+    for ids in ([made["id"]], [made["id"], kept(alice)["id"]]):
+        content = alice.post(f"{FLOWS}download/", json=ids).content
+        files = [content] if len(ids) == 1 else [entry for _, entry in unpacked(content)]
+        assert not any(secret["Authorization"].encode() in file for file in files)
+        assert any(b"http://x.example" in file for file in files)
+    file = alice.post(f"{FLOWS}download/", json=[made["id"]]).content
+    (back,) = alice.post(f"{FLOWS}upload/", files={"file": ("flow.json", file)}).json()
+    assert back["data"]["nodes"][0]["data"]["values"] == {"url": "http://x.example"}
+
+
 def test_several_flows_leave_in_a_zip_archive_that_comes_in_again(alice: httpx.Client, bob: httpx.Client) -> None:
     inner = kept(alice, name="inner")
     outer = kept(alice, name="../outer", data=calling(inner["id"]))
@@ -366,6 +381,12 @@ def test_a_download_of_what_one_does_not_have_is_404(alice: httpx.Client, bob: h
     mine, theirs = kept(alice)["id"], kept(bob)["id"]
     answers = [alice.post(f"{FLOWS}download/", json=[mine, other]) for other in (theirs, str(uuid4()))]
     assert [answer.status_code for answer in answers] == [404, 404]
+
+
+def unpacked(archive: bytes) -> list[tuple[str, bytes]]:
+    """Return the files of an archive."""
+    with zipfile.ZipFile(BytesIO(archive)) as opened:
+        return [(name, opened.read(name)) for name in opened.namelist()]
 
 
 def _file(content: Any) -> tuple[str, bytes]:

@@ -110,7 +110,7 @@ def of_data() -> Iterator[Component]:
         name="HttpRequest",
         title="HTTP request",
         icon="globe",
-        ports={"url": {"title": "URL"}, "json": {"title": "JSON"}},
+        ports={"url": {"title": "URL"}, "json": {"title": "JSON"}, "headers": {"is_secret": True}},
         outputs=(
             Port(name="response", type="data", title="Response", description="All of what is below."),
             Port(name="data", title="Data", description="The body, where it is JSON.", path=("data",)),

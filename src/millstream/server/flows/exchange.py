@@ -107,7 +107,10 @@ def flows_in(files: Sequence[tuple[str, bytes]], parse: Callable[[bytes], Any]) 
     problems: list[tuple[str, str]] = []
     found: list[NewFlow] = []
     for name, content in _unpacked(files):
-        value = parse(content)
+        try:
+            value = parse(content)
+        except DocumentError as error:
+            raise DocumentError([(f"{name}: {where}", what) for where, what in error.problems]) from None
         several = value.get("flows") if isinstance(value, dict) and "flows" in value else [value]
         for n, flow in enumerate(several if isinstance(several, list) else [several]):
             try:

@@ -14,8 +14,6 @@ from fastapi import APIRouter, Body, File, Query, Request, Response, UploadFile
 from msgspec.structs import replace
 
 from millstream.authoring.flow import Flow
-from millstream.clock import new_id
-from millstream.errors import DocumentError
 from millstream.ledger.accounts import NameTakenError
 from millstream.ledger.flow_store import FlowNotFoundError, FlowSummary, StoredFlow, VersionConflictError
 from millstream.server.access.principal import Principal, needs
@@ -138,42 +136,14 @@ async def upload_flows(
     A file has one flow, or `{"flows": […]}`. A flow keeps its id where that is free.
     """
     given = exchange.flows_in([(one.filename or "file", await one.read()) for one in file], strict_json)
-    kept = await keep_all(here, who, given, project_id)
-    return as_list(kept)
+    return await keep_in(here, who, given, project_id)
 
 
-async def keep_all(here: Site, who: Principal, given: Sequence[NewFlow], project_id: UUID | None) -> list[StoredFlow]:
-    """Keep flows that came from elsewhere, all of them or none, and return them.
-
-    Raises:
-        DocumentError: Something is wrong with one of them; everything that is, is named.
-        ProjectNotFoundError: The user has no such project.
-    """
-    made = [_made(here, who, flow.model_copy(update={"project_id": project_id})) for flow in given]
-    made = exchange.with_free_ids(made, await keeping.taken_ids(here.flows, [flow.id for flow in made]))
-    beside = {flow.id: flow.data for flow in made}
-    problems: list[tuple[str, str]] = []
-    for n, flow in enumerate(made):
-        try:
-            await keeping.check(flow.data, here.catalogue, here.flows, who.user.id, beside)
-        except DocumentError as error:
-            problems += [(f"flows[{n}].data.{where}", what) for where, what in error.problems]
-    if problems:
-        raise DocumentError(problems)
-    kept: list[StoredFlow] = []
-    try:
-        for flow in made:
-            kept += [await keeping.add_flow(here.flows, flow, is_copy=True)]
-    except BaseException:
-        with anyio.CancelScope(shield=True):
-            for flow in kept:
-                await here.flows.remove(flow.id, who.user.id)
-        raise
-    return kept
-
-
-def as_list(kept: Sequence[StoredFlow]) -> Response:
-    """Return the answer that shows flows which were just kept."""
+async def keep_in(here: Site, who: Principal, given: Sequence[NewFlow], project_id: UUID | None) -> Response:
+    """Keep flows that came in files in a project, and return the answer that shows them; see `keeping.keep_all`."""
+    now = here.clock.now()
+    made = [keeping.made(flow.model_copy(update={"project_id": project_id}), who.user.id, now) for flow in given]
+    kept = await keeping.keep_all(here.flows, here.catalogue, made)
     return Response(msgspec.json.encode([flow_as_data(flow) for flow in kept]), 201, media_type="application/json")
 
 
@@ -213,10 +183,11 @@ async def change_flow(
     while True:
         flow = await here.flows.get(str(flow_id), who.owner)
         conditions.require(tag(flow.version, flow.created_at))
+        changed = _changed(flow, changes)
         if "data" in changes.model_fields_set:
-            await keeping.check(changes.data, here.catalogue, here.flows, flow.owner)
+            await keeping.check(changed, here.catalogue, here.flows)
         try:
-            return _shown(await here.flows.replace(_changed(flow, changes), flow.version))
+            return _shown(await here.flows.replace(changed, flow.version))
         except VersionConflictError:  # another change came in between: this one is made to what there is now
             continue
 
@@ -238,8 +209,9 @@ async def put_flow(here: Here, who: Writes, flow_id: UUID, given: NewFlow, condi
                 raise error from None
             raise
     conditions.require(tag(flow.version, flow.created_at))
-    put = replace(_made(here, who, given), id=flow.id, owner=flow.owner, webhook=flow.webhook)
-    await keeping.check(put.data, here.catalogue, here.flows, flow.owner)
+    put = keeping.made(given, flow.owner, here.clock.now())
+    put = replace(put, id=flow.id, webhook=flow.webhook)
+    await keeping.check(put, here.catalogue, here.flows)
     return _shown(await here.flows.replace(put, flow.version if conditions.one_version else None))
 
 
@@ -257,25 +229,10 @@ async def delete_flow(here: Here, who: Writes, flow_id: UUID, conditions: Condit
 
 
 async def _create(here: Site, who: Principal, given: NewFlow) -> Response:
-    flow = _made(here, who, given)
-    await keeping.check(flow.data, here.catalogue, here.flows, who.user.id)
+    flow = keeping.made(given, who.user.id, here.clock.now())
+    await keeping.check(flow, here.catalogue, here.flows)
     kept = await keeping.add_flow(here.flows, flow)
     return _shown(kept, 201, {"Location": f"/api/v1/flows/{kept.id}"})
-
-
-def _made(here: Site, who: Principal, given: NewFlow) -> StoredFlow:
-    now = here.clock.now()
-    return StoredFlow(
-        id=new_id() if given.id is None else str(given.id),
-        owner=who.user.id,
-        project=None if given.project_id is None else str(given.project_id),
-        name=given.name,
-        description=given.description,
-        endpoint_name=given.endpoint_name,
-        data={**keeping.EMPTY} if given.data is None else given.data,
-        created_at=now,
-        updated_at=now,
-    )
 
 
 def _changed(flow: StoredFlow, changes: FlowChanges) -> StoredFlow:

@@ -22,7 +22,7 @@ from millstream.server.flows import exchange, keeping
 from millstream.server.flows.shapes import NewProject, ProjectChanges, ShownFlow, ShownProject, project_as_data
 from millstream.server.pages import Paged, next_page
 from millstream.server.problem import Problem
-from millstream.server.routes.flows import Reads, Writes, as_download, as_files, as_list, keep_all
+from millstream.server.routes.flows import Reads, Writes, as_download, as_files, keep_in
 from millstream.server.site import Here
 
 router = APIRouter(prefix="/api/v1/projects", tags=["projects"], route_class=JsonRoute)
@@ -76,12 +76,11 @@ async def upload_project(
     name = PurePath(file.filename or "").stem[:255] or "Project"
     project = await keeping.add_project(here.flows, _made(here.clock.now(), who.user.id, NewProject(name=name)))
     try:
-        kept = await keep_all(here, who, given, UUID(project.id))
+        return await keep_in(here, who, given, UUID(project.id))
     except BaseException:
         with anyio.CancelScope(shield=True):
             await here.flows.remove_project(project.id, who.user.id)
         raise
-    return as_list(kept)
 
 
 @router.get("/{project_id}", response_model=ShownProject)
