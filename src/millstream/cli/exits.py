@@ -18,6 +18,7 @@ from millstream.errors import (
     SettingsError,
     UnknownNameError,
 )
+from millstream.ledger.accounts import NameTakenError
 from millstream.ledger.base import LedgerUnavailableError, StorageFullError, UnfitLedgerError
 
 
@@ -76,7 +77,7 @@ def explain(error: BaseException) -> tuple[Exit, list[str]]:
 _CODES: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], Exit], ...] = (
     ((SettingsError, UnfitLedgerError), Exit.CONFIG),
     ((DefinitionError, InvalidInputError, UnknownNameError, LoadError), Exit.USAGE),
-    ((JobNotFoundError, InvalidCursorError, WrongUseError), Exit.USAGE),
+    ((JobNotFoundError, InvalidCursorError, NameTakenError, WrongUseError), Exit.USAGE),
     ((AddressInUseError, LedgerUnavailableError, StorageFullError), Exit.UNAVAILABLE),
     ((KeyboardInterrupt, typer.Abort), Exit.INTERRUPTED),
 )

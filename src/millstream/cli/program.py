@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 import millstream
 from millstream.authoring.registry import Source
-from millstream.cli import config, doctor, flows, jobs, ledger
+from millstream.cli import api_keys, config, doctor, flows, jobs, ledger, users
 from millstream.cli.exits import Exit, explain
 from millstream.cli.run import run
 from millstream.cli.serve import serve
@@ -19,7 +19,7 @@ from millstream.cli.session import Session
 from millstream.cli.streams import fill_missing
 from millstream.cli.worker import worker
 
-_ORDER = ("run", "serve", "worker", "jobs", "flows", "ledger", "config", "doctor")
+_ORDER = ("run", "serve", "worker", "jobs", "flows", "users", "api-keys", "ledger", "config", "doctor")
 
 
 class _InOrder(TyperGroup):
@@ -44,6 +44,8 @@ program.command("serve")(serve)
 program.command("worker")(worker)
 program.add_typer(jobs.group, name="jobs")
 program.add_typer(flows.group, name="flows")
+program.add_typer(users.group, name="users")
+program.add_typer(api_keys.group, name="api-keys")
 program.add_typer(ledger.group, name="ledger")
 program.add_typer(config.group, name="config")
 program.command("doctor")(doctor.doctor)
