@@ -28,6 +28,7 @@ USERS_NAMES = {
     "JsonFormat",
     "JsonParse",
     "JsonPick",
+    "LongRunningTask",
     "Loop",
     "Merge",
     "PromptTemplate",

@@ -8,7 +8,7 @@ import pytest
 
 from millstream import Millstream, Settings
 from millstream.errors import OutputTooLargeError
-from millstream.library import chat, directory, egress, json_values, logic, patterns, prompt, text, values
+from millstream.library import chat, directory, egress, example, json_values, logic, patterns, prompt, text, values
 from millstream.library.chat import chat_input, chat_output, text_input, text_output, webhook
 from millstream.library.json_values import json_format, json_parse, json_pick
 from millstream.library.logic import Operator, condition, if_else, switch
@@ -19,7 +19,9 @@ from millstream.library.values import MOST_TEXT
 MESSAGE = {"text": "Hi", "sender": "User", "sender_name": "Ada", "session_id": "s", "files": []}
 
 
-@pytest.mark.parametrize("module", [chat, directory, egress, json_values, logic, patterns, prompt, text, values])
+@pytest.mark.parametrize(
+    "module", [chat, directory, egress, example, json_values, logic, patterns, prompt, text, values]
+)
 def test_the_examples_of_docstrings_hold(module: ModuleType) -> None:
     assert doctest.testmod(module).failed == 0
 

@@ -14,7 +14,7 @@ from tests.library.listeners import Asked, listening
 
 
 async def asked(answer: Any, **inputs: Any) -> Any:
-    settings = Settings(durability="off", egress_allow=("127.0.0.1",))
+    settings = Settings(durability="off", egress_allow=("127.0.0.1", "localhost"))
     with listening(answer) as listener:
         async with Millstream(settings=settings) as app:
             return await (await app.submit(http_request, f"http://127.0.0.1:{listener.port}/x", **inputs)).result()
@@ -98,6 +98,21 @@ async def test_an_error_of_the_server_fails_the_node_unless_it_is_wanted() -> No
 async def test_redirects_in_a_circle_end() -> None:
     with pytest.raises(ConnectionError, match="TooManyRedirects"):
         await asked(lambda request: request.answer(302, location="/x"))
+
+
+@pytest.mark.parametrize(("place", "goes_along"), [("", True), ("localhost", False)])
+async def test_headers_go_along_with_a_redirect_to_the_same_server_only(place: str, goes_along: bool) -> None:  # noqa: FBT001  a case
+    def redirect(request: Asked) -> None:
+        if request.path == "/x":
+            to = f"http://{place}:{request.listener.port}" if place else ""
+            request.answer(302, location=f"{to}/y")
+        else:
+            echo(request)
+
+    headers = {"X-Api-Key": "k", "Authorization": "Bearer k"}
+    said = (await asked(redirect, headers=headers))["data"]
+    assert (said.get("x-api-key") == "k") is goes_along
+    assert (said.get("authorization") == "Bearer k") is goes_along
 
 
 async def test_a_redirect_can_be_what_is_wanted() -> None:

@@ -38,15 +38,14 @@ def load(registry: Registry) -> Library:
     Raises:
         DuplicateNameError: The app knows another task of one of these names.
     """
-    from millstream.library.components import of_chats, of_data, of_routers, of_texts  # noqa: PLC0415  they import all
+    from millstream.library.components import described  # noqa: PLC0415  it imports all tasks
 
     absent = {module for module, package in _NEEDS.items() if find_spec(package) is None}
     for module in _MODULES:
         if module not in absent:
             registry.load(f"{__name__}.{module}")
     registry.claim_keys.add(DOCUMENTS)
-    registry.claim_keys.add(DOCUMENTS)
-    every = [*of_chats(), *of_texts(), *of_data(), *of_routers()]
+    every = list(described())
     missing = [component for component in every if _module_of(component) in absent]
     return Library(
         components=tuple(component for component in every if component not in missing),

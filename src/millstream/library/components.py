@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from millstream.authoring.documents.describe import component_of
 from millstream.authoring.documents.structure import GROUP as FLOW_CONTROL
-from millstream.library import chat, files, json_values, logic, patterns, prompt, text, web
+from millstream.library import chat, example, files, json_values, logic, patterns, prompt, text, web
 from millstream.model.component import Component, Port
 
 _TEXT: Final[dict[str, Any]] = {"schema": {"type": "string"}}
@@ -20,13 +20,18 @@ _MESSAGE: Final = (
 )
 
 
-def of_chats() -> Iterator[Component]:
-    """Yield what chats, plain texts and webhooks enter and leave a flow by."""
-    described = partial(component_of, group="Inputs and outputs")
+def described() -> Iterator[Component]:
+    """Yield all components of the library, those too whose packages are not installed."""
+    for group in (_of_chats, _of_texts, _of_data, _of_routers, _of_examples):
+        yield from group()
+
+
+def _of_chats() -> Iterator[Component]:
+    made = partial(component_of, group="Inputs and outputs")
     said = {"title": "Text", "schema": {"type": "string"}}
     given: dict[str, Any] = {"source": "input_value"}
     session: dict[str, Any] = {"title": "Session", "source": "session"}
-    yield described(
+    yield made(
         chat.chat_input,
         name="ChatInput",
         title="Chat input",
@@ -35,7 +40,7 @@ def of_chats() -> Iterator[Component]:
         ports={"input_value": said | given, "session_id": session, "files": {"source": "files"}},
         outputs=_MESSAGE,
     )
-    yield described(
+    yield made(
         chat.chat_output,
         name="ChatOutput",
         title="Chat output",
@@ -44,7 +49,7 @@ def of_chats() -> Iterator[Component]:
         ports={"input_value": said, "session_id": session},
         outputs=_MESSAGE,
     )
-    yield described(
+    yield made(
         chat.text_input,
         name="TextInput",
         title="Text input",
@@ -53,7 +58,7 @@ def of_chats() -> Iterator[Component]:
         ports={"input_value": said | given},
         outputs=(Port(name="text", type="text", title="Text"),),
     )
-    yield described(
+    yield made(
         chat.text_output,
         name="TextOutput",
         title="Text output",
@@ -62,7 +67,7 @@ def of_chats() -> Iterator[Component]:
         ports={"input_value": said},
         outputs=(Port(name="text", type="text", title="Text"),),
     )
-    yield described(
+    yield made(
         chat.webhook,
         name="Webhook",
         title="Webhook",
@@ -72,10 +77,9 @@ def of_chats() -> Iterator[Component]:
     )
 
 
-def of_texts() -> Iterator[Component]:
-    """Yield what works on texts."""
-    described = partial(component_of, group="Text")
-    yield described(
+def _of_texts() -> Iterator[Component]:
+    made = partial(component_of, group="Text")
+    yield made(
         prompt.prompt_template,
         name="PromptTemplate",
         title="Prompt template",
@@ -83,29 +87,22 @@ def of_texts() -> Iterator[Component]:
         ports={"template": {"title": "Template"}},
         outputs=(Port(name="prompt", type="text", title="Prompt"),),
     )
-    yield described(
-        text.text_transform, name="TextTransform", title="Text transform", icon="type", ports={"text": _TEXT}
-    )
-    yield described(
+    yield made(text.text_transform, name="TextTransform", title="Text transform", icon="type", ports={"text": _TEXT})
+    yield made(
         text.concatenate, name="Concatenate", title="Concatenate", icon="combine", ports={"texts": {"is_many": True}}
     )
-    yield described(
-        patterns.regex_extract, name="RegexExtract", title="Regex extract", icon="regex", ports={"text": _TEXT}
-    )
-    yield described(
+    yield made(patterns.regex_extract, name="RegexExtract", title="Regex extract", icon="regex", ports={"text": _TEXT})
+    yield made(
         patterns.regex_replace, name="RegexReplace", title="Regex replace", icon="replace", ports={"text": _TEXT}
     )
 
 
-def of_data() -> Iterator[Component]:
-    """Yield what works on JSON, and what brings data from elsewhere."""
-    described = partial(component_of, group="Data")
-    yield described(
-        json_values.json_parse, name="JsonParse", title="JSON parse", icon="file-json", ports={"text": _TEXT}
-    )
-    yield described(json_values.json_format, name="JsonFormat", title="JSON format", icon="list-tree")
-    yield described(json_values.json_pick, name="JsonPick", title="JSON pick", icon="pipette")
-    yield described(
+def _of_data() -> Iterator[Component]:
+    made = partial(component_of, group="Data")
+    yield made(json_values.json_parse, name="JsonParse", title="JSON parse", icon="file-json", ports={"text": _TEXT})
+    yield made(json_values.json_format, name="JsonFormat", title="JSON format", icon="list-tree")
+    yield made(json_values.json_pick, name="JsonPick", title="JSON pick", icon="pipette")
+    yield made(
         web.http_request,
         name="HttpRequest",
         title="HTTP request",
@@ -119,14 +116,14 @@ def of_data() -> Iterator[Component]:
             Port(name="headers", type="data", title="Headers", path=("headers",)),
         ),
     )
-    yield described(
+    yield made(
         files.file_read,
         name="FileRead",
         title="Read file",
         icon="file-input",
         outputs=(Port(name="text", type="text", title="Text"),),
     )
-    yield described(
+    yield made(
         files.file_write,
         name="FileWrite",
         title="Write file",
@@ -136,8 +133,7 @@ def of_data() -> Iterator[Component]:
     )
 
 
-def of_routers() -> Iterator[Component]:
-    """Yield what says whether a condition holds, and what chooses ways."""
+def _of_routers() -> Iterator[Component]:
     other = {"other": {"title": "Compared with"} | _TEXT}
     yield component_of(
         logic.condition,
@@ -147,8 +143,8 @@ def of_routers() -> Iterator[Component]:
         icon="circle-question-mark",
         ports=other,
     )
-    described = partial(component_of, group=FLOW_CONTROL, kind="router")
-    yield described(
+    made = partial(component_of, group=FLOW_CONTROL, kind="router")
+    yield made(
         logic.if_else,
         name="IfElse",
         title="If else",
@@ -160,7 +156,7 @@ def of_routers() -> Iterator[Component]:
         ),
     )
     cases = [name for name in logic.switch.inputs.signature.parameters if name.startswith("case_")]
-    yield described(
+    yield made(
         logic.switch,
         name="Switch",
         title="Switch",
@@ -169,4 +165,14 @@ def of_routers() -> Iterator[Component]:
             *(Port(name=case, title=case.replace("_", " ").capitalize()) for case in cases),
             Port(name="default", title="Default", description="The value, where it is equal to no case."),
         ),
+    )
+
+
+def _of_examples() -> Iterator[Component]:
+    yield component_of(
+        example.long_running_task,
+        name="LongRunningTask",
+        title="Long-running task",
+        group="Examples",
+        icon="hourglass",
     )

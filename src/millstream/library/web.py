@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import anyio
@@ -67,7 +68,7 @@ async def http_request(  # noqa: PLR0913  each is a port
     Args:
         url: Where to: `http://` or `https://`.
         method: The method.
-        headers: Headers to send.
+        headers: Headers to send; to the server that `url` names, and not to another that it redirects to.
         query: Parameters to add to the URL.
         json: A value to send as JSON; in place of `body`.
         body: A text to send.
@@ -103,6 +104,7 @@ async def http_request(  # noqa: PLR0913  each is a port
                 max_redirects=_MOST_REDIRECTS,
                 follow_redirects=follow_redirects,
                 headers={"accept-encoding": "gzip, deflate"},
+                event_hooks={"request": [_KeptAtHome(httpx.URL(url), headers or {})]},
             ) as client:
                 request = client.build_request(method, url, headers=headers, params=query, json=json, content=body)
                 return await _answered(client, request, fail_on_error=fail_on_error)
@@ -112,6 +114,19 @@ async def http_request(  # noqa: PLR0913  each is a port
         raise ValueError(f"{url!r} is no URL that can be asked: {error}") from None
     except httpx.HTTPError as error:
         raise ConnectionError(f"{method} {url}: {type(error).__name__}: {error}") from error
+
+
+class _KeptAtHome:
+    """Keeps headers, which may be keys, from going along to another server by a redirect."""
+
+    def __init__(self, home: httpx.URL, headers: Mapping[str, str]) -> None:
+        self._origin = (home.scheme, home.host, home.port)
+        self._headers = headers
+
+    async def __call__(self, request: httpx.Request) -> None:
+        if (request.url.scheme, request.url.host, request.url.port) != self._origin:
+            for name in self._headers:
+                request.headers.pop(name, None)
 
 
 async def _answered(client: httpx.AsyncClient, request: httpx.Request, *, fail_on_error: bool) -> Answer:
