@@ -328,14 +328,6 @@ class Millstream(Records):
         """
         return Job(self, await self.record(job_id))
 
-    async def active_jobs(self) -> int:
-        """Return how many jobs this process is running."""
-
-        async def count(process: Process) -> int:
-            return len(process.segments.running())
-
-        return await self._home.at(count)
-
     def watch(self, job_id: str) -> Watch:
         """Return what follows a job: the same for all that look at it at the same time."""
         watch = self._watches.get(job_id)

@@ -154,6 +154,11 @@ class Process:
                 self._shared, self._sharing, self._outbox = shared, sharing, outbox
             return self._shared
 
+    @property
+    def is_broker_away(self) -> bool:
+        """Whether jobs wait for a broker that is away."""
+        return self._outbox is not None and self._outbox.is_away
+
     async def submit(self, order: Order) -> JobRecord:
         """Record a job, and start it where there is room; its flow may ask for the ledger that the settings do not.
 

@@ -130,6 +130,22 @@ class Records:
 
         return await self._home.at(look)
 
+    async def active_jobs(self) -> int:
+        """Return how many jobs this process is running."""
+
+        async def count(process: Process) -> int:
+            return len(process.segments.running())
+
+        return await self._home.at(count)
+
+    async def is_broker_away(self) -> bool:
+        """Return whether what is handed in waits for a broker that is away."""
+
+        async def look(process: Process) -> bool:
+            return process.is_broker_away
+
+        return await self._home.at(look)
+
     # ---------------------------------------------------------------------------------------------------- nodes
     async def locate(self, task_id: str) -> tuple[str, str | None] | None:
         """Return the job and node that a task id names, as (job id, path); `None` where no job is known under it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 
 _SQLITE = "sqlite"
@@ -38,3 +39,15 @@ def without_password(text: str) -> str:
     """
     text = re.sub(r"(?s)((?:\w[\w+.-]*://)?).*@", r"\1***@", text, count=1)
     return re.sub(r"(?i)((?:pass|pwd|secret|token)[^=&\s]*=)[^&\s]*", r"\1***", text)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address or name is this machine's own.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("0.0.0.0"), is_loopback("localhost")
+    (True, False, True)
+    """
+    try:
+        return ipaddress.ip_address(host.strip("[]").partition("%")[0]).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"

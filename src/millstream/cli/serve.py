@@ -16,13 +16,14 @@ from millstream.cli.interrupts import Interrupts
 from millstream.cli.options import AppOption, Debug, EnvFile
 from millstream.cli.session import Session
 from millstream.cli.worker import collect_seldom
+from millstream.urls import is_loopback
 
 if TYPE_CHECKING:
     from millstream.server.launch import HttpServer
     from millstream.settings import Settings
 
 
-def serve(
+def serve(  # noqa: PLR0913, PLR0917  these are the options of a program
     context: typer.Context,
     app: AppOption = None,
     host: Annotated[str | None, typer.Option(help="The address to listen on; by default the setting host.")] = None,
@@ -30,6 +31,7 @@ def serve(
         int | None, typer.Option(min=0, max=65_535, help="The port; 0 takes one that is free. By default the setting.")
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Server processes; this version has one.")] = None,
+    backend_only: Annotated[bool, typer.Option("--backend-only", help="Serve the API, and no pages.")] = False,
     reload: Annotated[bool, typer.Option("--reload", help="Start again when a Python file here changes.")] = False,
     env_file: EnvFile = None,
     debug: Debug = False,
@@ -45,7 +47,7 @@ def serve(
     if reload:
         return _reload()
     session.take_in(app)
-    settings = session.settings(host=host, port=port, workers=workers)
+    settings = session.settings(host=host, port=port, workers=workers, backend_only=backend_only or None)
     server = _server(session, settings)
 
     def say_stopping() -> None:
@@ -57,8 +59,7 @@ def serve(
 
 
 def _server(session: Session, settings: Settings) -> HttpServer:
-    from millstream.server.access.local import is_loopback  # noqa: PLC0415  FastAPI: --help does without
-    from millstream.server.assemble import create_app  # noqa: PLC0415  as above
+    from millstream.server.assemble import create_app  # noqa: PLC0415  FastAPI: --help does without
     from millstream.server.launch import HttpServer  # noqa: PLC0415  as above
 
     program = session.app(settings, executes=None)

@@ -19,7 +19,6 @@ from millstream.server import openapi
 from millstream.server.access.attempts import Attempts
 from millstream.server.access.door import Door
 from millstream.server.access.layer import AccessLayer
-from millstream.server.access.local import is_loopback
 from millstream.server.access.sessions import Sessions
 from millstream.server.builds.builds import Builds
 from millstream.server.builds.presence import Patience
@@ -30,6 +29,7 @@ from millstream.server.problem import install
 from millstream.server.routes import ROUTERS
 from millstream.server.site import Site
 from millstream.settings import Settings
+from millstream.urls import is_loopback
 
 
 def create_app(
@@ -66,7 +66,7 @@ def create_app(
         title="millstream",
         version=millstream.__version__,
         lifespan=lifespan,
-        redirect_slashes=False,
+        openapi_url=None,  # these are routes like others: see routes/reference.py
         redoc_url=None,
         docs_url=None,
         generate_unique_id_function=openapi.name_of,

@@ -10,6 +10,7 @@ import difflib
 import fnmatch
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
@@ -235,7 +236,8 @@ class Settings(ServerSettings):
             'celery_enabled = true (argument): needs a broker'
         """
         sources, plain = self.sources(), Settings()
-        for name, problem in self._celery_problems(refused, is_durable=self.durability != "off"):
+        wrong = self._celery_problems(refused, is_durable=self.durability != "off")
+        for name, problem in chain(wrong, self._server_problems()):
             yield f"{name} = {self.display(name)} ({sources[name]}): {problem}"
         for name, part in missing_parts().items():
             default = getattr(plain, name)

@@ -78,6 +78,11 @@ class Outbox:
         self._rung.add(job_id)
         self.duty.now.set()
 
+    @property
+    def is_away(self) -> bool:
+        """Whether the broker is: what is handed in waits for it."""
+        return self._publisher.is_away
+
     def check(self) -> None:
         """Refuse to hand in more where too much waits for a broker that is away.
 

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Final
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from millstream.urls import is_loopback
+
 _NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
 """What a proxy adds: then the request came from elsewhere, whoever connected here."""
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether an address or name is this machine's own.
-
-    >>> is_loopback("127.0.0.1"), is_loopback("0.0.0.0"), is_loopback("localhost")
-    (True, False, True)
-    """
-    try:
-        return ipaddress.ip_address(host.strip("[]").partition("%")[0]).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def host_of(headers: Headers) -> str:

@@ -9,12 +9,13 @@ from pydantic import BaseModel
 from starlette.datastructures import Headers
 
 from millstream.server.access.door import LOCAL_COOKIE, NOT_VALID, SECURE_COOKIE
-from millstream.server.access.local import host_of, is_loopback
+from millstream.server.access.local import host_of
 from millstream.server.access.principal import Caller
 from millstream.server.access.sessions import COOKIE, Tokens
 from millstream.server.body import JsonRoute
 from millstream.server.problem import unauthorized
 from millstream.server.site import Here
+from millstream.urls import is_loopback
 
 router = APIRouter(prefix="/api/v1", tags=["sign-in"], route_class=JsonRoute)
 

@@ -1,0 +1,181 @@
+"""What may come in, and what goes out: limits, strict JSON, problems, headers, health."""
+
+from __future__ import annotations
+
+import json
+import socket
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+import millstream
+from millstream.server import body
+from tests.server.running import RunningServer
+
+KEYS = "/api/v1/api_key/"
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/health", {"status": "ok"}),
+        (
+            "/health_check",
+            {"status": "ok", "ledger": "ok", "event_log": "ok", "backend": "ok", "outbox": "ok"},
+        ),
+        (
+            "/api/v1/version",
+            {"version": millstream.__version__, "main_version": millstream.__version__, "package": "millstream"},
+        ),
+    ],
+)
+def test_anybody_may_ask_how_the_server_is(anonymous: httpx.Client, path: str, expected: dict[str, str]) -> None:
+    answer = anonymous.get(path)
+    assert (answer.status_code, answer.json()) == (200, expected)
+
+
+# ---------------------------------------------------------------------------------------------------------- problems
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/api/v1/nothing", 404),
+        ("GET", "/api/v1/users/7", 422),
+        ("DELETE", "/health", 405),
+        ("GET", "/api/v1/schedules", 501),
+        ("GET", "/metrics", 501),
+        ("GET", "/", 501),
+        ("GET", "/api/v1/monitor/job_queue?scope=cluster", 501),
+    ],
+)
+def test_whatever_goes_wrong_is_told_as_a_problem(admin: httpx.Client, method: str, path: str, status: int) -> None:
+    answer = admin.request(method, path)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    told = answer.json()
+    assert told["status"] == status
+    assert told["type"] == "about:blank"
+    assert told["instance"] == path.partition("?")[0]
+    assert isinstance(told["detail"], str)
+    if status == 405:
+        assert answer.headers["Allow"] == "GET"
+
+
+def test_what_fails_inside_is_told_under_an_id_and_not_told_about(server: RunningServer, admin: httpx.Client) -> None:
+    @server.api.get("/broken")
+    async def broken() -> None:
+        raise RuntimeError("the secret of /srv/ledger.db")
+
+    answer = admin.get("/broken")
+    assert answer.status_code == 500
+    assert "secret" not in answer.text
+    assert answer.json()["error_id"] in answer.json()["detail"]
+
+
+def test_every_answer_has_its_security_headers(admin: httpx.Client, anonymous: httpx.Client) -> None:
+    for answer in (admin.get("/docs"), admin.get("/nowhere"), anonymous.get("/health"), anonymous.get(KEYS)):
+        assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+        assert "script-src 'self'" in answer.headers["Content-Security-Policy"]
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert "server" not in answer.headers
+
+
+def test_pages_of_other_sites_read_nothing(admin: httpx.Client) -> None:
+    for method in ("GET", "OPTIONS"):
+        answer = admin.request(
+            method, KEYS, headers={"Origin": "https://evil.example", "Access-Control-Request-Method": "GET"}
+        )
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+# -------------------------------------------------------------------------------------------------------- JSON, bodies
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"{", "not JSON"),
+        (b'{"name": NaN}', "NaN"),
+        (b'{"name": -Infinity}', "Infinity"),
+        (b'{"name": 1e400}', "too large"),
+        (b'{"name": "a", "name": "b"}', "twice"),
+        (b'{"name": "\\ud800"}', "UTF-8"),
+        (b'{"name": "\xff"}', "UTF-8"),
+        (b"[" * 100_000, "deeper"),
+        (b'{"a":' * 65 + b"1" + b"}" * 65, "deeper"),
+        (b'{"name": 1' + b"0" * 5000 + b"}", "not JSON"),
+        (b"\xef\xbb\xbf{}", "not JSON"),
+        (b"{'name': 1}", "not JSON"),
+        (b'{"name": 1,}', "not JSON"),
+    ],
+)
+def test_what_is_no_json_is_refused(alice: httpx.Client, text: bytes, said: str) -> None:
+    answer = alice.post(KEYS, content=text, headers=JSON)
+    assert answer.status_code == 400
+    assert said in answer.json()["detail"]
+
+
+def test_brackets_in_texts_are_no_depth() -> None:
+    text = json.dumps({"name": '[{"' * 1000 + '\\"', "tail": "["})
+    assert body.strict_json(text.encode()) == json.loads(text)
+    assert body.strict_json(b'"\\ud83d\\ude00"') == "\N{GRINNING FACE}"
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "", "application/jsonx"])
+def test_json_has_to_be_sent_as_json(alice: httpx.Client, kind: str) -> None:
+    answer = alice.post(KEYS, content=b'{"name": "x"}', headers={"Content-Type": kind})
+    assert answer.status_code == 415
+
+
+def test_a_body_has_a_limit_whether_it_says_its_size_or_not(alice: httpx.Client) -> None:
+    large = b'{"name": "' + b"x" * body.MAX_JSON_BYTES + b'"}'
+    assert alice.post(KEYS, content=large, headers=JSON).status_code == 413
+    pieces = (large[n : n + 65_536] for n in range(0, len(large), 65_536))
+    try:
+        answer = alice.post(KEYS, content=pieces, headers=JSON)
+    except httpx.WriteError:
+        return  # the connection was closed before all of it was sent
+    assert answer.status_code == 413
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body, "BODY_SECONDS", 0.2)
+    lines = ("POST /api/v1/login HTTP/1.1", "Host: x", "Content-Type: application/x-www-form-urlencoded")
+    answer = spoken(server, "\r\n".join((*lines, "Content-Length: 50", "", "username=")).encode())
+    assert answer.startswith(b"HTTP/1.1 408")
+
+
+def test_headers_have_a_limit(server: RunningServer, anonymous: httpx.Client) -> None:
+    assert anonymous.get("/health", headers={"X-Long": "x" * 17_000}).status_code == 431
+    endless = b"GET /health HTTP/1.1\r\nHost: x\r\nX-Endless: " + b"x" * 100_000
+    assert spoken(server, endless).startswith(b"HTTP/1.1 400")
+
+
+def test_nothing_is_upgraded(server: RunningServer) -> None:
+    lines = ("Host: x", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "", "")
+    for path, status in (("/health", b"200"), ("/api/v1/users/whoami", b"401")):
+        assert spoken(server, "\r\n".join((f"GET {path} HTTP/1.1", *lines)).encode()).startswith(b"HTTP/1.1 " + status)
+
+
+# ---------------------------------------------------------------------------------------------------------- reference
+def test_the_reference_is_for_who_is_signed_in_or_here(alice: httpx.Client, anonymous: httpx.Client) -> None:
+    for path in ("/docs", "/openapi.json"):
+        assert alice.get(path).status_code == 200
+        assert anonymous.get(path).status_code == 200, "from this machine"
+        for said in ({"Host": "evil.example"}, {"X-Forwarded-For": "192.0.2.1"}, {"Sec-Fetch-Site": "cross-site"}):
+            assert anonymous.get(path, headers=said).status_code == 401, said
+
+
+def test_the_reference_tells_of_every_route(alice: httpx.Client) -> None:
+    document = alice.get("/openapi.json").json()
+    assert "security" not in document["paths"]["/api/v1/login"]["post"]
+    page = alice.get("/docs")
+    assert all(path in page.text for path in document["paths"])
+    assert "<script" not in page.text
+
+
+def spoken(server: RunningServer, text: bytes) -> bytes:
+    """Send bytes, and return what comes back until the connection is closed or silent."""
+    place = urlsplit(server.url)
+    with socket.create_connection((place.hostname or "", place.port or 0), timeout=120) as connection:
+        connection.sendall(text)
+        return connection.recv(65_536)
