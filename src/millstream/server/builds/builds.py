@@ -127,11 +127,19 @@ class Builds:
             reader.stop()
 
     # ----------------------------------------------------------------------------------------------- which jobs
-    def begin(self, job: Job, owner: str | None, session: str) -> Watched:
-        """Take note of a job that was just handed in to be looked at: when nobody does any more it is cancelled."""
+    def begin(self, job: Job, owner: str | None, session: str, *, is_interactive: bool) -> Watched:
+        """Take note of a job that was just handed in, and return what is known of it.
+
+        Args:
+            job: The job.
+            owner: Id of the user whose it is.
+            session: Id of the conversation; empty for one of its own.
+            is_interactive: Whether it is cancelled when nobody who looked at it does any more.
+        """
         known = self._watched.get(job.id)
         if known is None:
-            known = self._know(Watched(Build(job.id, job.flow, session or job.id), owner, job.graph, Presence()))
+            presence = Presence() if is_interactive else None
+            known = self._know(Watched(Build(job.id, job.flow, session or job.id), owner, job.graph, presence))
         return known
 
     async def find(self, job_id: str, owner: str | None) -> Watched:

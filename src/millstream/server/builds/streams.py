@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Final
 
@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from millstream.server.builds.feed import BATCH_BYTES, Reader
-from millstream.server.builds.lines import SSE, SSE_HEAD, SSE_PING, framed
+from millstream.server.builds.lines import SSE, SSE_HEAD, SSE_PING, Line, framed
 
 PING_SECONDS: Final = 15.0
 """How long a stream of server-sent events is silent at most, so that no proxy on the way takes it for dead."""
@@ -42,12 +42,16 @@ class LineStream(Response):
         """Answer."""
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         with self._reading() as reader:
-            listening = asyncio.create_task(_until_gone(receive, reader))
+            listening = asyncio.create_task(until_gone(receive, reader))
             try:
                 await self._send_lines(reader, send)
             finally:
                 listening.cancel()
         await send({"type": "http.response.body", "body": b""})
+
+    def framed(self, lines: Sequence[Line]) -> bytes:
+        """Return lines as they are sent."""
+        return framed(lines, self._kind)
 
     async def _send_lines(self, reader: Reader, send: Send) -> None:
         is_sse = self._kind == SSE
@@ -56,7 +60,7 @@ class LineStream(Response):
         while not reader.is_over:
             lines = await reader.next(PING_SECONDS if is_sse else None)
             if lines:
-                await self._send(framed(lines, self._kind), send)
+                await self._send(self.framed(lines), send)
                 if lines[-1].is_end:
                     return
             elif is_sse and not reader.is_over:
@@ -71,7 +75,7 @@ class LineStream(Response):
             await send({"type": "http.response.body", "body": body[start : start + BATCH_BYTES], "more_body": True})
 
 
-async def _until_gone(receive: Receive, reader: Reader) -> None:
+async def until_gone(receive: Receive, reader: Reader) -> None:
     """Stop the reader when its client has gone."""
     while (await receive())["type"] != "http.disconnect":
         continue

@@ -25,6 +25,7 @@ def inputs_of(
     *,
     files: Sequence[str] | None = None,
     tweaks: Mapping[str, Any] | None = None,
+    payload: Any = None,
 ) -> dict[str, Any]:
     """Return the inputs of a job.
 
@@ -33,16 +34,19 @@ def inputs_of(
         told: What a request says: `input_value`, `session`, `type`; of what is written in Python, its inputs by name.
         files: Names of files.
         tweaks: Values for this job alone.
+        payload: The body of a webhook's call.
 
     Raises:
         InvalidInputError: A document does not take such an input, or not of this kind.
     """
     if not isinstance(work, DocumentFlow):
+        told = told if payload is None else {**told, "payload": payload}
         takes = work.inputs.signature.parameters
         return {name: value for name, value in told.items() if name in takes or name not in _ALWAYS_SENT}
     named = {"input_value": "input_value", "type": "input_type", "session": "session"}
     inputs = {named[name]: value for name, value in told.items() if name in named and value is not None}
-    return {**inputs, **({"files": [*files]} if files else {}), **({"tweaks": {**tweaks}} if tweaks else {})}
+    further = {"files": files and [*files], "tweaks": tweaks and {**tweaks}, "payload": payload}
+    return inputs | {name: value for name, value in further.items() if value is not None}
 
 
 async def submit(app: Millstream, work: Definition, inputs: Mapping[str, Any], *, owner: str, key: str | None) -> Job:

@@ -17,6 +17,7 @@ from millstream.server.routes import (
     monitor,
     projects,
     reference,
+    run,
     tasks,
     users,
 )
@@ -31,6 +32,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     projects.router,
     projects.uploads,
     build.router,
+    run.router,
     health.router,
     reference.router,
     later.router,

@@ -100,7 +100,7 @@ async def build(
     told = {} if given.inputs is None else given.inputs.model_dump(exclude_unset=True)
     inputs = inputs_of(work, told, files=given.files, tweaks=given.tweaks)
     job = await submit(here.app, work, inputs, owner=who.user.id, key=key)
-    watched = here.builds.begin(job, who.user.id, str(inputs.get("session") or ""))
+    watched = here.builds.begin(job, who.user.id, str(inputs.get("session") or ""), is_interactive=True)
     headers = {"Location": f"/api/v1/build/{job.id}/events"}
     if how.event_delivery == "direct":
         return LineStream(partial(here.builds.reading, watched), _kind(request), headers)
