@@ -80,7 +80,7 @@ class Options:
 
 
 @router.post("/{flow_id}/flow", response_model=BuildStarted)
-async def build(
+async def build_flow(
     request: Request,
     here: Here,
     who: Runs,
@@ -108,7 +108,7 @@ async def build(
 
 
 @router.get("/{job_id}/events", responses={200: {"content": {NDJSON: {}, SSE: {}}}})
-async def events(
+async def read_build_events(
     request: Request,
     here: Here,
     who: Reads,
@@ -137,7 +137,7 @@ async def events(
 
 
 @router.post("/{job_id}/cancel", response_model=Cancelled, response_model_exclude_none=True)
-async def cancel(here: Here, who: Runs, job_id: str) -> Response:
+async def cancel_build(here: Here, who: Runs, job_id: str) -> Response:
     """Cancel a job. The answer is 200 when it is cancelled; 409 when it ended otherwise before."""
     return await _cancelled(here, (await here.builds.find(job_id, who.owner)).build.job_id)
 

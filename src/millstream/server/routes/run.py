@@ -63,7 +63,7 @@ class RunGoesOn(BaseModel):
 
 
 @router.post("/{flow_id_or_name}", response_model=RunAnswer, responses={202: {"model": RunGoesOn}})
-async def run(
+async def run_flow(
     request: Request,
     here: Here,
     who: Runs,
