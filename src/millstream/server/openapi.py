@@ -83,8 +83,8 @@ def answers(value: Any, status: int = 200) -> dict[int | str, dict[str, Any]]:
 
 
 def name_of(route: APIRoute) -> str:
-    """Return the id of a route's operation, by which generated clients call it: the name of its function."""
-    return route.name
+    """Return the id of a route's operation, by which generated clients call it: `jobs_cancel` is `cancel` in `jobs`."""
+    return f"{route.endpoint.__module__.rpartition('.')[2]}_{route.name}"
 
 
 def document(api: FastAPI) -> dict[str, Any]:

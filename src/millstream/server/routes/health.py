@@ -39,7 +39,7 @@ async def health() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/health_check", responses={503: {"model": Health, "description": "This process cannot serve."}})
+@router.get("/health_check")
 async def health_check(here: Here, response: Response) -> Health:
     """Say how each part stands; `degraded` and 200: jobs are taken, and wait for something."""
     found = await _look(here)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
 from millstream.server.access.principal import Superuser
 from millstream.server.body import JsonRoute
@@ -15,7 +15,11 @@ router = APIRouter(prefix="/api/v1/monitor", tags=["monitor"], route_class=JsonR
 
 
 @router.get("/job_queue")
-async def job_queue(here: Here, _: Superuser, scope: Literal["process", "cluster"] = "process") -> dict[str, Any]:
+async def job_queue(
+    here: Here,
+    _: Superuser,
+    scope: Annotated[Literal["process", "cluster"], Query(description="What is told of.")] = "process",
+) -> dict[str, Any]:
     """Return the kind of event log, and how many jobs this process is running."""
     if scope == "cluster":
         raise Problem(501, "this version of the server tells of its own process only, not of a cluster")
