@@ -91,6 +91,8 @@ class Links:
         here = inside(self.parents, edge.target if wanted.is_inner else self.parents[edge.target])
         if given.is_inner:
             return None if edge.source in here else f"the output {given.name} of a loop is for the nodes inside it"
+        if edge.source == edge.target and not wanted.is_inner:
+            return "a node cannot wait for itself; what comes again is written as a loop"
         if self.parents[edge.source] not in here:
             return f"{edge.source} is in a loop; what leaves that is the loop's own output"
         if edge.source in here:

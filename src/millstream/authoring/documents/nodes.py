@@ -22,10 +22,10 @@ POLICIES: Final = (
     "soft_timeout",
     "expires",
     "priority",
-    "queue",
 )
 """What documents may say of how a task is run. What is left out is the code's own affair (`run_in`, `effect`), or text
-that something would look into: `retry_for` names classes, `idempotency_key` is a format string."""
+that something would look into: `retry_for` names classes, `idempotency_key` is a format string, and the name of a
+`queue` is that of a key where Redis is the broker."""
 
 _LIMITS: Final = ("timeout", "soft_timeout")
 """Where a task sets these, they keep it from holding others up: documents may lower them."""
