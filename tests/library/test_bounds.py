@@ -18,7 +18,7 @@ VICTIM = "a" * 60 + "b"
 
 @pytest.fixture(scope="module")
 async def app() -> AsyncIterator[Millstream]:
-    async with Millstream(settings=Settings(durability="off", max_processes=9)) as app:
+    async with Millstream(settings=Settings(durability="off", max_processes=8)) as app:
         yield app
 
 
@@ -40,24 +40,24 @@ ENDLESS: dict[str, tuple[Any, dict[str, Any]]] = {
     "extract": (regex_extract, {"text": VICTIM, "pattern": CATASTROPHE}),
     "replace": (regex_replace, {"text": VICTIM, "pattern": CATASTROPHE, "replacement": "x"}),
     "if": (if_else, {"value": VICTIM, "operator": "matches regex", "other": CATASTROPHE}),
-    "quadratic": (regex_extract, {"text": "a" * 300_000, "pattern": "a.*b|a", "matches": "all"}),
+    "quadratic": (regex_extract, {"text": "a" * 90_000, "pattern": "a.*b|a", "matches": "all"}),
 }
-DEAF = ["{{ 9 ** (9 ** 9) }}"]
-"""What no soft time-out interrupts."""
 
 
 async def test_what_takes_for_ever_fails_its_node_and_everything_else_goes_on(app: Millstream) -> None:
     jobs = {name: await app.submit(work, **inputs) for name, (work, inputs) in ENDLESS.items()}
-    deaf = [await app.submit(prompt_template, template=template) for template in DEAF]
     assert await result(app, ping) == os.getpid()
     assert await result(app, prompt_template, template="{{ a }}", a=1) == "1"
     for name, job in jobs.items():
         what = "template" if ENDLESS[name][0] is prompt_template else "pattern"
         with pytest.raises(TimeoutError, match=f"the {what} took too long"):
             await job.result()
-    for job in deaf:
-        with pytest.raises(TaskTimeoutError, match="6 s"):
-            await job.result()
+
+
+@pytest.mark.matrix
+async def test_what_no_signal_interrupts_is_killed(app: Millstream) -> None:
+    with pytest.raises(TaskTimeoutError, match="20 s"):
+        await result(app, prompt_template, template="{{ 9 ** (9 ** 9) }}")
 
 
 async def test_the_cancel_of_a_job_ends_its_template(app: Millstream) -> None:

@@ -121,7 +121,7 @@ def test_the_package_itself_does_not_load_the_library() -> None:
     assert {name for name in modules_after("import millstream.app") if name.startswith("millstream.library")} == set()
 
 
-@pytest.mark.parametrize("policy", [{"timeout": 7}, {"soft_timeout": 3}, {"timeout": None}, {"run_in": "loop"}])
+@pytest.mark.parametrize("policy", [{"timeout": 21}, {"soft_timeout": 3}, {"timeout": None}, {"run_in": "loop"}])
 def test_a_document_cannot_loosen_what_bounds_a_task(policy: dict[str, Any], catalogue: Catalogue) -> None:
     values = {"text": "a", "pattern": "a"}
     node = {"id": "a", "data": {"component": "RegexExtract", "values": values, "policy": policy}}

@@ -118,7 +118,7 @@ async def test_a_redirect_to_loopback_is_not_followed(listener: Listener) -> Non
     with listening(redirect) as public:
         async with app("localhost") as here:
             job = await here.submit(http_request, f"http://localhost:{public.port}/")
-            with pytest.raises(EgressDeniedError, match=r"127\.0\.0\.1"):
+            with pytest.raises(EgressDeniedError, match=r"127\.0\.0\.1 is not on the public internet"):
                 await job.result()
         assert public.connects == 1
     assert listener.connects == 0

@@ -52,6 +52,7 @@ def test_values_are_never_read_as_templates() -> None:
         ("{{ cycler.__init__.__globals__ }}", "unsafe"),
         ("{{ self.__init__.__globals__ }}", "unsafe"),
         ("{{ '{0.__class__}'.format(x) }}", "unsafe"),
+        ("{{ ('{0.__class__}' | attr('format'))(x) }}", "unsafe|undefined"),
         ("{{ range(999999999) }}", "Range too big|too big"),
         ("{{ rows.append(1) }}", "unsafe|not safely"),
     ],

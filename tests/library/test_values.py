@@ -14,7 +14,7 @@ from millstream.library.json_values import json_format, json_parse, json_pick
 from millstream.library.logic import Operator, condition, if_else, switch
 from millstream.library.patterns import regex_extract, regex_replace
 from millstream.library.text import concatenate, text_transform
-from millstream.library.values import MOST_TEXT
+from millstream.library.values import MOST_PARTS, MOST_TEXT
 
 MESSAGE = {"text": "Hi", "sender": "User", "sender_name": "Ada", "session_id": "s", "files": []}
 
@@ -76,6 +76,16 @@ def test_no_text_grows_without_measure() -> None:
         with pytest.raises(OutputTooLargeError, match="10,485,760"):
             text_transform(**inputs)
     assert text_transform(text=long + "x", operation="trim") == long + "x"
+
+
+def test_no_text_falls_into_more_parts_than_there_may_be() -> None:
+    assert len(text_transform("," * (MOST_PARTS - 1), "split")) == MOST_PARTS
+    assert len(regex_extract("a" * MOST_PARTS, "a", matches="all")) == MOST_PARTS
+    for separator in (",", ""):
+        with pytest.raises(OutputTooLargeError, match="100,000"):
+            text_transform(", a" * (MOST_PARTS + 1), "split", separator=separator)
+    with pytest.raises(OutputTooLargeError, match="100,000"):
+        regex_extract("a" * (MOST_PARTS + 1), "a", matches="all")
 
 
 def test_texts_are_concatenated_in_order() -> None:

@@ -13,11 +13,13 @@ from millstream.library.web import MOST_BYTES, http_request
 from tests.library.listeners import Asked, listening
 
 
-async def asked(answer: Any, **inputs: Any) -> Any:
+async def asked(answer: Any, user: str = "", **inputs: Any) -> Any:
     settings = Settings(durability="off", egress_allow=("127.0.0.1", "localhost"))
     with listening(answer) as listener:
         async with Millstream(settings=settings) as app:
-            return await (await app.submit(http_request, f"http://127.0.0.1:{listener.port}/x", **inputs)).result()
+            return await (
+                await app.submit(http_request, f"http://{user}127.0.0.1:{listener.port}/x", **inputs)
+            ).result()
 
 
 def echo(request: Asked) -> None:
@@ -45,6 +47,20 @@ async def test_a_text_answer_is_decoded_as_it_says_and_is_no_data() -> None:
 
     got = await asked(answer)
     assert (got["text"], got["data"]) == ("häßlich", None)
+
+
+@pytest.mark.parametrize("charset", ["nonsense", "punycode", "idna", "unicode_escape", "hex", "utf-8"])
+async def test_a_text_answer_in_no_writing_is_read_as_utf_8(charset: str) -> None:
+    def answer(request: Asked) -> None:
+        request.answer(200, "häßlich".encode(), content_type=f"text/plain; charset={charset}")
+
+    assert (await asked(answer))["text"] == "häßlich"
+
+
+async def test_no_failure_shows_a_password_of_the_url() -> None:
+    with pytest.raises(OSError, match="answered 404") as caught:
+        await asked(lambda request: request.answer(404, b""), query={"token": "s3cret"}, user="me:s3cret@")
+    assert "s3cret" not in str(caught.value)
 
 
 async def test_an_answer_that_only_claims_to_be_json_is_text() -> None:

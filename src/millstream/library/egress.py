@@ -139,9 +139,8 @@ class EgressTransport(httpx.AsyncBaseTransport):
             raise httpx.ConnectError(f"{host} has no address: {error}") from error
         permitted = [address for address in addresses if self._egress.permits(host, address)]
         if addresses and not permitted:
-            raise EgressDeniedError(
-                f"egress-denied: {host} is {addresses[0]}, which is not on the public internet; "
-                "the setting egress_allow can allow it"
+            raise EgressDeniedError(  # without the address, which is nobody's business who cannot reach it
+                f"egress-denied: {host} is not on the public internet; the setting egress_allow can allow it"
             )
         return permitted
 

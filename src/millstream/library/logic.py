@@ -29,7 +29,7 @@ Operator = Literal[
 _SAID_NO = frozenset({"", "0", "false", "no", "off", "none", "null"})
 
 
-@task(effect="pure", run_in="process", soft_timeout=2, timeout=6)
+@task(effect="pure", run_in="process", soft_timeout=2, timeout=20)
 def condition(value: Any, operator: Operator = "equals", other: Any = "", *, ignore_case: bool = False) -> bool:
     """Say whether a condition holds.
 
@@ -50,7 +50,7 @@ def condition(value: Any, operator: Operator = "equals", other: Any = "", *, ign
     return _holds(value, operator, other, ignore_case=ignore_case)
 
 
-@task(effect="pure", run_in="process", soft_timeout=2, timeout=6)
+@task(effect="pure", run_in="process", soft_timeout=2, timeout=20)
 def if_else(
     value: Any, operator: Operator = "equals", other: Any = "", *, ignore_case: bool = False
 ) -> tuple[Literal["true", "false"], Any]:

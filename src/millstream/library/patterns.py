@@ -12,13 +12,13 @@ from typing import Any, Literal
 
 from millstream.authoring.task import task
 from millstream.library.bounds import bounds
-from millstream.library.values import as_text, bounded
+from millstream.library.values import as_text, bounded, bounded_parts
 
 MOST_PATTERN = 10_000
 """Characters that a pattern may have."""
 
 
-@task(effect="pure", run_in="process", soft_timeout=2, timeout=6)
+@task(effect="pure", run_in="process", soft_timeout=2, timeout=20)
 def regex_extract(
     text: Any,
     pattern: str,
@@ -41,6 +41,7 @@ def regex_extract(
     Raises:
         ValueError: The pattern cannot be read, or has no such group.
         TimeoutError: It took more than 2 seconds.
+        OutputTooLargeError: There are more than 100,000 matches.
 
     >>> regex_extract("order 17, order 18", r"order (\d+)", group="1", matches="all")
     ['17', '18']
@@ -51,10 +52,10 @@ def regex_extract(
         if key not in compiled.groupindex and key not in range(compiled.groups + 1):
             raise ValueError(f"the pattern {pattern!r} has no group {group!r}")
         found = (match[key] or "" for match in compiled.finditer(as_text(text)))
-        return list(found) if matches == "all" else next(found, default)
+        return bounded_parts(found) if matches == "all" else next(found, default)
 
 
-@task(effect="pure", run_in="process", soft_timeout=2, timeout=6)
+@task(effect="pure", run_in="process", soft_timeout=2, timeout=20)
 def regex_replace(text: Any, pattern: str, replacement: str = "", count: int = 0, *, ignore_case: bool = False) -> str:
     r"""Replace in a text what matches a regular expression.
 

@@ -20,7 +20,7 @@ MOST_RENDERED = 1 << 20
 """Characters that may come out of it."""
 
 
-@task(effect="pure", run_in="process", soft_timeout=2, timeout=6)
+@task(effect="pure", run_in="process", soft_timeout=2, timeout=20)
 def prompt_template(template: str, **variables: Any) -> str:
     """Fill values into a template.
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from millstream.authoring.task import task
-from millstream.library.values import as_text, bounded, check_size
+from millstream.library.values import MOST_PARTS, as_text, bounded, bounded_parts, check_size
 
 Operation = Literal["trim", "upper", "lower", "title", "replace", "split", "join", "slice", "length"]
 
@@ -45,7 +45,7 @@ def text_transform(
     Raises:
         ValueError: There is no such operation, or `find` is empty.
         TypeError: `join` got no list.
-        OutputTooLargeError: A text is longer than 10 Mi characters.
+        OutputTooLargeError: A text is longer than 10 Mi characters, or has more than 100,000 parts.
 
     >>> text_transform("a, b", "split", separator=", ")
     ['a', 'b']
@@ -56,7 +56,7 @@ def text_transform(
         case "replace":
             return _replaced(as_text(text), find, replacement)
         case "split":
-            return as_text(text).split(separator or None)
+            return bounded_parts(as_text(text).split(separator or None, MOST_PARTS))
         case "slice":
             return as_text(text)[start:end]
         case "length":

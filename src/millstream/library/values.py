@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import islice
 from typing import Any, TypedDict
 
 import msgspec
@@ -10,6 +12,9 @@ from millstream.errors import OutputTooLargeError
 
 MOST_TEXT = 10 << 20
 """Characters that a task of the library takes or returns at most: work on them is over in an instant."""
+
+MOST_PARTS = 100_000
+"""Parts into which a task of the library takes a text at most."""
 
 
 class Message(TypedDict):
@@ -70,3 +75,15 @@ def check_size(size: int) -> None:
     """
     if size > MOST_TEXT:
         raise OutputTooLargeError(f"the text has {size:,} characters, but may have {MOST_TEXT:,}")
+
+
+def bounded_parts(parts: Iterable[str]) -> list[str]:
+    """Return the parts of a text as a list, unless they are too many.
+
+    Raises:
+        OutputTooLargeError: There are more than `MOST_PARTS`.
+    """
+    found = list(islice(parts, MOST_PARTS + 1))
+    if len(found) > MOST_PARTS:
+        raise OutputTooLargeError(f"the text has more than {MOST_PARTS:,} such parts")
+    return found

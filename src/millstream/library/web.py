@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import zlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
@@ -12,6 +13,7 @@ import msgspec
 from millstream.authoring import current
 from millstream.authoring.task import task
 from millstream.errors import OutputTooLargeError
+from millstream.urls import without_password
 
 if TYPE_CHECKING:
     import httpx
@@ -24,6 +26,7 @@ _CONNECT_SECONDS = 10.0
 
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 _CODINGS = {"": False, "identity": False, "gzip": True, "x-gzip": True, "deflate": True}
+_CHARSETS = ("ascii", "big5", "cp", "euc", "gb", "iso", "koi8", "mac", "shift_jis", "utf")
 _OURS = frozenset({"accept-encoding", "connection", "content-length", "host", "transfer-encoding", "upgrade"})
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -94,6 +97,7 @@ async def http_request(  # noqa: PLR0913  each is a port
         raise ValueError("json and body are both set; a request has one body")
     if refused := sorted(_OURS & {name.lower() for name in headers or ()}):
         raise ValueError(f"the header {refused[0]} cannot be set; the connection needs its own")
+    shown = without_password(url)
     transport = EgressTransport(Egress(current.app().settings.egress_allow))
     try:
         with anyio.fail_after(timeout):
@@ -109,11 +113,11 @@ async def http_request(  # noqa: PLR0913  each is a port
                 request = client.build_request(method, url, headers=headers, params=query, json=json, content=body)
                 return await _answered(client, request, fail_on_error=fail_on_error)
     except TimeoutError:
-        raise TimeoutError(f"{method} {url}: no whole answer within {timeout:g} seconds") from None
+        raise TimeoutError(f"{method} {shown}: no whole answer within {timeout:g} seconds") from None
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-        raise ValueError(f"{url!r} is no URL that can be asked: {error}") from None
+        raise ValueError(f"{shown!r} is no URL that can be asked: {error}") from None
     except httpx.HTTPError as error:
-        raise ConnectionError(f"{method} {url}: {type(error).__name__}: {error}") from error
+        raise ConnectionError(f"{method} {shown}: {type(error).__name__}: {error}") from error
 
 
 class _KeptAtHome:
@@ -136,11 +140,13 @@ async def _answered(client: httpx.AsyncClient, request: httpx.Request, *, fail_o
     finally:
         await response.aclose()
     if fail_on_error and response.is_error:
-        raise OSError(f"{request.method} {response.url}: the server answered {response.status_code}")
+        raise OSError(
+            f"{request.method} {without_password(str(response.url))}: the server answered {response.status_code}"
+        )
     return Answer(
         status=response.status_code,
         headers=dict(response.headers),
-        text=content.decode(response.charset_encoding or "utf-8", "replace"),
+        text=content.decode(_charset(response), "replace"),
         data=_data(response, content),
         url=str(response.url),
     )
@@ -155,17 +161,26 @@ async def _content(response: httpx.Response) -> bytes:
     """
     coding = response.headers.get("content-encoding", "").strip().lower()
     if coding not in _CODINGS:
-        raise ConnectionError(f"{response.url}: the answer's content-encoding is {coding!r}, which was not asked for")
+        raise ConnectionError(f"the answer's content-encoding is {coding!r}, which was not asked for")
     unpack = zlib.decompressobj(_GZIP_OR_ZLIB).decompress if _CODINGS[coding] else None
     content = bytearray()
     async for chunk in response.aiter_raw():
         try:
             content += chunk if unpack is None else unpack(chunk, MOST_BYTES + 1 - len(content))
         except zlib.error as error:
-            raise ConnectionError(f"{response.url}: the answer is damaged: {error}") from None
+            raise ConnectionError(f"the answer is damaged: {error}") from None
         if len(content) > MOST_BYTES:
-            raise OutputTooLargeError(f"{response.url}: the answer has more than {MOST_BYTES >> 20} MiB")
+            raise OutputTooLargeError(f"the answer has more than {MOST_BYTES >> 20} MiB")
     return bytes(content)
+
+
+def _charset(response: httpx.Response) -> str:
+    """Return how a body is written: as it says, where that is a known way to write text and no riddle."""
+    try:
+        named = codecs.lookup(response.charset_encoding or "utf-8").name
+    except LookupError:
+        return "utf-8"
+    return named if named.startswith(_CHARSETS) else "utf-8"
 
 
 def _data(response: httpx.Response, content: bytes) -> Any:
