@@ -28,6 +28,7 @@ from millstream.execution.orders import Orders, Placed, Terms
 from millstream.home import Home
 from millstream.ledger.accounts import Accounts
 from millstream.ledger.flow_store import FlowStore
+from millstream.ledger.identity import Identity
 from millstream.model.job import JobRecord
 from millstream.portal import run_here, run_on
 from millstream.records import Records
@@ -342,6 +343,10 @@ class Millstream(Records):
     async def flow_store(self) -> FlowStore:
         """Return the flows that are kept in the ledger; as `accounts`."""
         return (await self._home.at(Process.share)).flow_store
+
+    async def identity(self) -> Identity:
+        """Return what tells the ledger from all others; as `accounts`."""
+        return await (await self._home.at(Process.share)).identity()
 
     # ------------------------------------------------------------------------------------------------ acting
     async def cancel(self, job_id: str) -> JobRecord:

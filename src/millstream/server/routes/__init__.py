@@ -20,6 +20,7 @@ from millstream.server.routes import (
     run,
     tasks,
     users,
+    webhook,
 )
 
 ROUTERS: tuple[APIRouter, ...] = (
@@ -33,6 +34,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     projects.uploads,
     build.router,
     run.router,
+    webhook.router,
     health.router,
     reference.router,
     later.router,
