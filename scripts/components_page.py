@@ -31,10 +31,10 @@ says in a chat: data with `text`, `sender`, `sender_name`, `session_id` and `fil
 that are described as texts take a message as its text, and any other value as its JSON form.
 
 `PromptTemplate` and `HttpRequest` need packages of the extra `server`. Templates and regular expressions run in
-processes of their own, and are stopped after 2 seconds; `HttpRequest` connects to public addresses and to what the
-setting [`egress_allow`](settings.md#tasks-of-visual-flows) names; files lie below
-[`files_dir`](settings.md#tasks-of-visual-flows). A node whose request is refused fails with `EgressDeniedError`, whose
-message begins with `egress-denied`.
+processes of their own, and are stopped after 2 seconds. `HttpRequest` connects to public addresses and to what the
+setting [`egress_allow`](settings.md#tasks-of-visual-flows) names; a node whose request is refused fails with
+`EgressDeniedError`, whose message begins with `egress-denied`. Files lie below
+[`files_dir`](settings.md#tasks-of-visual-flows), a directory that all flows of all users share.
 
 Flows that can be sent to the server as they are lie in [`examples/flows`](../../examples/flows).
 """

@@ -1,6 +1,7 @@
 """A flow's requests reach public addresses, and those that are allowed; listeners elsewhere see no connection."""
 
 import socket
+import threading
 from collections.abc import Iterator, Sequence
 
 import httpx
@@ -177,6 +178,26 @@ async def test_of_several_addresses_only_permitted_ones_are_tried() -> None:
             assert (await client.get(f"http://several.test:{public.port}/")).status_code == 200
         with pytest.raises(BlockingIOError):
             private.accept()
+
+
+async def test_the_certificate_is_checked_for_the_name_and_not_for_the_address() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        transport = EgressTransport(Egress(["127.0.0.1"]), Rebinding(["127.0.0.1"]))
+        greetings: list[bytes] = []
+
+        def greeted() -> None:
+            connection, _ = server.accept()
+            with connection:
+                greetings.append(connection.recv(4096))
+
+        listening = threading.Thread(target=greeted)
+        listening.start()
+        async with httpx.AsyncClient(transport=transport, trust_env=False) as client:
+            with pytest.raises(httpx.TransportError):  # nobody answers the greeting
+                await client.get(f"https://name.test:{port}/")
+        listening.join()
+    assert b"name.test" in greetings[0]  # which is the name that OpenSSL compares the certificate with
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://example.org/", "gopher://127.0.0.1/", "example.org", ""])

@@ -189,6 +189,7 @@ def test_a_path_that_cannot_be_read_is_told(path: str) -> None:
         ("2", "less", "10", True),
         (2, "less or equal", 2, True),
         (3.5, "greater", "3", True),
+        (10**400, "greater", "3", True),
         ("3", "greater or equal", 4, False),
         ("", "is empty", "", True),
         (None, "is empty", "", True),

@@ -111,7 +111,7 @@ class EgressTransport(httpx.AsyncBaseTransport):
             httpx.UnsupportedProtocol: It is no `http` or `https` URL.
             httpx.ConnectError: Its host has no address, or none answers.
         """
-        host = request.url.host
+        host = request.url.raw_host.decode("ascii")
         if request.url.scheme not in _PORTS or not host:
             raise httpx.UnsupportedProtocol("give one as in https://example.org/path")
         port = request.url.port or _PORTS[request.url.scheme]

@@ -130,7 +130,7 @@ def _number(value: Any) -> float:
         number = value if isinstance(value, int | float) else float(as_text(value))
     except ValueError:
         raise ValueError(f"{as_text(value)[:100]!r} is no number, so it is neither less nor greater") from None
-    if math.isnan(number):
+    if isinstance(number, float) and math.isnan(number):
         raise ValueError("nan is neither less nor greater than a number")
     return number
 

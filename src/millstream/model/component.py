@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 PortType = Literal["any", "text", "number", "boolean", "data", "list", "message"]
 """What passes through a port: text, a number (whole ones too), a truth value, an object by keys (`data`), a list, or a
-chat message, which is data with the keys `text`, `sender` and `session`."""
+chat message, which is data with the keys `text`, `sender`, `sender_name`, `session_id` and `files`."""
 
 ComponentKind = Literal["task", "flow", "router", "merge", "loop", "wait", "approval", "subflow"]
 """What stands at a node: a task, a Python flow, a task that chooses a way (`router`), the first input that has a value
