@@ -1,14 +1,18 @@
-"""What the commands about users and API keys share: the accounts of the ledger that the settings name."""
+"""What the commands about users, API keys and flow documents share: the ledger that the settings name."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from millstream.cli.exits import WrongUseError
 from millstream.cli.session import Session
 from millstream.clock import SystemClock
 from millstream.ledger.accounts import Accounts, User
+
+if TYPE_CHECKING:
+    from millstream.ledger.sql import SqlLedger
 
 NEEDS_SERVER = 'users and API keys need the extra "server"; install it with pip install "millstream[server]"'
 
@@ -17,7 +21,14 @@ _PAGE = 1000
 
 @asynccontextmanager
 async def opened(session: Session, *, makes: bool = False) -> AsyncIterator[Accounts]:
-    """Open the accounts within the block; no server has to run.
+    """Open the accounts within the block; takes and raises what `opened_ledger` does."""
+    async with opened_ledger(session, makes=makes) as ledger:
+        yield ledger.accounts
+
+
+@asynccontextmanager
+async def opened_ledger(session: Session, *, makes: bool = False) -> AsyncIterator[SqlLedger]:
+    """Open the ledger that the settings name within the block; no server has to run.
 
     Args:
         session: Knows the settings.
@@ -39,7 +50,7 @@ async def opened(session: Session, *, makes: bool = False) -> AsyncIterator[Acco
         require_ledger(ledger.database)
     try:
         await ledger.open()
-        yield ledger.accounts
+        yield ledger
     finally:
         await ledger.close()
 

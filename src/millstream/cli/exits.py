@@ -10,6 +10,7 @@ from millstream.cli.places import place_of
 from millstream.errors import (
     AddressInUseError,
     DefinitionError,
+    DocumentError,
     GraphError,
     InvalidCursorError,
     InvalidInputError,
@@ -89,6 +90,8 @@ def _lines(error: BaseException) -> list[str]:
             return str(error).splitlines()
         case GraphError():
             return [*error.problems]
+        case DocumentError():
+            return [f"{where}: {what}" for where, what in error.problems]
         case DefinitionError() if place := place_of(error):
             return [f"{place}: {error}"]
     return [str(error) or "interrupted"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +12,7 @@ import typer
 from millstream.authoring.draw import Drawn
 from millstream.authoring.flow import Flow
 from millstream.authoring.registry import Definition
-from millstream.cli import describe, graphs, pages
+from millstream.cli import describe, documents, graphs, pages
 from millstream.cli.exits import Exit, LoadError, explain
 from millstream.cli.groups import make_group
 from millstream.cli.inputs import bind, missing, texts_of
@@ -24,7 +25,9 @@ from millstream.errors import DefinitionError, GraphError, InvalidInputError
 if TYPE_CHECKING:
     from millstream.settings import Settings
 
-group = make_group("flows", "Look at flows without running them.")
+group = make_group("flows", "Look at flows without running them; move documents between files and the ledger.")
+group.command("import")(documents.import_flows)
+group.command("export")(documents.export_flows)
 _Some = Annotated[
     str | None, typer.Argument(metavar="FILE[:FLOW]", help="A file or module; or a flow's name, with -A or imports.")
 ]
@@ -85,15 +88,16 @@ def validate(
     env_file: EnvFile = None,
     debug: Debug = False,
 ) -> Exit:
-    """Draw and check every flow, without running anything; exit 1 if one has a problem."""
+    """Draw and check every flow, without running anything; exit 1 if one has a problem.
+
+    FILE may also be a file of flow documents, with the ending .json or .zip.
+    """
     session = Session.of(context, debug=debug, env_file=env_file)
     settings = session.settings(needs_workers=False)
-    found = _flows(target, app, settings)
-    texts = texts_of(given or ())
-    known = {name for flow in found for name in flow.inputs.signature.parameters}
-    if unknown := sorted(texts.keys() - known):
-        raise InvalidInputError(f"no flow here has an input {', '.join(unknown)}")
-    checks = [_check(flow, texts, settings) for flow in found]
+    if target is not None and documents.is_document(target):
+        checks = documents.check(Path(target), app, settings)
+    else:
+        checks = _checks(_flows(target, app, settings), texts_of(given or ()), settings)
     if as_json:
         session.write_json(checks)
     else:
@@ -133,6 +137,13 @@ def _draw(definition: Definition, texts: Mapping[str, str], settings: Settings) 
     if not isinstance(definition, Flow):
         return definition.draw(inputs)
     return asyncio.run(definition.draw_in_time(inputs, settings.draw_timeout, settings.max_graph_nodes))
+
+
+def _checks(flows: list[Flow], texts: Mapping[str, str], settings: Settings) -> list[Check]:
+    known = {name for flow in flows for name in flow.inputs.signature.parameters}
+    if unknown := sorted(texts.keys() - known):
+        raise InvalidInputError(f"no flow here has an input {', '.join(unknown)}")
+    return [_check(flow, texts, settings) for flow in flows]
 
 
 def _check(flow: Flow, texts: Mapping[str, str], settings: Settings) -> Check:

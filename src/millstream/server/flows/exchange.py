@@ -43,18 +43,29 @@ def as_file(flow: StoredFlow, catalogue: Catalogue) -> dict[str, Any]:
 
 
 def packed(files: Iterable[tuple[str, bytes]]) -> bytes:
-    """Return a zip archive of flows.
+    """Return a zip archive of flows; takes what `named_files` takes."""
+    archive = BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as opened:
+        for name, content in named_files(files):
+            opened.writestr(name, content)
+    return archive.getvalue()
+
+
+def named_files(files: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
+    """Yield the files of flows under names of their own.
 
     Args:
         files: Of each flow its name and its file's content.
+
+    Example:
+        >>> [name for name, _ in named_files([("a/b", b""), ("a_b", b"")])]
+        ['a_b.json', 'a_b (1).json']
     """
-    archive, names = BytesIO(), set[str]()
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as opened:
-        for flow, content in files:
-            name = next(name for name in _file_names(flow) if name not in names)
-            names.add(name)
-            opened.writestr(name, content)
-    return archive.getvalue()
+    names = set[str]()
+    for flow, content in files:
+        name = next(name for name in _file_names(flow) if name not in names)
+        names.add(name)
+        yield name, content
 
 
 def laid_out(content: Mapping[str, Any]) -> bytes:
