@@ -156,7 +156,7 @@ class Millstream(Records):
             eta: When it may start, with a time zone; in place of `countdown`.
             queue: The queue that workers take it from; by default that of the flow or task, else the default queue.
                 Where jobs run in this process it changes nothing.
-            owner: Id of the user whose job it is, by whom `jobs` can find it; a retry keeps it.
+            owner: Id of the user whose job it is, by whom `jobs` can find it; inside a task, by default that task's.
             connection: An SQLAlchemy connection to the ledger's database, in a transaction: the job is there if and
                 only if you commit it. Nothing starts before.
             inputs: Its inputs by name.

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from millstream import Millstream, Settings, task
+from millstream import Millstream, Settings, flow, task
+from millstream.authoring import current
+from millstream.authoring.registry import Definition
 from millstream.clock import SystemClock, new_id
 from millstream.ledger import schema
 from millstream.ledger.database import database
@@ -44,6 +46,31 @@ async def test_an_app_has_accounts_and_flows_whatever_its_jobs_durability(
         assert await (await app.accounts()).user(user.id) == user
         assert await (await app.flow_store()).get(flow.id, user.id) == flow
         assert (await app.jobs(owner=user.id) == []) is (durability == "off")
+
+
+@task
+async def submits() -> str:
+    return (await current.app().submit(answer)).id
+
+
+@task
+def calls_delay() -> str:
+    return str(answer.delay().root_id)
+
+
+@flow
+async def conducts() -> str:
+    return (await current.app().submit(answer)).id
+
+
+@pytest.mark.parametrize("work", [submits, calls_delay, conducts], ids=lambda work: work.name.rpartition(".")[2])
+async def test_what_a_task_submits_belongs_to_the_owner_of_its_job(work: Definition, tmp_path: Path) -> None:
+    settings = Settings(durability="full", database_url=f"sqlite:///{tmp_path}/ledger.db")
+    async with Millstream(settings=settings) as app:
+        theirs, nobodys = await app.submit(work, owner="ada"), await app.submit(work)
+        ids = {await theirs.result(), theirs.id}
+        assert {record.id for record in await app.jobs(owner="ada")} == ids
+        assert (await app.record(await nobodys.result())).owner is None
 
 
 async def test_retention_sweeps_expired_sessions_and_full_buckets(url: str) -> None:

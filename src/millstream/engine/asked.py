@@ -68,6 +68,7 @@ def request_of(run: Run, frame: Frame, index: int, attempt: int, call: Call | No
         group_index=position,
         chord=chord,
         hostname=socket.gethostname(),
+        owner=run.job.owner,
         is_eager=run.services.is_eager,
     )
 

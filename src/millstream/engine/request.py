@@ -41,6 +41,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         group_index: Which member it is, from 0.
         chord: Task id of the node that joins the members, where its members may add to it (`self.add_to_chord`).
         hostname: Name of the machine.
+        owner: Id of the user whose job it is, and whose jobs it submits; `None` without.
         called_directly: Whether no job runs the task: it was called like any function.
         is_eager: Whether it runs in place of being handed in (`apply`, or an eager backend).
     """
@@ -67,6 +68,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     group_index: int | None = None
     chord: str | None = None
     hostname: str | None = None
+    owner: str | None = None
     called_directly: bool = False
     is_eager: bool = False
 

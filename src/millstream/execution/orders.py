@@ -133,7 +133,7 @@ class Orders:
             idempotency_key=terms.idempotency_key,
             parent=None if here is None else here.request.id,
             queue=self._queue(work, drawn, policy, is_whole=is_whole, given=terms.queue),
-            owner=terms.owner,
+            owner=terms.owner if terms.owner is not None or here is None else here.request.owner,
         )
 
     def _queue(self, work: Work, drawn: Drawn, policy: Policy, *, is_whole: bool, given: str | None) -> str | None:
