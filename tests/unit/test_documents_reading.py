@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import time
 from typing import Any
 
 import pytest
 
+from millstream.authoring.documents.flow import DocumentFlow
 from millstream.authoring.documents.reading import MOST_EDGES, MOST_NODES, Find, read_document, subflows_in
 from millstream.errors import DocumentError
 from tests.integration.document_tasks import CATALOGUE, CHAT, FLOW_ID, document, edge, node
@@ -209,6 +211,20 @@ def test_a_text_has_a_mebibyte_and_no_more() -> None:
     found = problems(document([node("u", "docs.upper", text="ä" * (limit // 2) + "a")]))
     assert "1,048,577 bytes, but may have 1,048,576" in found["nodes[0].data.values.text"]
     assert "surrogate" in problems(document([node("u", "docs.upper", text="\ud800")]))["nodes[0].data.values.text"]
+
+
+def test_a_document_holds_so_many_values_and_no_more() -> None:
+    parts = [1] * 500_000
+    assert "there are more than 500,000 values" in str(problems(document([node("j", "docs.join_many", parts=parts)])))
+
+
+def test_a_document_with_all_that_it_may_hold_is_read_and_drawn_in_time() -> None:
+    nodes = [node(f"n{index}", "docs.fill", template="x") for index in range(MOST_NODES)]
+    data = document(nodes, *((f"n{at % 40}.result", f"n{4000 + at % 1000}.v{at}") for at in range(MOST_EDGES)))
+    flow = DocumentFlow(FLOW_ID, data, CATALOGUE)
+    begin = time.process_time()
+    assert flow.draw(flow.inputs.bind((), {})).shape.size == MOST_NODES
+    assert time.process_time() - begin < 60  # what grows with the square of the edges takes minutes
 
 
 def test_no_more_than_a_hundred_problems_are_told() -> None:

@@ -116,11 +116,11 @@ class _Inner:
         self._given = given
         self._results: dict[str, Result] = {}
         self._outputs: dict[Place, Value] = {}
-        self._into: dict[Place, list[DocumentEdge]] = {}
+        self._into: dict[str, dict[str, list[DocumentEdge]]] = {}
         self._used: set[Place] = set()
         self._within: dict[str | None, list[DocumentNode]] = {}
         for edge in document.edges:
-            self._into.setdefault((edge.target, edge.input), []).append(edge)
+            self._into.setdefault(edge.target, {}).setdefault(edge.input, []).append(edge)
             self._used.add((edge.source, edge.output))
         for node_id in document.order:
             node = document.nodes[node_id]
@@ -212,7 +212,7 @@ class _Inner:
         component, whole = node.component, self._prefix + node.id
         if not component.is_open:
             return list(component.inputs)
-        linked = (name for target, name in self._into if target == node.id)
+        linked = self._into.get(node.id, ())
         extra = (name for target, name in self._all.extra if target == whole)
         names = dict.fromkeys((*(port.name for port in component.inputs), *node.values, *linked, *sorted(extra)))
         return [port for name in names if (port := component.input(name)) is not None]
@@ -225,13 +225,16 @@ class _Inner:
             self._outputs.setdefault((node.id, port.name), Value(level, Result(result.node, port.path)))
         return result
 
+    def _edges(self, node: DocumentNode, port: Port) -> Sequence[DocumentEdge]:
+        return self._into.get(node.id, {}).get(port.name, ())
+
     def _needed(self, level: Level, node: DocumentNode, port: Port) -> Arg:
         arg = self._argument(level, node, port)
         return level.bind(None)[0] if arg is None else arg
 
     def _all_of(self, level: Level, node: DocumentNode, port: Port) -> tuple[Arg, ...]:
         """Return what each edge brings that ends at an input, else the one value that is set there."""
-        edges = self._into.get((node.id, port.name), ())
+        edges = self._edges(node, port)
         if not edges:
             return (self._needed(level, node, port),)
         self._all.linked.add((self._prefix + node.id, port.name))
@@ -240,7 +243,7 @@ class _Inner:
     def _argument(self, level: Level, node: DocumentNode, port: Port) -> Arg | None:
         """Return what an input takes: what edges bring, else a slot; `None` where that is left to the task."""
         place = (self._prefix + node.id, port.name)
-        edges = self._into.get((node.id, port.name), ())
+        edges = self._edges(node, port)
         if edges:
             self._all.linked.add(place)
             args = tuple(level.take(self._outputs[edge.source, edge.output]) for edge in edges)

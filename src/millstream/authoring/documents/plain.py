@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -19,6 +19,9 @@ MOST_TEXT: Final = 1 << 20
 
 MOST_PROBLEMS: Final = 100
 """After so many problems of one document no further ones are looked for."""
+
+MOST_VALUES: Final = 500_000
+"""Items of lists and members of objects that a document may have in all."""
 
 Problem = tuple[str, str]
 """A place, such as `nodes[2].data.values.text`, and what is wrong there."""
@@ -92,21 +95,71 @@ def limit_problems(data: Any, where: str = "") -> Iterator[Problem]:
     >>> list(limit_problems({"x": [float("nan")]}))
     [('x[0]', 'nan is no number that JSON has')]
     """
-    stack: list[tuple[str, Any, int]] = [(where, data, 0)]
+    stack: list[tuple[_Way, Any, int]] = [((None, where), data, 0)]
+    count = 0
     while stack:
-        place, value, depth = stack.pop()
-        if isinstance(value, Mapping | list | tuple):
-            if depth == MOST_DEPTH:
-                yield place or "document", _TOO_DEEP
-            elif isinstance(value, Mapping):
-                yield from _key_problems(value, place)
-                stack += [(below(place, key), item, depth + 1) for key, item in value.items() if isinstance(key, str)]
-            else:
-                stack += [(f"{place}[{index}]", item, depth + 1) for index, item in enumerate(value)]
-        elif what := _problem_of(value):
-            yield place or "document", what
+        way, value, depth = stack.pop()
+        if not _holds_others(value):
+            if what := _problem_of(value):
+                yield _place(way), what
+            continue
+        count += len(value)
+        if depth == MOST_DEPTH or count > MOST_VALUES:
+            yield _place(way), _TOO_DEEP if depth == MOST_DEPTH else f"there are more than {MOST_VALUES:,} values"
+            return
+        pairs: Iterable[tuple[Any, Any]] = enumerate(value)
+        items = value
+        if isinstance(value, Mapping):
+            pairs, items = value.items(), value.values()
+            if not _are_fine(value):
+                yield from _key_problems(value, _place(way))
+        if not _are_fine(items):
+            stack += [((way, key), item, depth + 1) for key, item in pairs]
 
 
+def _holds_others(value: Any) -> bool:
+    return type(value) in (dict, list) or isinstance(value, Mapping | list | tuple)
+
+
+_Way = tuple[Any, str | int]
+"""The keys on the way to a value, the last one first; made a text only where something is wrong there."""
+
+
+def _place(way: _Way) -> str:
+    keys = []
+    outer: Any = way
+    while outer is not None:
+        outer, key = outer
+        keys.append(key)
+    place = keys.pop()
+    for key in reversed(keys):
+        place = below(place, key)
+    return place or "document"
+
+
+def _are_fine(items: Collection[Any]) -> bool:
+    """Whether nothing is wrong with any of some values, none of which holds others; most are, and it is soon said."""
+    kinds = set(map(type, items))
+    if not kinds <= _PLAIN:
+        return False
+    texts = [item for item in items if type(item) is str] if str in kinds else []
+    if texts and (max(map(len, texts)) > MOST_TEXT // 4 or not _is_whole("".join(texts))):
+        return False
+    numbers = [item for item in items if type(item) in (int, float)] if kinds & {int, float} else []
+    return all(-_MOST_WHOLE <= number < _MOST_WHOLE for number in numbers)  # which no NaN is
+
+
+def _is_whole(text: str) -> bool:
+    """Whether a text has a form in UTF-8: it holds no half of a character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+_MOST_WHOLE: Final = 1 << 63
+_PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 _TOO_DEEP: Final = f"lists and objects lie in each other more than {MOST_DEPTH} deep"
 
 
@@ -126,7 +179,7 @@ def _problem_of(value: Any) -> str | None:
         case None | bool():
             return None
         case int():
-            return None if -(1 << 63) <= value < 1 << 63 else "a whole number has at most 63 bits"
+            return None if -_MOST_WHOLE <= value < _MOST_WHOLE else "a whole number has at most 63 bits"
         case float():
             return None if math.isfinite(value) else f"{value} is no number that JSON has"
         case _:
@@ -134,8 +187,7 @@ def _problem_of(value: Any) -> str | None:
 
 
 def _text_problem(text: str) -> str | None:
-    try:
-        size = len(text.encode()) if len(text) > MOST_TEXT // 4 or not text.isascii() else len(text)
-    except UnicodeEncodeError:
+    if not _is_whole(text):
         return "the text holds half a character (a lone surrogate)"
+    size = len(text) if len(text) <= MOST_TEXT // 4 else len(text.encode())
     return None if size <= MOST_TEXT else f"the text has {size:,} bytes, but may have {MOST_TEXT:,}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from millstream.authoring.documents.plain import below, shown
@@ -79,16 +79,16 @@ def _out_of_bounds(value: Any, schema: _Schema) -> str | None:
 
 def _mismatch_inside(value: Any, schema: _Schema, known: Mapping[str, _Schema]) -> str | None:
     """Return the first thing that is wrong with an item of a list, or a member of an object."""
-    parts: list[tuple[str | int, Any, _Schema]] = []
+    parts: Iterable[tuple[str | int, Any, _Schema]] = ()
     if isinstance(value, list | tuple) and isinstance(schema.get("items"), Mapping):
-        parts = [(index, item, schema["items"]) for index, item in enumerate(value)]
+        parts = ((index, item, schema["items"]) for index, item in enumerate(value))
     elif isinstance(value, Mapping):
         for name in schema.get("required", ()):
             if name not in value:
                 return f"{shown(name)} is missing"
         members, others = schema.get("properties", {}), schema.get("additionalProperties")
         rest = others if isinstance(others, Mapping) else {}
-        parts = [(key, item, members.get(key, rest)) for key, item in value.items()]
+        parts = ((key, item, members.get(key, rest)) for key, item in value.items())
     for key, item, expected in parts:
         if what := _mismatch(item, expected, known):
             return f"{below('', key)}: {what}".replace(": [", "[")
