@@ -36,8 +36,8 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         words = error.strerror or str(error)
         raise AddressInUseError(f"cannot listen on {host}:{port}: {words}; give another --host or --port") from error
-    # Connections inherit it. asyncio's own loop leaves it out on sockets that it has not made itself, and the parts of an
-    # answer then wait for each other: 40 ms.
+    # Connections inherit it. asyncio's own loop leaves it out on sockets that it has not made itself, and the parts of
+    # an answer then wait for each other: 40 ms.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listening
 
