@@ -35,6 +35,7 @@ class RunningServer:
     """
 
     def __init__(self, settings: Settings, app: Millstream | None = None) -> None:
+        settings = settings.model_copy(update={"port": 0})
         self.said: list[str] = []
         self.api: FastAPI = create_app(settings, app=app, say=self.said.append)
         self.site: Site = self.api.state.site

@@ -66,6 +66,7 @@ def create_app(
         title="millstream",
         version=millstream.__version__,
         lifespan=lifespan,
+        redirect_slashes=False,
         openapi_url=None,  # these are routes like others: see routes/reference.py
         redoc_url=None,
         docs_url=None,

@@ -13,13 +13,11 @@ from millstream.server.site import Here
 
 router = APIRouter(prefix="/api/v1/monitor", tags=["monitor"], route_class=JsonRoute)
 
+Told = Annotated[Literal["process", "cluster"], Query(description="Of what is told.")]
+
 
 @router.get("/job_queue")
-async def job_queue(
-    here: Here,
-    _: Superuser,
-    scope: Annotated[Literal["process", "cluster"], Query(description="What is told of.")] = "process",
-) -> dict[str, Any]:
+async def job_queue(here: Here, _: Superuser, scope: Told = "process") -> dict[str, Any]:
     """Return the kind of event log, and how many jobs this process is running."""
     if scope == "cluster":
         raise Problem(501, "this version of the server tells of its own process only, not of a cluster")
