@@ -93,7 +93,7 @@ def _tags(header: str, value: str | None, *, weak_count: bool) -> Tags | None:
     return frozenset(f'"{opaque}"' for weak, opaque in _TAG.findall(value) if weak_count or not weak)
 
 
-def _conditions(
+async def _conditions(
     if_match: Annotated[
         str | None, Header(max_length=2000, description="The ETag of the version to change; another one answers 412.")
     ] = None,

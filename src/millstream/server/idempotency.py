@@ -48,7 +48,7 @@ def checked(key: str) -> str:
     return key
 
 
-def _given(
+async def _given(
     idempotency_key: Annotated[
         str | None,
         Header(description="Makes it safe to send this again: one key never makes two jobs.", examples=["order-17"]),

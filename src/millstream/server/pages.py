@@ -82,7 +82,7 @@ def _written(listed: str, place: list[str]) -> str:
     return urlsafe_b64encode(msgspec.json.encode((listed, place))).rstrip(b"=").decode()
 
 
-def _page(
+async def _page(
     limit: Annotated[int, Query(ge=1, le=MOST, description="At most so many entries.")] = DEFAULT_LIMIT,
     cursor: Annotated[
         str | None, Query(max_length=1000, description="Where the page begins: from the Link of the page before it.")
@@ -123,7 +123,7 @@ def time_of(text: Any) -> Any:
     return instant(text, datetime.now().astimezone()) if isinstance(text, str) else text
 
 
-def _which(
+async def _which(
     state: Annotated[
         list[JobState] | None,
         BeforeValidator(_apart),

@@ -64,7 +64,7 @@ def preference(headers: list[str]) -> Preference:
     return Preference()
 
 
-def _preferred(request: Request) -> Preference:
+async def _preferred(request: Request) -> Preference:
     return preference(request.headers.getlist("prefer"))
 
 

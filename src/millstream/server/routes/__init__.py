@@ -24,6 +24,9 @@ from millstream.server.routes import (
 )
 
 ROUTERS: tuple[APIRouter, ...] = (
+    build.router,  # first: they are looked through in this order, and this is the one that is asked most
+    run.router,
+    webhook.router,
     login.router,
     users.router,
     api_keys.router,
@@ -32,9 +35,6 @@ ROUTERS: tuple[APIRouter, ...] = (
     flows.uploads,
     projects.router,
     projects.uploads,
-    build.router,
-    run.router,
-    webhook.router,
     health.router,
     reference.router,
     later.router,

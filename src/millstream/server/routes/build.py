@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -29,7 +28,7 @@ Runs = Annotated[Principal, needs("run:write")]
 Reads = Annotated[Principal, needs("run:read")]
 Delivery = Annotated[
     Literal["streaming", "polling", "direct"],
-    Query(description="How events are delivered: as a stream, to polls, or as a stream by this very request."),
+    Field(description="How events are delivered: as a stream, to polls, or as a stream by this very request."),
 ]
 _MOST_WAIT: Final = 60.0
 
@@ -68,15 +67,22 @@ class Cancelled(BaseModel):
     state: Annotated[str | None, Field(description="`cancelling`, where the job has not stopped yet.")] = None
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(BaseModel):
     """How a build is run, as its address says."""
 
     event_delivery: Delivery = "streaming"
-    start_component_id: Annotated[str | None, Query(description="Run this node and what follows it.")] = None
-    stop_component_id: Annotated[str | None, Query(description="Run this node and what it needs.")] = None
-    log_builds: Annotated[bool, Query(description="Without effect: the ledger has every build.")] = True
-    flow_name: Annotated[str | None, Query(description="Without effect: the flow has a name.")] = None
+    start_component_id: Annotated[str | None, Field(description="Run this node and what follows it.")] = None
+    stop_component_id: Annotated[str | None, Field(description="Run this node and what it needs.")] = None
+    log_builds: Annotated[bool, Field(description="Without effect: the ledger has every build.")] = True
+    flow_name: Annotated[str | None, Field(description="Without effect: the flow has a name.")] = None
+
+
+class Where(BaseModel):
+    """How events are read, as the address says."""
+
+    event_delivery: Delivery = "streaming"
+    after: Annotated[str | None, Field(description="The cursor of the last event that was read.")] = None
+    wait: Annotated[float, Field(ge=0, le=_MOST_WAIT, description="How long a poll waits for news; seconds.")] = 25.0
 
 
 @router.post("/{flow_id}/flow", response_model=BuildStarted)
@@ -86,7 +92,7 @@ async def build_flow(
     who: Runs,
     key: GivenKey,
     flow_id: UUID,
-    how: Annotated[Options, Depends()],
+    how: Annotated[Options, Query()],
     body: BuildRequest | None = None,
 ) -> Response:
     """Run a flow, and return the id of its job; its events are at `/api/v1/build/{job_id}/events`.
@@ -113,10 +119,7 @@ async def read_build_events(
     here: Here,
     who: Reads,
     job_id: str,
-    *,
-    event_delivery: Delivery = "streaming",
-    after: Annotated[str | None, Query(description="The cursor of the last event that was read.")] = None,
-    wait: Annotated[float, Query(ge=0, le=_MOST_WAIT, description="How long a poll waits for news; seconds.")] = 25.0,
+    how: Annotated[Where, Query()],
     last_event_id: Annotated[str | None, Header(description="As `after`, from a browser that comes again.")] = None,
 ) -> Response:
     """Stream the events of a job, all of them or those after a cursor; or return those that are there.
@@ -124,14 +127,14 @@ async def read_build_events(
     A line of JSON and a blank one for each event, or server-sent events where `Accept` asks for them. A poll returns
     what is there, else waits for news; `X-Next-Cursor` is what the next poll begins after.
     """
-    written = last_event_id or after
+    written = last_event_id or how.after
     cursor = START if written is None else Cursor.parse(written)
     watched = await here.builds.find(job_id, who.owner)
     kind = _kind(request)
-    if event_delivery != "polling":
+    if how.event_delivery != "polling":
         return LineStream(partial(here.builds.reading, watched, cursor), kind)
     with here.builds.reading(watched, cursor, is_poll=True) as reader:
-        lines = await reader.next(wait)
+        lines = await reader.next(how.wait)
     headers = {"X-Next-Cursor": str(lines[-1].cursor if lines else cursor), "Cache-Control": "no-store"}
     return Response(framed(lines, kind), headers=headers, media_type=kind)
 
