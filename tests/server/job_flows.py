@@ -67,3 +67,17 @@ def steps(n: int) -> Any:
 @flow
 def failing(n: int) -> Any:
     return [double(n), fail()]
+
+
+@task
+async def chatter(name: str, count: int) -> str:
+    for number in range(count):
+        ctx.log(f"line {number}\u2028 of {count}")
+    return str(await stand(name))
+
+
+@flow
+def chain(n: int, length: int) -> Any:
+    for _ in range(length):
+        n = double(n)  # type: ignore[assignment]  a handle, while it draws
+    return n

@@ -27,11 +27,12 @@ class Fault:
             sent comes when the fault is over. `refuse`: new connections are refused, those that there are go on.
             `reset`: every connection is reset, new ones at once. `half-open`: requests go up, and the answers are
             swallowed: the server did what nobody learns of. `cut`: a connection is reset once `size` bytes went up.
+            `cut-answers`: once `size` bytes of answers came down.
         seconds: See `delay`.
         size: See `cut`.
     """
 
-    kind: Literal["pass", "delay", "stall", "refuse", "reset", "half-open", "cut"]
+    kind: Literal["pass", "delay", "stall", "refuse", "reset", "half-open", "cut", "cut-answers"]
     seconds: float = 0.0
     size: int = 0
 
@@ -51,6 +52,11 @@ def delay(seconds: float) -> Fault:
 def cut_after(size: int) -> Fault:
     """Return the fault in which a connection is reset once so many bytes of requests went up."""
     return Fault("cut", size=size)
+
+
+def cut_answers_after(size: int) -> Fault:
+    """Return the fault in which a connection is reset once so many bytes of answers came down."""
+    return Fault("cut-answers", size=size)
 
 
 class FaultProxy:
@@ -193,12 +199,12 @@ class FaultProxy:
                     await asyncio.sleep(seconds)
                 case Fault("half-open") if not is_request:
                     continue
-                case Fault("cut", size=size) if is_request:
+                case Fault("cut" | "cut-answers" as kind, size=size) if is_request == (kind == "cut"):
                     piece = piece[: size - link.sent]
                     link.sent += len(piece)
             writer.write(piece)
             await writer.drain()
-            if self._fault.kind == "cut" and link.sent >= self._fault.size:
+            if self._fault.kind in ("cut", "cut-answers") and link.sent >= self._fault.size:
                 raise ConnectionResetError
         writer.write_eof()
 

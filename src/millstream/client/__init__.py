@@ -1,0 +1,63 @@
+"""A client of a server (`millstream serve`), for programs with an event loop and without one; needs `httpx`."""
+
+from millstream.client.aio import AsyncClient
+from millstream.client.blocking import Client
+from millstream.client.errors import (
+    ClientError,
+    ConflictError,
+    ForbiddenError,
+    GoneError,
+    InvalidRequestError,
+    NotFoundError,
+    NotThereYetError,
+    ProblemError,
+    TooManyRequestsError,
+    UnauthorizedError,
+    UnavailableError,
+    UnreachableError,
+    VersionConflictError,
+)
+from millstream.client.shapes import (
+    Answer,
+    Answers,
+    BuildEvent,
+    Cancelled,
+    Event,
+    Failure,
+    Flow,
+    Job,
+    Node,
+    RunResult,
+    TaskStatus,
+    User,
+)
+
+__all__ = [
+    "Answer",
+    "Answers",
+    "AsyncClient",
+    "BuildEvent",
+    "Cancelled",
+    "Client",
+    "ClientError",
+    "ConflictError",
+    "Event",
+    "Failure",
+    "Flow",
+    "ForbiddenError",
+    "GoneError",
+    "InvalidRequestError",
+    "Job",
+    "Node",
+    "NotFoundError",
+    "NotThereYetError",
+    "ProblemError",
+    "RunResult",
+    "TaskStatus",
+    "TooManyRequestsError",
+    "UnauthorizedError",
+    "UnavailableError",
+    "UnreachableError",
+    "User",
+    "VersionConflictError",
+]
