@@ -279,10 +279,8 @@ class SqlLedger:
 
     async def find(self, which: Filter) -> list[JobRecord]:
         """Return jobs, with their values as they are shown; see `Ledger.find`."""
-        if not all(is_text(text) for text in (which.flow, which.owner, which.before, which.after) if text is not None):
-            return []
-        statement = listing(self._parts.queries, which)
-        rows = await self._read(lambda connection: connection.run(statement.sql, statement.fill()))
+        asked = listing(self._parts.queries, which)
+        rows = [] if asked is None else await self._read(lambda connection: connection.run(asked[0].sql, asked[1]))
         return [job_record(row, None) for row in rows]
 
     async def node_results(self, job_id: str) -> list[NodeResult]:

@@ -63,6 +63,12 @@ class LedgerFinding:
         assert await found(ledger, jobs, states=(QUEUED, RUNNING), oldest_first=True, after=jobs[2].id) == [3, 4]
         assert await found(ledger, jobs, oldest_first=True, after=jobs[5].id) == []
 
+    async def test_what_no_job_can_have_finds_none(self, ledger: Ledger, jobs: list[JobRecord]) -> None:
+        for text in ("\0", "a\0", "\ud800"):
+            assert await found(ledger, jobs, flow=text) == await found(ledger, jobs, owner=text) == []
+            await found(ledger, jobs, before=text)
+            await found(ledger, jobs, after=text)
+
     async def test_a_key_of_another_owner_is_refused_without_a_word_about_that_job(self, ledger: Ledger) -> None:
         first = make_job(idempotency_key="k", owner="ada")
         await submit(ledger, first, None)
