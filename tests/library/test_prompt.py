@@ -1,5 +1,9 @@
 """Templates are filled in a sandbox: they see the values they are given, and nothing else."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,3 +64,14 @@ def test_values_are_never_read_as_templates() -> None:
 def test_what_the_sandbox_refuses_is_told(template: str, problem: str) -> None:
     with pytest.raises((ValueError, OverflowError), match=problem):
         prompt_template(template, x=1, rows=[1])
+
+
+def test_of_five_thousand_ways_out_none_leads_out(tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "tests.library.escapes"]
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        program, cwd=tmp_path, env=os.environ | {"PYTHONPATH": root}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "5084 False []\n"
+    assert list(tmp_path.iterdir()) == []
