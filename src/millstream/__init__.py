@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from millstream.authoring import current
@@ -21,6 +22,7 @@ from millstream.engine.context import ctx
 from millstream.errors import (
     BlockingCallError,
     DefinitionError,
+    DocumentError,
     DrawingError,
     GraphError,
     Ignore,
@@ -47,6 +49,8 @@ from millstream.model.policy import Policy
 
 if TYPE_CHECKING:
     from millstream.app import Millstream
+    from millstream.authoring.documents.catalogue import Catalogue
+    from millstream.authoring.documents.flow import DocumentFlow
     from millstream.settings import Settings
 
 __version__ = "0.1.0.dev0"
@@ -54,9 +58,12 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "AsyncResult",
     "BlockingCallError",
+    "Catalogue",
     "Cursor",
     "Decision",
     "DefinitionError",
+    "DocumentError",
+    "DocumentFlow",
     "DrawingError",
     "Event",
     "Flow",
@@ -109,17 +116,19 @@ __all__ = [
 ]
 
 
+_ON_FIRST_USE = {
+    "Catalogue": "millstream.authoring.documents.catalogue",
+    "DocumentFlow": "millstream.authoring.documents.flow",
+    "Millstream": "millstream.app",
+    "Settings": "millstream.settings",
+}
+
+
 def __getattr__(name: str) -> Any:
-    """Load the app and the settings on first use: defining tasks needs neither."""
-    if name == "Millstream":
-        from millstream.app import Millstream  # noqa: PLC0415
-
-        return Millstream
-    if name == "Settings":
-        from millstream.settings import Settings  # noqa: PLC0415
-
-        return Settings
-    raise AttributeError(f"module 'millstream' has no attribute {name!r}")
+    """Load the app, the settings and documents on first use: defining tasks needs none of them."""
+    if name not in _ON_FIRST_USE:
+        raise AttributeError(f"module 'millstream' has no attribute {name!r}")
+    return getattr(import_module(_ON_FIRST_USE[name]), name)
 
 
 def _default_app() -> current.App:

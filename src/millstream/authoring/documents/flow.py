@@ -80,7 +80,7 @@ class DocumentFlow(Flow):
         outputs: The nodes whose values its jobs return, in order.
 
     Example:
-        >>> from millstream import task
+        >>> from millstream import Catalogue, DocumentFlow, task
         >>> from millstream.authoring.documents.describe import component_of
         >>> @task(name="shout")
         ... def shout(text: str) -> str: return text.upper()
