@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 
 from millstream.server.access.public import PUBLIC
+from millstream.server.examples import EXAMPLES, LINES, Example
 
 _ABOUT: Final = """Build, run and look after flows.
 
@@ -72,16 +74,6 @@ _WORDS: Final = {
 }
 
 
-def answers(value: Any, status: int = 200) -> dict[int | str, dict[str, Any]]:
-    """Return what a route's decorator takes as `responses` to show an example of its answer.
-
-    Example:
-        >>> answers({"status": "ok"})
-        {200: {'content': {'application/json': {'example': {'status': 'ok'}}}}}
-    """
-    return {status: {"content": {"application/json": {"example": value}}}}
-
-
 def name_of(route: APIRoute) -> str:
     """Return the id of a route's operation, by which generated clients call it: `jobs_cancel` is `cancel` in `jobs`."""
     return f"{route.endpoint.__module__.rpartition('.')[2]}_{route.name}"
@@ -123,6 +115,19 @@ def _calls(dependant: Dependant) -> Iterator[Any]:
         yield from _calls(inner)
 
 
+def _show(operation: dict[str, Any], example: Example) -> None:
+    """Put an example into an operation."""
+    for media in operation.get("requestBody", {}).get("content", {}).values() if example.sent is not None else ():
+        media["example"] = example.sent
+    content = operation["responses"][str(example.status)].setdefault("content", {})
+    if example.streams:
+        content.clear()
+        content.update({kind: {"schema": {"type": "string"}} for kind in example.streams})
+        content[LINES]["example"] = f"{json.dumps(example.told)}\n"
+    elif example.told is not None:
+        content["application/json"]["example"] = example.told
+
+
 def _complete(operation: dict[str, Any], method: str, path: str, route: RouteContext) -> None:
     is_public = (method, path) in PUBLIC
     scope = scope_of(route)
@@ -130,6 +135,8 @@ def _complete(operation: dict[str, Any], method: str, path: str, route: RouteCon
         operation["security"] = [{"token": []}, {"apiKey": []}]
     if scope is not None:
         operation["x-scope"] = scope
+    if example := EXAMPLES.get(operation["operationId"]):
+        _show(operation, example)
     names = {parameter["name"] for parameter in operation.get("parameters", ())}
     statuses = {
         "400": "requestBody" in operation or "cursor" in names,

@@ -198,21 +198,31 @@ async def put_flow(here: Here, who: Writes, flow_id: UUID, given: NewFlow, condi
     _refuse_python(here, flow_id)
     if given.id not in (None, flow_id):
         raise Problem(422, f"the body has the id {given.id}, the path {flow_id}; leave the body's out")
-    try:
-        flow = await here.flows.get(str(flow_id), who.owner)
-    except FlowNotFoundError as error:
-        conditions.require(None)
+    while True:
         try:
-            return await _create(here, who, given.model_copy(update={"id": flow_id}))
-        except NameTakenError as taken:
-            if taken.field == "id":  # somebody else has it, who is nobody's business
-                raise error from None
-            raise
-    conditions.require(tag(flow.version, flow.created_at))
-    put = keeping.made(given, flow.owner, here.clock.now())
-    put = replace(put, id=flow.id, webhook=flow.webhook)
-    await keeping.check(put, here.catalogue, here.flows)
-    return _shown(await here.flows.replace(put, flow.version if conditions.one_version else None))
+            flow = await here.flows.get(str(flow_id), who.owner)
+        except FlowNotFoundError as error:
+            return await _put_new(here, who, given.model_copy(update={"id": flow_id}), conditions, error)
+        conditions.require(tag(flow.version, flow.created_at))
+        put = keeping.made(given, flow.owner, here.clock.now())
+        put = replace(put, id=flow.id, webhook=flow.webhook)
+        await keeping.check(put, here.catalogue, here.flows)
+        try:
+            return _shown(await here.flows.replace(put, flow.version))
+        except VersionConflictError:  # another change came in between: this one replaces that, or is refused
+            continue
+
+
+async def _put_new(
+    here: Site, who: Principal, given: NewFlow, conditions: Conditions, absent: FlowNotFoundError
+) -> Response:
+    conditions.require(None)
+    try:
+        return await _create(here, who, given)
+    except NameTakenError as taken:
+        if taken.field == "id":  # somebody else has it, who is nobody's business
+            raise absent from None
+        raise
 
 
 @router.delete("/{flow_id}", response_model=Deleted)

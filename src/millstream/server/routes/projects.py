@@ -116,13 +116,13 @@ async def put_project(
     put = replace(_made(here.clock.now(), who.user.id, given), id=str(project_id))
     try:
         project = await here.flows.project(put.id, who.owner)
-    except ProjectNotFoundError as error:
+    except ProjectNotFoundError as absent:
         conditions.require(None)
         try:
             made = await keeping.add_project(here.flows, put)
         except NameTakenError as taken:
             if taken.field == "id":  # somebody else has it, who is nobody's business
-                raise error from None
+                raise absent from None
             raise
         return _shown(made, 201, {"Location": f"/api/v1/projects/{made.id}"})
     conditions.require(tag(project.version, project.created_at))

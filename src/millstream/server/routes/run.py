@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from millstream.server.access.principal import Principal, needs
 from millstream.server.body import JsonRoute
@@ -57,6 +57,10 @@ class RunAnswer(BaseModel):
 
 class RunGoesOn(BaseModel):
     """A run that goes on behind the answer."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"job_id": "01a2000d-9918-7665-af65-129939a1119b", "status": "in progress"}]}
+    )
 
     job_id: str
     status: str
