@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -17,6 +18,7 @@ from millstream import Millstream, task
 from millstream.authoring.documents.catalogue import Catalogue
 from millstream.authoring.documents.describe import component_of
 from millstream.authoring.documents.flow import DocumentFlow
+from millstream.authoring.documents.reading import subflows_in
 from millstream.authoring.registry import Registry
 from millstream.errors import DocumentError
 from millstream.model.component import Port
@@ -217,6 +219,7 @@ def refused(error: DocumentError) -> bool:
 def hold(data: Any, app: Millstream) -> bool:
     """Read a document, and run it where it is valid; return whether it was."""
     with nothing_runs():
+        subflows_in(data)
         try:
             flow = DocumentFlow(FLOW_ID, data, CATALOGUE, find=FOUND)
         except DocumentError as error:
@@ -315,6 +318,50 @@ def test_a_text_that_wants_to_be_code_is_a_problem_or_a_plain_value(place: str, 
     for text in ESCAPES:
         is_valid = hold(with_text(text, place), app)
         assert is_valid == (len(text) <= PLAIN.get(place, -1)), (place, text)
+
+
+def wrapped(text: str) -> list[str]:
+    """Return a text in all that templates, shells and parsers look for."""
+    escaped = "".join(f"\\u{ord(letter):04x}" for letter in text[:100])
+    marks = (
+        "{{%s}}",
+        "{%%%s%%}",
+        "${%s}",
+        "#{%s}",
+        "$(%s)",
+        "`%s`",
+        "<%%=%s%%>",
+        "f'{%s}'",
+        "[[%s]]",
+        "'+(%s)+'",
+        "%s\n#",
+    )
+    return [text, escaped, *(mark % text for mark in marks)]
+
+
+def test_five_thousand_such_texts_are_problems_or_plain_values(app: Millstream, working_directory: Path) -> None:
+    texts = [
+        text
+        for one in (*ESCAPES, "open('canary', 'w')", "__import__('os').system('touch canary')")
+        for text in wrapped(one)
+    ]
+    data = [with_text(text, place) for text in texts for place in PLACES]
+    assert len(data) > 5_000
+    flow = DocumentFlow(FLOW_ID, INNER, CATALOGUE)
+    refused = 0
+    with nothing_runs():
+        for one in data:
+            try:
+                flow = DocumentFlow(FLOW_ID, one, CATALOGUE, find=FOUND)
+            except DocumentError:
+                refused += 1
+            else:
+                flow.draw(flow.inputs.bind((), {}))
+        for text in texts:
+            assert text in flow.draw(flow.inputs.bind((), {"input_value": text})).bindings
+    assert 0 < refused < len(data)
+    assert app.apply(flow, input_value="done").get() == {"outputs": {"o": {"text": "done", "number": 1, "more": []}}}
+    assert list(working_directory.iterdir()) == []
 
 
 def test_a_text_that_wants_to_be_code_comes_out_as_it_went_in(app: Millstream) -> None:

@@ -193,7 +193,9 @@ def test_the_problems_of_a_sub_flow_are_problems_of_whoever_names_it() -> None:
     found = problems(data, {OTHER_ID: document([node("a", "docs.add")])}.get)
     assert found == {"nodes[0].data.values.flow": "in that flow, at nodes[0]: its input a needs a value or an edge"}
     assert subflows_in(data) == {OTHER_ID}
-    assert subflows_in({"nodes": 3}) == set()
+    strange: Any
+    for strange in ([], {"nodes": 3}, {"nodes": [3, {"data": 3}]}, document([node("s", "Subflow", flow=[1])])):
+        assert subflows_in(strange) == set()
 
 
 # -------------------------------------------------------------------------------------------------------------- limits

@@ -60,22 +60,19 @@ def read_document(
     return _Reader(catalogue, find).read(parsed(data), (flow_id,))
 
 
-def subflows_in(data: Mapping[str, Any]) -> set[str]:
+def subflows_in(data: Any) -> set[str]:
     """Return the ids of the flows that a document names as its sub-flows, whatever else is wrong with it.
 
     For those who keep documents where `find` cannot wait: fetch these first, and theirs, and so on.
 
-    >>> subflows_in({"nodes": [{"id": "a", "data": {"component": "subflow", "values": {"flow": "0190d5ae"}}}]})
+    >>> subflows_in({"nodes": [{"id": "a", "data": {"component": "Subflow", "values": {"flow": "0190d5ae"}}}]})
     {'0190d5ae'}
     """
-    found = set()
-    nodes = data.get("nodes")
-    for node in nodes if isinstance(nodes, list | tuple) else ():
-        inner = node.get("data") if isinstance(node, Mapping) else None
-        if isinstance(inner, Mapping) and inner.get("component") == SUBFLOW.name:
-            values = inner.get("values")
-            found.add(values.get("flow") if isinstance(values, Mapping) else None)
-    return {flow_id for flow_id in found if isinstance(flow_id, str)}
+    nodes = data.get("nodes") if isinstance(data, Mapping) else None
+    inner = [node.get("data") for node in nodes if isinstance(node, Mapping)] if isinstance(nodes, list | tuple) else []
+    values = [one.get("values") for one in inner if isinstance(one, Mapping) and one.get("component") == SUBFLOW.name]
+    ids = [one.get("flow") for one in values if isinstance(one, Mapping)]
+    return {flow_id for flow_id in ids if isinstance(flow_id, str)}
 
 
 class _Reader:
