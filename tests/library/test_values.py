@@ -1,20 +1,24 @@
 """The tasks on texts and JSON, the routers, and where chats enter and leave: plain functions of their values."""
 
 import doctest
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
 from millstream import Millstream, Settings
-from millstream.errors import OutputTooLargeError
+from millstream.errors import EgressDeniedError, OutputTooLargeError
 from millstream.library import chat, directory, egress, example, json_values, logic, patterns, prompt, text, values
 from millstream.library.chat import chat_input, chat_output, text_input, text_output, webhook
+from millstream.library.files import file_read, file_write
 from millstream.library.json_values import json_format, json_parse, json_pick
 from millstream.library.logic import Operator, condition, if_else, switch
 from millstream.library.patterns import regex_extract, regex_replace
+from millstream.library.prompt import prompt_template
 from millstream.library.text import concatenate, text_transform
 from millstream.library.values import MOST_PARTS, MOST_TEXT
+from millstream.library.web import http_request
 
 MESSAGE = {"text": "Hi", "sender": "User", "sender_name": "Ada", "session_id": "s", "files": []}
 
@@ -253,6 +257,23 @@ def test_what_is_said_in_answer_to_a_message_stays_in_its_chat() -> None:
     assert said == {"text": "hello", "sender": "Machine", "sender_name": "AI", "session_id": "s1", "files": []}
     assert chat_output(chat_input("hello", session_id="s1"), session_id="s2")["session_id"] == "s2"
     assert chat_output([1, "a"])["text"] == '[1,"a"]'
+
+
+async def test_wherever_a_text_is_wanted_a_message_stands_for_its_text(tmp_path: Path) -> None:
+    def message(text: str) -> Any:  # an edge of type `any` may bring one
+        return chat_input(text)
+
+    (tmp_path / "a.txt").write_text("content", encoding="utf-8")
+    assert regex_extract("abc", message("b")) == "b"
+    assert regex_replace("abc", message("b")) == "ac"
+    assert condition("abc", "matches regex", message("^a"))
+    assert prompt_template(message("Hello {{ name }}"), name=message("Ada")) == "Hello Ada"
+    async with Millstream(settings=Settings(durability="off", files_dir=tmp_path)) as app:
+        assert await (await app.submit(file_read, message("a.txt"))).result() == "content"
+        await (await app.submit(file_write, message("b.txt"), message("text"))).result()
+        with pytest.raises(EgressDeniedError):
+            await (await app.submit(http_request, message("http://127.0.0.1/"))).result()
+    assert (tmp_path / "b.txt").read_text(encoding="utf-8") == "text"
 
 
 async def test_without_a_session_the_job_is_the_chat() -> None:

@@ -34,6 +34,7 @@ def file_read(path: str) -> str:
         FileNotFoundError: There is no such file.
         OutputTooLargeError: It has more than 10 MiB.
     """
+    path = as_text(path)
     content = _directory().read(path)
     try:
         return content.decode()
@@ -55,7 +56,7 @@ def file_write(path: str, text: Any) -> Written:
         ValueError: The path leads elsewhere, over a link, or to something that is no file.
         OutputTooLargeError: The text has more than 10 MiB.
     """
-    content = as_text(text).encode()
+    path, content = as_text(path), as_text(text).encode()
     _directory().write(path, content)
     return Written(path=path, size=len(content))
 

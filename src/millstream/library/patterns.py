@@ -83,12 +83,13 @@ def regex_replace(text: Any, pattern: str, replacement: str = "", count: int = 0
             raise ValueError(f"the replacement {replacement!r} does not fit the pattern: {error}") from None
 
 
-def compiled_pattern(pattern: str, *, ignore_case: bool) -> re.Pattern[str]:
+def compiled_pattern(pattern: Any, *, ignore_case: bool) -> re.Pattern[str]:
     """Return a pattern, ready for use.
 
     Raises:
         ValueError: It is too long, or cannot be read.
     """
+    pattern = as_text(pattern)
     if len(pattern) > MOST_PATTERN:
         raise ValueError(f"the pattern has {len(pattern):,} characters, but may have {MOST_PATTERN:,}")
     try:

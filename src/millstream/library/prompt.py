@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from millstream.authoring.task import task
 from millstream.errors import OutputTooLargeError
 from millstream.library.bounds import bounds
-from millstream.library.values import plain
+from millstream.library.values import as_text, plain
 
 if TYPE_CHECKING:
     from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -42,6 +42,7 @@ def prompt_template(template: str, **variables: Any) -> str:
     """
     from jinja2 import TemplateError, TemplateSyntaxError  # noqa: PLC0415  servers need Jinja in pool processes only
 
+    template = as_text(template)
     if len(template) > MOST_TEMPLATE:
         raise ValueError(f"the template has {len(template):,} characters, but may have {MOST_TEMPLATE:,}")
     values = {name: plain(value) for name, value in variables.items()}

@@ -13,6 +13,7 @@ import msgspec
 from millstream.authoring import current
 from millstream.authoring.task import task
 from millstream.errors import OutputTooLargeError
+from millstream.library.values import as_text
 from millstream.urls import without_password
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ async def http_request(  # noqa: PLR0913  each is a port
         raise ValueError("json and body are both set; a request has one body")
     if refused := sorted(_OURS & {name.lower() for name in headers or ()}):
         raise ValueError(f"the header {refused[0]} cannot be set; the connection needs its own")
+    url = as_text(url)
     shown = without_password(url)
     transport = EgressTransport(Egress(current.app().settings.egress_allow))
     try:
