@@ -32,6 +32,7 @@ from millstream.errors import (
     WorkflowResourceError,
     WorkflowServiceUnavailableError,
 )
+from millstream.events.base import CursorLostError
 from millstream.ledger.accounts import NameTakenError, UserNotFoundError
 from millstream.ledger.base import IdempotencyConflictError, StorageFullError
 from millstream.ledger.flow_store import FlowNotFoundError, ProjectNotFoundError, VersionConflictError
@@ -96,6 +97,7 @@ _STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (  # the first that fi
     (FlowNotFoundError, 404),
     (ProjectNotFoundError, 404),
     (InvalidCursorError, 400),
+    (CursorLostError, 410),
     (StateTransitionError, 409),
     (IdempotencyConflictError, 409),
     (NameTakenError, 409),

@@ -9,6 +9,7 @@ from typing import Final
 
 from fastapi.routing import iter_route_contexts
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -70,6 +71,8 @@ class AccessLayer:
         try:
             scope[PRINCIPAL] = await self._admit(scope)
             await self._app(scope, receive, guarded)
+        except ClientDisconnect:
+            return  # nobody is there to be answered
         except Exception as error:
             if has_begun:
                 raise
