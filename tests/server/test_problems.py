@@ -75,5 +75,5 @@ def test_what_fails_inside_is_not_told(error: Exception, status: int) -> None:
 
 
 def test_each_part_of_a_document_that_is_wrong_is_listed() -> None:
-    given = json.loads(answer(DocumentError([("nodes[2]", "one"), ("edges[0]", "two")]), "/x").body)
+    given = json.loads(bytes(answer(DocumentError([("nodes[2]", "one"), ("edges[0]", "two")]), "/x").body))
     assert [(part["loc"], part["msg"]) for part in given["errors"]] == [(["nodes[2]"], "one"), (["edges[0]"], "two")]
