@@ -79,5 +79,5 @@ async def chatter(name: str, count: int) -> str:
 @flow
 def chain(n: int, length: int) -> Any:
     for _ in range(length):
-        n = double(n)  # type: ignore[assignment]  a handle, while it draws
+        n = double(n)
     return n
