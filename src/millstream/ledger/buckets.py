@@ -7,6 +7,7 @@ once that time has come, it is full.
 from __future__ import annotations
 
 import hashlib
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -16,9 +17,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from millstream.ledger import schema
 from millstream.ledger.database import Connection, transaction
 from millstream.ledger.queries import Queries
-from millstream.ledger.statements import given
+from millstream.ledger.statements import Statement, given
 
 B = schema.bucket.c
+
+_SECONDS, _INTERVAL = given("seconds", sa.Double), given("interval", sa.Double)
 
 _TOLERANCE = 0.01
 """By which part of the time of one token it may come too early, so that sums of fractions are no reason to wait."""
@@ -54,33 +57,47 @@ class Buckets:
     """
 
     def __init__(self, queries: Queries) -> None:
-        """Compile the statements."""
-        now, seconds, interval = queries.now, given("seconds", sa.Double), given("interval", sa.Double)
+        """Compile nothing yet."""
+        self._queries = queries
+        self._now = now = queries.now
         least, greatest = (sa.func.min, sa.func.max) if queries.is_sqlite else (sa.func.least, sa.func.greatest)
         # Never later than an empty bucket would be full: the clock of SQLite begins anew with the machine.
-        full_at = greatest(now, least(B.full_at, now + seconds))
-        is_there = full_at + interval <= now + seconds + given("slack", sa.Double)
-        insert = sqlite.insert if queries.is_sqlite else postgresql.insert
-        taken = insert(schema.bucket).values(name=given("name"), full_at=now + interval)
-        self._take = queries.statement(
-            taken.on_conflict_do_update(index_elements=[B.name], set_={B.full_at: full_at + interval}, where=is_there)
+        self._full_then = greatest(now, least(B.full_at, now + _SECONDS)) + _INTERVAL
+        self._is_there = self._full_then <= now + _SECONDS + given("slack", sa.Double)
+
+    @cached_property
+    def _taking(self) -> Statement:
+        insert = sqlite.insert if self._queries.is_sqlite else postgresql.insert
+        taken = insert(schema.bucket).values(name=given("name"), full_at=self._now + _INTERVAL)
+        changed: Any = {B.full_at: self._full_then}
+        return self._queries.statement(
+            taken.on_conflict_do_update(index_elements=[B.name], set_=changed, where=self._is_there)
         )
-        wait = full_at + interval - (now + seconds)
-        self._wait = queries.statement(sa.select(wait).where(B.name == given("name"), ~is_there))
-        is_full = B.full_at <= now
-        self._full = queries.statement(sa.select(B.name).where(is_full).limit(1))
+
+    @cached_property
+    def _waiting(self) -> Statement:
+        wait = self._full_then - (self._now + _SECONDS)
+        return self._queries.statement(sa.select(wait).where(B.name == given("name"), ~self._is_there))
+
+    @cached_property
+    def _full(self) -> Statement:
+        return self._queries.statement(sa.select(B.name).where(B.full_at <= self._now).limit(1))
+
+    @cached_property
+    def _sweeping(self) -> Statement:
+        is_full = B.full_at <= self._now
         full = sa.select(B.name).where(is_full).limit(_AT_ONCE)
-        self._sweep = queries.statement(sa.delete(schema.bucket).where(B.name.in_(full), is_full))
+        return self._queries.statement(sa.delete(schema.bucket).where(B.name.in_(full), is_full))
 
     def wait(self, connection: Connection, take: Take) -> float:
         """Return how long it is until a bucket has a token; 0.0 where it has one. Seconds."""
-        rows = connection.run(self._wait.sql, self._wait.fill(**take.values()))
+        rows = connection.run(self._waiting.sql, self._waiting.fill(**take.values()))
         return float(rows[0][0]) if rows else 0.0
 
     def take(self, connection: Connection, take: Take) -> float:
         """Take a token; return 0.0, or the seconds until there is one."""
         with transaction(connection):
-            if connection.change(self._take.sql, self._take.fill(**take.values())):
+            if connection.change(self._taking.sql, self._taking.fill(**take.values())):
                 return 0.0
             return self.wait(connection, take)
 
@@ -91,4 +108,4 @@ class Buckets:
     def sweep(self, connection: Connection) -> None:
         """Forget buckets that are full, a bounded number of them."""
         with transaction(connection):
-            connection.change(self._sweep.sql, self._sweep.fill())
+            connection.change(self._sweeping.sql, self._sweeping.fill())

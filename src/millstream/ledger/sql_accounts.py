@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,7 +18,7 @@ from millstream.ledger.database import Connection, transaction
 from millstream.ledger.owned import check_texts, lock_user, names_taken
 from millstream.ledger.queries import Queries
 from millstream.ledger.rows import is_text
-from millstream.ledger.statements import given
+from millstream.ledger.statements import Statement, given
 
 U, S, K = schema.user.c, schema.session.c, schema.api_key.c
 
@@ -38,24 +39,27 @@ class SqlAccounts:
     """
 
     def __init__(self, asking: Asking, dialect: sa.Dialect, clock: Clock) -> None:
-        """Compile what is asked with every request."""
+        """Compile nothing yet."""
         self._asking = asking
         self._clock = clock
-        queries = Queries(dialect)
-        self._buckets = Buckets(queries)
-        is_active = (U.id == S.owner) & U.is_active
-        self._session = queries.statement(
-            sa.select(*_SESSION, *_USER)
-            .select_from(schema.session.join(schema.user, is_active))
-            .where(S.digest == given("digest"), S.expires_at > given("now", sa.Double))
-        )
+        self._queries = Queries(dialect)
+        self._buckets = Buckets(self._queries)
+
+    @cached_property
+    def _session(self) -> Statement:
+        found = schema.session.join(schema.user, (U.id == S.owner) & U.is_active)
+        is_valid = (S.digest == given("digest")) & (S.expires_at > given("now", sa.Double))
+        return self._queries.statement(sa.select(*_SESSION, *_USER).select_from(found).where(is_valid))
+
+    @cached_property
+    def _key(self) -> Statement:
+        found = schema.api_key.join(schema.user, (U.id == K.owner) & U.is_active)
         is_valid = K.expires_at.is_(None) | (K.expires_at > given("now", sa.Double))
-        self._key = queries.statement(
-            sa.select(*_KEY, *_USER)
-            .select_from(schema.api_key.join(schema.user, (U.id == K.owner) & U.is_active))
-            .where(K.id == given("id"), is_valid)
-        )
-        self._last_use = queries.statement(sa.select(K.last_used_at).where(K.id == given("id")))
+        return self._queries.statement(sa.select(*_KEY, *_USER).select_from(found).where(K.id == given("id"), is_valid))
+
+    @cached_property
+    def _last_use(self) -> Statement:
+        return self._queries.statement(sa.select(K.last_used_at).where(K.id == given("id")))
 
     # ------------------------------------------------------------------------------------------------------- users
     async def add_user(self, user: User) -> None:

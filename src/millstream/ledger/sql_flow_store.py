@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -26,13 +27,14 @@ from millstream.ledger.flow_store import (
 from millstream.ledger.owned import check_texts, lock_user, names_taken
 from millstream.ledger.queries import Queries
 from millstream.ledger.rows import is_text
-from millstream.ledger.statements import given
+from millstream.ledger.statements import Statement, given
 
 F, P = schema.flow.c, schema.project.c
 
 _PROJECT = tuple(P[name] for name in Project.__struct_fields__)
 _SUMMARY = tuple(F[name] for name in FlowSummary.__struct_fields__)
 _FLOW = (*_SUMMARY, F.document)
+_IS_MEANT = F.id == given("id")
 
 
 class SqlFlowStore:
@@ -45,14 +47,26 @@ class SqlFlowStore:
     """
 
     def __init__(self, asking: Asking, dialect: sa.Dialect, clock: Clock) -> None:
-        """Compile what is asked with every request."""
+        """Compile nothing yet."""
         self._asking = asking
         self._clock = clock
-        queries, mine = Queries(dialect), F.owner == given("owner")
-        self._flow = queries.statement(sa.select(*_FLOW).where(F.id == given("id"), mine))
-        self._any_flow = queries.statement(sa.select(*_FLOW).where(F.id == given("id")))
-        self._version = queries.statement(sa.select(F.version).where(F.id == given("id"), mine))
-        self._any_version = queries.statement(sa.select(F.version).where(F.id == given("id")))
+        self._queries = Queries(dialect)
+
+    @cached_property
+    def _flow(self) -> Statement:
+        return self._queries.statement(sa.select(*_FLOW).where(_IS_MEANT, F.owner == given("owner")))
+
+    @cached_property
+    def _any_flow(self) -> Statement:
+        return self._queries.statement(sa.select(*_FLOW).where(_IS_MEANT))
+
+    @cached_property
+    def _version(self) -> Statement:
+        return self._queries.statement(sa.select(F.version).where(_IS_MEANT, F.owner == given("owner")))
+
+    @cached_property
+    def _any_version(self) -> Statement:
+        return self._queries.statement(sa.select(F.version).where(_IS_MEANT))
 
     # ------------------------------------------------------------------------------------------------------- flows
     async def add(self, flow: StoredFlow) -> None:
