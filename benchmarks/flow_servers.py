@@ -1,7 +1,7 @@
 """Flow servers under load: ours and Langflow, each started as its users start it, on loopback, with SQLite.
 
 Both are asked the same over HTTP: the paths and the answers are the same, and only the documents of the flows differ.
-Langflow is 450 distributions, so it is not installed here; `MILLSTREAM_BENCH_LANGFLOW` names a Python that has it.
+Langflow is 450 distributions, so it is not installed here; `BENCHMARKS_LANGFLOW` names a Python that has it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from benchmarks.environments import NotInstalledError
 from benchmarks.places import new_directory
 from benchmarks.wire import Client
 
-LANGFLOW = "MILLSTREAM_BENCH_LANGFLOW"
+LANGFLOW = "BENCHMARKS_LANGFLOW"
 START_SECONDS = 400.0
 SAID = "hello"
 _PASSWORD = "changeme"  # noqa: S105  of a server that lives as long as its measurement

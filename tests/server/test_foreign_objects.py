@@ -112,7 +112,7 @@ def test_no_wildcard_finds_anything(alice: httpx.Client, bob: httpx.Client, tabl
         if endpoint.method == "DELETE" or str(endpoint) in MADE_BY_PUT:
             continue
         path = endpoint.filled(dict.fromkeys(endpoint.parameters, name))
-        body = {} if endpoint.takes_json or endpoint.method == "POST" else None
+        body: dict[str, Any] | None = {} if endpoint.takes_json or endpoint.method == "POST" else None
         for client in (alice, bob):
             answer = client.request(endpoint.method, path, json=body)
             assert answer.status_code in {404, 405, 422}, f"{endpoint}: {answer.status_code} {answer.text[:200]}"
