@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 from millstream import ctx, flow, task
@@ -33,6 +34,18 @@ async def wait_for_ever() -> None:
 @flow
 def endless() -> Any:
     return wait_for_ever()
+
+
+@task
+async def pass_gate(path: str) -> str:
+    while not Path(path).exists():  # noqa: ASYNC110, ASYNC240  whoever opens it is another process
+        await asyncio.sleep(0.01)
+    return "open"
+
+
+@flow
+def gated(path: str) -> Any:
+    return pass_gate(path)
 
 
 @task

@@ -28,6 +28,7 @@ from millstream.server.builds.lines import Line, encode_lines
 from millstream.server.builds.presence import Patience, Presence
 from millstream.server.builds.shapes import Build
 from millstream.server.builds.translate import Translator
+from millstream.server.builds.works import is_id
 
 _log = structlog.get_logger("millstream.server")
 
@@ -153,6 +154,8 @@ class Builds:
             JobNotFoundError: There is none, or it is somebody else's.
         """
         known = self._watched.get(job_id)
+        if known is None and not is_id(job_id):  # and no text that a database does not take
+            raise JobNotFoundError(f"there is no job {job_id!r}")
         if known is None:
             record = await JobDesk(self._app, owner).record(job_id)
             return self._watched.get(job_id) or self._know(Watched(Build.of(record), record.owner, record.graph))
@@ -182,28 +185,18 @@ class Builds:
         if self._stopping.is_set():
             reader.stop()
         presence = watched.presence
-        if presence is not None and not is_poll:
-            presence.opened()
-        elif presence is not None:
-            presence.polled(self._clock.monotonic())
+        if presence is not None:
+            presence.came()
         try:
             yield reader
         finally:
             self._readers.discard(reader)
             reader.close()
-            self._left(watched, feed, is_poll=is_poll)
-
-    def _left(self, watched: Watched, feed: Feed, *, is_poll: bool) -> None:
-        watched.left_at = now = self._clock.monotonic()
-        presence = watched.presence
-        if presence is None or feed.is_over:
-            return
-        if is_poll:
-            presence.polled(now)
-            return
-        presence.closed(now)
-        if not presence.streams:
-            self._clock.call_later(self._patience.disconnect_seconds, lambda: self._give_up(watched))
+            watched.left_at = now = self._clock.monotonic()
+            if presence is not None:
+                presence.went(now, is_poll=is_poll)
+                if not (presence.readers or feed.is_over):
+                    self._clock.call_later(self._patience.disconnect_seconds, lambda: self._give_up(watched))
 
     def _feed(self, watched: Watched) -> Feed:
         if watched.feed is None:

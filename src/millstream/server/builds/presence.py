@@ -24,41 +24,37 @@ class Presence:
     One that nobody ever looked at runs to its end, and so does one that was not begun to be looked at (see `Builds`).
 
     Attributes:
-        streams: How many streams of it are open.
+        readers: How many streams of it are open, and how many polls wait for news.
     """
 
-    __slots__ = ("_is_polled", "_seen_at", "streams")
+    __slots__ = ("_is_polled", "_seen_at", "readers")
 
     def __init__(self) -> None:
         """Nobody has looked yet."""
-        self.streams = 0
+        self.readers = 0
         self._is_polled = False
         self._seen_at: float | None = None
 
-    def opened(self) -> None:
-        """Take the fact that a stream was opened."""
-        self.streams += 1
+    def came(self) -> None:
+        """Take the fact that a stream was opened, or a poll came."""
+        self.readers += 1
 
-    def closed(self, now: float) -> None:
-        """Take the fact that a stream was closed."""
-        self.streams -= 1
-        self._seen_at = now
-
-    def polled(self, now: float) -> None:
-        """Take the fact that somebody asked for news."""
-        self._is_polled = True
+    def went(self, now: float, *, is_poll: bool = False) -> None:
+        """Take the fact that a stream was closed, or a poll answered."""
+        self.readers -= 1
+        self._is_polled = self._is_polled or is_poll
         self._seen_at = now
 
     def is_given_up(self, now: float, patience: Patience) -> bool:
         """Whether those who looked have gone for good.
 
         >>> presence = Presence()
-        >>> presence.opened()
-        >>> presence.closed(now=10.0)
+        >>> presence.came()
+        >>> presence.went(now=10.0)
         >>> [presence.is_given_up(now, Patience(5.0, 90.0)) for now in (14.9, 15.0)]
         [False, True]
         """
-        if self.streams or self._seen_at is None:
+        if self.readers or self._seen_at is None:
             return False
         away = now - self._seen_at
         if self._is_polled:
