@@ -33,8 +33,8 @@ that are described as texts take a message as its text, and any other value as i
 `PromptTemplate` and `HttpRequest` need packages of the extra `server`. Templates and regular expressions run in
 processes of their own, and are stopped after 2 seconds. `HttpRequest` connects to public addresses and to what the
 setting [`egress_allow`](settings.md#tasks-of-visual-flows) names; a node whose request is refused fails with
-`EgressDeniedError`, whose message begins with `egress-denied`. Files lie below
-[`files_dir`](settings.md#tasks-of-visual-flows), a directory that all flows of all users share.
+`EgressDeniedError`, whose message begins with `egress-denied`. After a crash a request may be sent a second time. Files
+lie below [`files_dir`](settings.md#tasks-of-visual-flows), a directory that all flows of all users share.
 
 Flows that can be sent to the server as they are lie in [`examples/flows`](../../examples/flows).
 """

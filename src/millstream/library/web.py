@@ -67,7 +67,8 @@ async def http_request(  # noqa: PLR0913  each is a port
     """Send an HTTP request, and give what is answered.
 
     It connects to addresses of the public internet, and to what the setting `egress_allow` names beside. Proxies that
-    the environment names are not used. An answer that is JSON is given as a value, too.
+    the environment names are not used. An answer that is JSON is given as a value, too. After a crash the request may
+    be sent a second time.
 
     Args:
         url: Where to: `http://` or `https://`.
