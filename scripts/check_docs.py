@@ -3,8 +3,9 @@
 - A ```python block whose first line is `# name.py` is saved under that name and run as a program.
 - All other ```python blocks of a document are one program, run after everything else; line numbers in a traceback are
   the document's.
-- Of a ```console block the lines that start with `$ millstream ` are run in the shell and have to exit with 0. One that
-  ends with ` &` goes on until the document ends. Lines `$ export NAME=value` hold for all that follows.
+- Of a ```console block the lines that start with `$ millstream ` or `$ curl ` are run in the shell and have to exit
+  with 0. One that ends with ` &` goes on until the document ends. Lines `$ export NAME=value` hold for what follows.
+- Where a document runs `millstream serve &`, localhost:7860 is that server, on a port of its own.
 - Where an HTML comment `runs with: broker` stands in a document, redis://localhost:6379/0 is a private server for it.
 - A block right after an HTML comment `not run: reason` is left out.
 
@@ -15,10 +16,12 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -32,10 +35,12 @@ TIMEOUT_SECONDS = 60
 FENCE = re.compile(
     r"^ *(?P<fence>`{3,}|~{3,})(?P<language>\w*)[^\n]*\n(?P<code>.*?)^ *(?P=fence) *$", re.DOTALL | re.MULTILINE
 )
-COMMAND = re.compile(r"^\$ (?P<command>(?:millstream|export) (?:[^\n]*\\\n)*[^\n]*)", re.MULTILINE)
+COMMAND = re.compile(r"^\$ (?P<command>(?:millstream|export|curl) (?:[^\n]*\\\n)*[^\n]*)", re.MULTILINE)
 EXPORT = re.compile(r"export (?P<name>\w+)=(?P<value>\S+)")
 WITH_BROKER = re.compile(r"<!--\s*runs with: broker\s*-->")
 BROKER = "redis://localhost:6379/0"
+SERVES = "$ millstream serve &"
+SERVER = "localhost:7860"
 LEFT_OUT = re.compile(r"<!--\s*not run:\s*\S(?:(?!-->).)*-->\s*\Z", re.DOTALL)
 FILE_NAME = re.compile(r"# (?P<name>\w+\.py)\s*$", re.MULTILINE)
 
@@ -114,12 +119,17 @@ def failures(document: Path) -> list[str]:
         if WITH_BROKER.search(text):
             text = text.replace(BROKER, stack.enter_context(private_broker()))
         variables = environment(work)
+        if SERVES in text:
+            server = f"localhost:{free_port()}"
+            text, variables["MILLSTREAM_PORT"] = text.replace(SERVER, server), server.partition(":")[2]
         for line, command in steps(text, work):
             shown = " ".join(command)
             if exported := EXPORT.fullmatch(command[-1]):
                 variables[exported["name"]] = exported["value"]
             elif command[-1].endswith(" &"):
                 stack.enter_context(in_background([*command[:-1], f"exec {command[-1][:-2]}"], work, variables))
+                if f"$ {command[-1]}" == SERVES:
+                    wait_for(int(variables["MILLSTREAM_PORT"]))
             elif outcome := failure(command, work, variables):
                 found.append(f"{document}:{line}: {shown}: {outcome}")
     return found
@@ -132,6 +142,29 @@ def private_broker() -> Iterator[str]:
 
     with ValkeyServer() as server:
         yield server.url
+
+
+def free_port() -> int:
+    """Return a port on which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
+
+
+def wait_for(port: int) -> None:
+    """Wait until something listens on a port.
+
+    Raises:
+        TimeoutError: Nothing does for too long.
+    """
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise TimeoutError(f"nothing listens on port {port}")
 
 
 @contextmanager

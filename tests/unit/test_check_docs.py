@@ -54,6 +54,14 @@ def test_of_a_console_block_only_our_commands_are_run_and_continued_lines_are_jo
     assert [command.split() for _, command in console.commands] == [["millstream", "run", "hello.py", "--json"]]
 
 
+def test_requests_go_to_a_server_of_the_pages_own(page: Path) -> None:
+    request = "$ curl -sf localhost:7860/health\n"
+    page.write_text(f"```console\n$ millstream serve &\n{request}```\n")
+    assert failures(page) == []
+    page.write_text(f"```console\n$ millstream serve &\n{request.replace('health', 'nowhere')}```\n")
+    assert len(failures(page)) == 1
+
+
 def test_the_blocks_of_a_page_share_one_namespace(page: Path) -> None:
     page.write_text("```python\nx = 1\n```\n\n```python\nassert x == 1\n```\n")
     assert failures(page) == []
