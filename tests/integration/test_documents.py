@@ -288,6 +288,9 @@ def test_tweaks_and_inputs_that_do_not_fit_are_problems_all_at_once() -> None:
         "tweaks.again.next",
         "tweaks.out",
     ]
+    for strange in ("x", [1], {1: {"a": 1}}, {"step": {"a": 10**5000}}, {"step": {"a": "\ud800"}}):
+        with pytest.raises(DocumentError, match="tweaks"):
+            flow.draw(flow.inputs.bind((), {"tweaks": strange}))
     with pytest.raises(DocumentError) as caught:
         flow_of(CHAT).draw(flow.inputs.bind((), {"input_value": 3}))
     assert caught.value.problems == (("input_value", "3 is not text"),)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Self
 
 from millstream.authoring.documents.drawing import Compiled, Place
 from millstream.authoring.documents.nodes import port_problem, value_problem
-from millstream.authoring.documents.plain import Problem, below, raise_all, shown
+from millstream.authoring.documents.plain import Problem, below, limit_problems, raise_all, shown
 
 _ANY = "any"
 
@@ -67,6 +67,9 @@ def tweaks_of(tweaks: Any, compiled: Compiled) -> dict[Place, Any]:
 def _read(tweaks: Any, compiled: Compiled, found: dict[Place, Any]) -> Iterator[Problem]:
     if not isinstance(tweaks, Mapping):
         yield "tweaks", "they are written as {node id or label: {input: value}}"
+        return
+    if wrong := list(limit_problems(dict(tweaks), "tweaks")):
+        yield from wrong
         return
     labels: dict[str, list[str]] = {}
     for whole, node in compiled.nodes.items():

@@ -25,7 +25,7 @@ _TYPES: Final[Mapping[str, PortType]] = {
     "array": "list",
 }
 _Struct = TypeVar("_Struct", Port, Component)
-_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+_MANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _ARGUMENT = re.compile(r"^ {4}(\w+)(?: \([^)]*\))?: (.+)$")
 
 
@@ -58,7 +58,7 @@ def component_of(work: Definition, *, ports: Mapping[str, Mapping[str, Any]] | N
     changes = dict(ports or {})
     inputs = []
     for name, parameter in signature.parameters.items():
-        if parameter.kind in _NAMED:
+        if parameter.kind not in _MANY:
             port = _port(parameter, hints.get(name, Any), told.get(name, ""))
             inputs.append(_changed(port, changes.pop(name, {}), work.name))
     if changes:

@@ -121,7 +121,7 @@ def field_problems(value: Any, where: str, fields: Mapping[str, Field]) -> Itera
     [('nodes[0].data.code', 'flow documents hold no code')]
     """
     if not isinstance(value, Mapping):
-        yield where, f"{shown(value)} is not an object"
+        yield where or "document", f"{shown(value)} is not an object"
         return
     for name, item in value.items():
         field = fields.get(name)

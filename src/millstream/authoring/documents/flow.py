@@ -153,7 +153,7 @@ class DocumentFlow(Flow):
             DrawingTimeoutError: It took longer.
             GraphError: The graph is too large.
         """
-        if self._variants:
+        if self._variants and not inputs["tweaks"]:  # they may need another graph
             return self.draw(inputs, max_nodes)
         return await super().draw_in_time(inputs, seconds, max_nodes)
 

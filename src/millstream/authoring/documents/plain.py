@@ -81,11 +81,14 @@ def shown(value: Any) -> str:
     if isinstance(value, str):
         text = ascii(value[:_SHOWN])
         return text if len(value) <= _SHOWN else f"{text[:-1]}…{text[-1]}"
-    if value is None or isinstance(value, bool | int | float):
+    if isinstance(value, int) and value.bit_length() > _BITS:
+        return "a number of many digits"
+    if value is None or isinstance(value, int | float):
         return _CONSTANTS.get(repr(value), repr(value)[:_SHOWN])
     return "an object" if isinstance(value, Mapping) else f"a {type(value).__name__}"
 
 
+_BITS: Final = 64
 _CONSTANTS: Final = {"None": "null", "True": "true", "False": "false"}
 
 
@@ -99,7 +102,7 @@ def limit_problems(data: Any, where: str = "") -> Iterator[Problem]:
     count = 0
     while stack:
         way, value, depth = stack.pop()
-        if not _holds_others(value):
+        if type(value) not in _HOLDERS:
             if what := _problem_of(value):
                 yield _place(way), what
             continue
@@ -109,16 +112,12 @@ def limit_problems(data: Any, where: str = "") -> Iterator[Problem]:
             return
         pairs: Iterable[tuple[Any, Any]] = enumerate(value)
         items = value
-        if isinstance(value, Mapping):
+        if type(value) is dict:
             pairs, items = value.items(), value.values()
             if not _are_fine(value):
                 yield from _key_problems(value, _place(way))
         if not _are_fine(items):
             stack += [((way, key), item, depth + 1) for key, item in pairs]
-
-
-def _holds_others(value: Any) -> bool:
-    return type(value) in (dict, list) or isinstance(value, Mapping | list | tuple)
 
 
 _Way = tuple[Any, str | int]
@@ -159,11 +158,12 @@ def _is_whole(text: str) -> bool:
 
 
 _MOST_WHOLE: Final = 1 << 63
+_HOLDERS: Final = frozenset({dict, list, tuple})
 _PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 _TOO_DEEP: Final = f"lists and objects lie in each other more than {MOST_DEPTH} deep"
 
 
-def _key_problems(value: Mapping[Any, Any], place: str) -> Iterator[Problem]:
+def _key_problems(value: dict[Any, Any], place: str) -> Iterator[Problem]:
     for key in value:
         if not isinstance(key, str):
             yield place or "document", f"its key {shown(key)} is no text"
@@ -173,17 +173,14 @@ def _key_problems(value: Mapping[Any, Any], place: str) -> Iterator[Problem]:
 
 def _problem_of(value: Any) -> str | None:
     """Return what is wrong with a value that holds no others."""
-    match value:
-        case str():
-            return _text_problem(value)
-        case None | bool():
-            return None
-        case int():
-            return None if -_MOST_WHOLE <= value < _MOST_WHOLE else "a whole number has at most 63 bits"
-        case float():
-            return None if math.isfinite(value) else f"{value} is no number that JSON has"
-        case _:
-            return f"{shown(value)} is nothing that JSON has"
+    kind = type(value)
+    if kind not in _PLAIN:
+        return f"{shown(value)} is nothing that JSON has"
+    if kind is str:
+        return _text_problem(value)
+    if kind is int and not -_MOST_WHOLE <= value < _MOST_WHOLE:
+        return "a whole number has at most 63 bits"
+    return f"{value} is no number that JSON has" if kind is float and not math.isfinite(value) else None
 
 
 def _text_problem(text: str) -> str | None:

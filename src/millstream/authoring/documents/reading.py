@@ -86,7 +86,7 @@ class _Reader:
     def read(self, data: Any, around: tuple[str, ...]) -> Document:
         """Return a document that lies in those of these flows, its own one being the last of them."""
         raise_all(limit_problems(data))
-        raise_all(field_problems(data, "document", DOCUMENT))
+        raise_all(field_problems(data, "", DOCUMENT))
         reading = _Reading(self, data, around)
         raise_all(reading.problems())
         document = reading.document()
