@@ -31,7 +31,7 @@ says in a chat: data with `text`, `sender`, `sender_name`, `session_id` and `fil
 that are described as texts take a message as its text, and any other value as its JSON form.
 
 `PromptTemplate` and `HttpRequest` need packages of the extra `server`. Templates and regular expressions run in
-processes of their own, and are stopped after 2 seconds. `HttpRequest` connects to public addresses and to what the
+processes of their own, and are stopped after 5 and 2 seconds. `HttpRequest` connects to public addresses and to what the
 setting [`egress_allow`](settings.md#tasks-of-visual-flows) names; a node whose request is refused fails with
 `EgressDeniedError`, whose message begins with `egress-denied`. After a crash a request may be sent a second time. Files
 lie below [`files_dir`](settings.md#tasks-of-visual-flows), a directory that all flows of all users share.

@@ -20,12 +20,12 @@ MOST_RENDERED = 1 << 20
 """Characters that may come out of it."""
 
 
-@task(effect="pure", run_in="process", soft_timeout=2, timeout=20)
+@task(effect="pure", run_in="process", soft_timeout=5, timeout=20)
 def prompt_template(template: str, **variables: Any) -> str:
     """Fill values into a template.
 
     Templates are Jinja's, in its sandbox: they reach no attribute that begins with `_`, change no value and load no
-    file. One that does not end is stopped after 2 seconds.
+    file. One that does not end is stopped after 5 seconds.
 
     Args:
         template: The text, with `{{ name }}` where a value belongs; at most 64 Ki characters.
@@ -33,7 +33,7 @@ def prompt_template(template: str, **variables: Any) -> str:
 
     Raises:
         ValueError: The template cannot be read, names a variable without a value, or does what the sandbox refuses.
-        TimeoutError: It took more than 2 seconds.
+        TimeoutError: It took more than 5 seconds.
         MemoryError: It wanted more than 512 MiB of memory.
         OutputTooLargeError: It made more than 1 Mi characters.
 
