@@ -30,9 +30,9 @@ Types say what passes through a port: `text`, `number`, `boolean`, `data` (an ob
 says in a chat: data with `text`, `sender`, `sender_name`, `session_id` and `files`), or `any`. Inputs of type `any`
 that are described as texts take a message as its text, and any other value as its JSON form.
 
-`PromptTemplate` and `HttpRequest` need packages of the extra `server`. Templates and regular expressions run in
-processes of their own, and are stopped after 5 and 2 seconds. `HttpRequest` connects to public addresses and to what the
-setting [`egress_allow`](settings.md#tasks-of-visual-flows) names; a node whose request is refused fails with
+`PromptTemplate` and `HttpRequest` need packages of the extra `server`. Templates run in processes of their own and are
+stopped after 5 seconds, regular expressions after 2. `HttpRequest` connects to public addresses and to what the setting
+[`egress_allow`](settings.md#tasks-of-visual-flows) names; a node whose request is refused fails with
 `EgressDeniedError`, whose message begins with `egress-denied`. After a crash a request may be sent a second time. Files
 lie below [`files_dir`](settings.md#tasks-of-visual-flows), a directory that all flows of all users share.
 
