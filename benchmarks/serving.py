@@ -18,7 +18,7 @@ from benchmarks.flow_servers import FlowServer, Langflow, Ours
 from benchmarks.wire import Client
 
 ROUND_SECONDS = 3.0
-STARTS = 3
+STARTS = 2
 READERS = 10_000
 _READER_PROCESSES = 4
 _WAITING_BUILDS = 10

@@ -64,6 +64,13 @@ def test_of_hundreds_of_wrong_passwords_few_are_looked_at_and_the_owner_goes_on(
     assert len(hashed) == statuses.count(401) <= 5 + minutes
 
 
+def test_who_knows_the_password_signs_in_as_often_as_they_like(server: RunningServer, anonymous: httpx.Client) -> None:
+    server.add_user("often")
+    for _ in range(8):
+        answer = anonymous.post("/api/v1/login", data={"username": "often", "password": PASSWORD})
+        assert answer.status_code == 200, answer.text
+
+
 def test_an_unknown_name_costs_as_many_hashes_as_a_known_one(
     server: RunningServer, anonymous: httpx.Client, hashed: list[str]
 ) -> None:

@@ -208,3 +208,12 @@ class Accounts(Protocol):
             capacity: Tokens of a full bucket, 1 or more.
             seconds: In how long an empty bucket fills up again, above 0.
         """
+
+    async def give_back(self, bucket: str, capacity: int, seconds: float) -> None:
+        """Put back a token that was taken for what need not be limited after all; a full bucket stays full.
+
+        Args:
+            bucket: As it was for `take`.
+            capacity: As above.
+            seconds: As above.
+        """

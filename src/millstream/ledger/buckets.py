@@ -80,6 +80,11 @@ class Buckets:
         return self._queries.statement(sa.select(wait).where(B.name == given("name"), ~self._is_there))
 
     @cached_property
+    def _giving(self) -> Statement:
+        fuller = sa.update(schema.bucket).where(B.name == given("name")).values(full_at=B.full_at - _INTERVAL)
+        return self._queries.statement(fuller)
+
+    @cached_property
     def _full(self) -> Statement:
         return self._queries.statement(sa.select(B.name).where(B.full_at <= self._now).limit(1))
 
@@ -100,6 +105,11 @@ class Buckets:
             if connection.change(self._taking.sql, self._taking.fill(**take.values())):
                 return 0.0
             return self.wait(connection, take)
+
+    def give_back(self, connection: Connection, take: Take) -> None:
+        """Put a token back; a bucket that is full stays full."""
+        with transaction(connection):
+            connection.change(self._giving.sql, self._giving.fill(**take.values()))
 
     def is_any_full(self, connection: Connection) -> bool:
         """Return whether there is one to sweep."""

@@ -246,6 +246,11 @@ class SqlAccounts:
         wait = await self._asking.read(lambda connection: self._buckets.wait(connection, take))
         return wait or await self._asking.write(lambda connection: self._buckets.take(connection, take))
 
+    async def give_back(self, bucket: str, capacity: int, seconds: float) -> None:
+        """Put a token back; see `Accounts.give_back`."""
+        take = Take(bucket, capacity, seconds)
+        await self._asking.write(lambda connection: self._buckets.give_back(connection, take))
+
     # ----------------------------------------------------------------------------------------------------- sweeping
     async def sweep(self) -> None:
         """Remove expired sessions, and buckets that are full; a bounded number in each transaction."""

@@ -328,6 +328,16 @@ class AccountsContract:
         assert all(HOUR / 5 - 120 < wait <= HOUR / 5 for wait in waits[5:]), waits
         assert await accounts.take("login:bob", 5, HOUR) == 0.0
 
+    async def test_a_token_that_is_given_back_can_be_taken_again(self, accounts: Accounts, others: Accounts) -> None:
+        for _ in range(3):
+            assert [await accounts.take("given back", 2, HOUR) for _ in range(2)] == [0.0, 0.0]
+            assert await accounts.take("given back", 2, HOUR) > 0
+            for _ in range(2):
+                await others.give_back("given back", 2, HOUR)
+        await accounts.give_back("given back", 2, HOUR)  # it is full, and nothing more
+        assert [await accounts.take("given back", 2, HOUR) > 0 for _ in range(3)] == [False, False, True]
+        await accounts.give_back("nobody took from it", 2, HOUR)
+
     async def test_however_many_take_at_once_a_bucket_gives_no_more_than_its_capacity(
         self, accounts: Accounts, others: Accounts
     ) -> None:

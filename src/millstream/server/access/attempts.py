@@ -55,15 +55,29 @@ class Attempts:
             Problem: These are too many (429); `Retry-After` says when to try again.
             LedgerUnavailableError: The ledger does not answer.
         """
-        account = digest_of(name.casefold())[:32]  # of any length, and whatever it holds
-        for bucket, (capacity, seconds) in (
-            (f"login:{account}:{network_of(address)}", _OF_ADDRESS),
-            (f"login:{account}", _OF_ACCOUNT),
-            (f"login::{network_of(address)}", _FROM_ADDRESS),
-            ("login", _OF_SERVER),
-        ):
+        of_all = [(f"login::{network_of(address)}", _FROM_ADDRESS), ("login", _OF_SERVER)]
+        for bucket, (capacity, seconds) in [*_of_account(name, address), *of_all]:
             wait = await self._accounts.take(bucket, capacity, seconds)
             if wait > 0:
                 raise Problem(
                     429, "too many tries to sign in; wait, and try again", headers={"Retry-After": str(math.ceil(wait))}
                 )
+
+    async def succeeded(self, name: str, address: str) -> None:
+        """Count a try no more, since its password was right: whoever knows it may sign in as often as they like.
+
+        Args:
+            name: As it was for `take`.
+            address: As above.
+
+        Raises:
+            LedgerUnavailableError: The ledger does not answer.
+        """
+        for bucket, (capacity, seconds) in _of_account(name, address):
+            await self._accounts.give_back(bucket, capacity, seconds)
+
+
+def _of_account(name: str, address: str) -> list[tuple[str, tuple[int, float]]]:
+    """Return the buckets that tell one account's tries, each with its capacity and seconds."""
+    account = digest_of(name.casefold())[:32]  # of any length, and whatever it holds
+    return [(f"login:{account}:{network_of(address)}", _OF_ADDRESS), (f"login:{account}", _OF_ACCOUNT)]

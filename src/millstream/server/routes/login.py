@@ -39,6 +39,7 @@ async def login(
     stored = user.password if user is not None and user.is_active else None
     if not await here.passwords.is_right(password, stored) or user is None:
         raise unauthorized("Incorrect username or password")
+    await here.attempts.succeeded(username, address)
     tokens = await here.sessions.begin(user)
     _set_cookie(request, response, tokens)
     return SignedIn(access_token=tokens.access, refresh_token=tokens.refresh)
