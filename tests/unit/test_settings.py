@@ -152,6 +152,11 @@ def test_names_of_variables_may_be_in_lower_case(monkeypatch: pytest.MonkeyPatch
     assert Settings.load().max_threads == 7
 
 
+def test_a_credential_for_servers_in_the_environment_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MILLSTREAM_API_KEY", "ms_x_y")
+    assert "ms_x_y" not in repr(Settings.load().sources())
+
+
 def test_the_env_file_that_is_named_replaces_the_one_in_the_working_directory(work: Path) -> None:
     (work / ".env").write_text("MILLSTREAM_MAX_THREADS=7\nMILLSTREAM_MAX_SEGMENTS=7")
     (work / "live.env").write_text("MILLSTREAM_MAX_THREADS=8")

@@ -44,6 +44,10 @@ class WrongUseError(MillstreamError):
     """Raised when a command cannot do what its arguments ask for."""
 
 
+class AwayError(MillstreamError):
+    """Raised when a server that a command asks does not answer, or cannot serve."""
+
+
 class StoppedError(MillstreamError):
     """Raised when a signal stops a command before it has submitted a job."""
 
@@ -79,7 +83,7 @@ _CODES: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], Exit]
     ((SettingsError, UnfitLedgerError), Exit.CONFIG),
     ((DefinitionError, InvalidInputError, UnknownNameError, LoadError), Exit.USAGE),
     ((JobNotFoundError, InvalidCursorError, NameTakenError, WrongUseError), Exit.USAGE),
-    ((AddressInUseError, LedgerUnavailableError, StorageFullError), Exit.UNAVAILABLE),
+    ((AddressInUseError, LedgerUnavailableError, StorageFullError, AwayError), Exit.UNAVAILABLE),
     ((KeyboardInterrupt, typer.Abort), Exit.INTERRUPTED),
 )
 

@@ -18,6 +18,7 @@ from millstream.client.errors import (
     VersionConflictError,
 )
 from millstream.client.shapes import (
+    Act,
     Answer,
     Answers,
     BuildEvent,
@@ -33,6 +34,7 @@ from millstream.client.shapes import (
 )
 
 __all__ = [
+    "Act",
     "Answer",
     "Answers",
     "AsyncClient",

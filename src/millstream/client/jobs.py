@@ -60,7 +60,8 @@ class JobCalls(Calls):
         Args:
             limit: At most this many; all without.
             chosen: `state` (several with commas between), `flow`, `reason`, `since` and `before` (`2h`, or a time),
-                `sort` (`created_at` for the oldest first), `begins` (of an id), `task` (a task's id).
+                `sort` (`created_at` for the oldest first), `begins` (of an id), `task` (a task's id),
+                `after_id` (what comes behind this job).
         """
         left = limit
         params = {"limit": min(limit or 1000, 1000), **chosen}
@@ -172,6 +173,7 @@ class JobCalls(Calls):
         *,
         chosen: dict[str, Any] | None = None,
         from_start: bool = False,
+        once: bool | None = None,
     ) -> Answers:
         """Cancel, retry or purge many jobs, and say of each what became of it.
 
@@ -180,11 +182,12 @@ class JobCalls(Calls):
             job_ids: To these jobs, 1000 at most.
             chosen: Or to those of `state` (a list), `flow`, `reason`, `since`, `before`: 1000 at most.
             from_start: To retry: take over nothing.
+            once: To retry: leave alone what was retried before; by default those of a choice.
 
         Raises:
             InvalidRequestError: Neither or both are given, or too many.
         """
-        body: dict[str, Any] = {"action": action, "from_start": from_start}
+        body: dict[str, Any] = {"action": action, "from_start": from_start, "once": once}
         body |= {} if job_ids is None else {"ids": list(job_ids)}
         body |= {} if chosen is None else {"filter": chosen}
         path = "/api/v1/jobs/actions"

@@ -315,6 +315,10 @@ class _Reading:
         return line
 
 
+_NO_SETTINGS = frozenset({"api_key"})
+"""Variables of ours that are no settings: the credential of a command that asks a server (`millstream jobs --url`)."""
+
+
 def _from_variables(
     variables: Mapping[str, str | None], kind: Literal["environment", ".env"], path: Path | None = None
 ) -> Iterator[_Given]:
@@ -322,7 +326,8 @@ def _from_variables(
     for prefix, is_ours in (("millstream_", True), ("langflow_", False)):
         for variable, value in variables.items():
             name = variable.removeprefix(prefix)
-            if name != variable and (is_ours or name in LangflowSettings.model_fields):
+            is_named = name != variable and name not in _NO_SETTINGS
+            if is_named and (is_ours or name in LangflowSettings.model_fields):
                 yield _Given(name, value, Source(kind, variable.upper(), path))
 
 

@@ -12,7 +12,8 @@ import typer
 from millstream.cli.exits import Exit, WrongUseError
 from millstream.cli.jobs.desk import Desk, opened, whole_id
 from millstream.cli.jobs.look import OneJob
-from millstream.cli.options import Debug, EnvFile
+from millstream.cli.jobs.place import Place
+from millstream.cli.options import Debug
 from millstream.cli.session import Session
 from millstream.cli.spread import spread
 from millstream.desk.story import NodeStory
@@ -41,23 +42,23 @@ def approve(
     context: typer.Context,
     job: OneJob,
     said: Said,
+    place: Place,
     node: Annotated[str | None, typer.Argument(metavar="NODE", help="Where it waits, if in several places.")] = None,
-    env_file: EnvFile = None,
     debug: Debug = False,
 ) -> Exit:
     """Answer an approval, or decide about a node that must run only once and may have run.
 
     A decision needs one of --repeat, --answer (it has run, and this was its result) and --fail.
     """
-    session = Session.of(context, debug=debug, env_file=env_file)
+    session = Session.of(context, debug=debug, env_file=place.env_file)
     if (said.answer is not None) + said.repeat + said.fail > 1:
         raise WrongUseError("give only one of --answer, --repeat and --fail")
-    asyncio.run(_approve(session, job, node, said))
+    asyncio.run(_approve(session, place, job, node, said))
     return Exit.OK
 
 
-async def _approve(session: Session, job: str, path: str | None, said: Said) -> None:
-    async with opened(session) as desk:
+async def _approve(session: Session, place: Place, job: str, path: str | None, said: Said) -> None:
+    async with opened(session, place) as desk:
         job_id = await whole_id(desk, job)
         node = await _asking(desk, job_id, path)
         answer = _decision(node, said) if node.reason == "decision" else _answer(node, said)

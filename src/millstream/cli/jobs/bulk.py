@@ -15,6 +15,7 @@ from rich.text import Text
 
 from millstream.cli.exits import Exit, WrongUseError
 from millstream.cli.jobs.desk import Desk, opened, pages, whole_id
+from millstream.cli.jobs.place import Place
 from millstream.cli.jobs.which import Which
 from millstream.cli.session import Session
 from millstream.desk.jobs import Answer
@@ -48,7 +49,14 @@ class Change:
 
 
 def carry_out(
-    session: Session, change: Change, jobs: Sequence[str] | None, which: Which, *, is_sure: bool, as_json: bool
+    session: Session,
+    place: Place,
+    change: Change,
+    jobs: Sequence[str] | None,
+    which: Which,
+    *,
+    is_sure: bool,
+    as_json: bool,
 ) -> Exit:
     """Do something to the jobs that are named, or to all that are chosen.
 
@@ -58,21 +66,23 @@ def carry_out(
     if bool(jobs) == which.chooses:
         raise WrongUseError(f"name the jobs to {change.name}, or choose them by --state, --flow or the like")
     answers = _Answers(session, as_json=as_json)
-    job_ids = asyncio.run(_named(session, jobs, answers) if jobs else _chosen(session, which.asked(change.among)))
+    job_ids = asyncio.run(
+        _named(session, place, jobs, answers) if jobs else _chosen(session, place, which.asked(change.among))
+    )
     if which.chooses and job_ids and not is_sure and not _is_meant(session, change, len(job_ids)):
         session.complain([f"nothing was {change.done}"])
         return Exit.FAILED
-    asyncio.run(_go_through(session, change, job_ids, answers))
+    asyncio.run(_go_through(session, place, change, job_ids, answers))
     answers.sum_up(change)
     if answers.unknown:
         return Exit.USAGE
     return Exit.FAILED if answers.refused else Exit.OK
 
 
-async def _named(session: Session, jobs: Sequence[str], answers: _Answers) -> list[str]:
+async def _named(session: Session, place: Place, jobs: Sequence[str], answers: _Answers) -> list[str]:
     """Return the ids of the jobs that are named; of those that do not exist it is said at once."""
     found: list[str] = []
-    async with opened(session) as desk:
+    async with opened(session, place) as desk:
         for job in jobs:
             try:
                 found.append(await whole_id(desk, job))
@@ -81,8 +91,8 @@ async def _named(session: Session, jobs: Sequence[str], answers: _Answers) -> li
     return list(dict.fromkeys(found))
 
 
-async def _chosen(session: Session, asked: Mapping[str, Any]) -> list[str]:
-    async with opened(session) as desk:
+async def _chosen(session: Session, place: Place, asked: Mapping[str, Any]) -> list[str]:
+    async with opened(session, place) as desk:
         return [record.id async for page in pages(desk, asked) for record in page]
 
 
@@ -93,9 +103,11 @@ def _is_meant(session: Session, change: Change, count: int) -> bool:
     return typer.confirm(f"{change.name} {jobs}?", err=True)
 
 
-async def _go_through(session: Session, change: Change, job_ids: Sequence[str], answers: _Answers) -> None:
+async def _go_through(
+    session: Session, place: Place, change: Change, job_ids: Sequence[str], answers: _Answers
+) -> None:
     is_long = len(job_ids) > _AT_ONCE and session.err.is_terminal
-    async with opened(session) as desk:
+    async with opened(session, place) as desk:
         with Progress(console=session.err, transient=True, disable=not is_long) as progress:
             bar = progress.add_task(change.name, total=len(job_ids))
             for first in range(0, len(job_ids), _AT_ONCE):

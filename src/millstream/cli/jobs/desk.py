@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from millstream.cli.exits import WrongUseError
+from millstream.cli.jobs.place import Place
 from millstream.desk.jobs import PAGE, Answer, JobDesk
 from millstream.desk.story import Story
-from millstream.errors import JobNotFoundError, UnknownNameError
+from millstream.errors import JobNotFoundError, SettingsError, UnknownNameError
 from millstream.model.event import START, Cursor, Event
 from millstream.model.job import JobRecord
 
@@ -109,17 +110,35 @@ async def pages(desk: Desk, asked: Mapping[str, Any]) -> AsyncIterator[list[JobR
 
 
 @asynccontextmanager
-async def opened(session: Session) -> AsyncIterator[Desk]:
-    """Open the ledger within the block: the one of durable jobs, whatever the durability of new ones is.
+async def opened(session: Session, place: Place) -> AsyncIterator[Desk]:
+    """Look after the jobs of a server, or of the ledger: that of durable ones, whatever the durability of new ones is.
 
     Raises:
         SettingsError: A setting is wrong.
         NoLedgerError: There is no ledger.
         LedgerUnavailableError: It cannot be reached.
+        AwayError: The server cannot be.
     """
+    if place.url is not None:
+        async with _remote()(place.url, place.api_key) as desk:
+            yield desk
+        return
     from millstream.ledger.database import database, require_ledger  # noqa: PLC0415  SQLAlchemy: --help does without
 
     settings = session.settings(needs_workers=False).model_copy(update={"durability": "full"})
     require_ledger(database(settings.effective_database_url))
     async with session.app(settings, executes=False) as app:
         yield JobDesk(app)
+
+
+def _remote() -> Callable[[str, str | None], AbstractAsyncContextManager[Desk]]:
+    """Return what asks servers.
+
+    Raises:
+        SettingsError: It needs a package that is not installed.
+    """
+    try:
+        from millstream.cli.jobs import remote  # noqa: PLC0415  httpx: only who asks a server needs it
+    except ModuleNotFoundError as error:
+        raise SettingsError("to ask a server needs httpx: pip install 'millstream[server]'") from error
+    return remote.asked

@@ -12,8 +12,9 @@ import typer
 from millstream.cli.exits import Exit
 from millstream.cli.jobs import pages
 from millstream.cli.jobs.desk import opened, whole_choice, whole_id
+from millstream.cli.jobs.place import Place
 from millstream.cli.jobs.which import Which
-from millstream.cli.options import AsJson, Debug, EnvFile
+from millstream.cli.options import AsJson, Debug
 from millstream.cli.session import Session, write
 from millstream.cli.spread import spread
 from millstream.desk import told
@@ -43,16 +44,16 @@ def list_jobs(
     context: typer.Context,
     which: Which,
     page: Page,
+    place: Place,
     as_json: AsJson = False,
-    env_file: EnvFile = None,
     debug: Debug = False,
 ) -> Exit:
     """List jobs, the newest first.
 
     --dead lists those that failed, with where and why.
     """
-    session = Session.of(context, debug=debug, env_file=env_file)
-    found = asyncio.run(_find(session, which.asked(), page))
+    session = Session.of(context, debug=debug, env_file=place.env_file)
+    found = asyncio.run(_find(session, place, which.asked(), page))
     shown = found[: page.limit]
     if as_json:
         session.write_json([told.job(record) for record in shown])
@@ -63,12 +64,17 @@ def list_jobs(
     return Exit.OK
 
 
+@spread
 def show(
-    context: typer.Context, job: OneJob, as_json: AsJson = False, env_file: EnvFile = None, debug: Debug = False
+    context: typer.Context,
+    job: OneJob,
+    place: Place,
+    as_json: AsJson = False,
+    debug: Debug = False,
 ) -> Exit:
     """Show a job: where it stands, what it waits for, its nodes, inputs, result and error."""
-    session = Session.of(context, debug=debug, env_file=env_file)
-    record, story = asyncio.run(_look(session, job))
+    session = Session.of(context, debug=debug, env_file=place.env_file)
+    record, story = asyncio.run(_look(session, place, job))
     if as_json:
         session.write_json(told.whole(record, story))
     else:
@@ -76,13 +82,13 @@ def show(
     return Exit.OK
 
 
-async def _find(session: Session, asked: Mapping[str, Any], page: Page) -> list[JobRecord]:
+async def _find(session: Session, place: Place, asked: Mapping[str, Any], page: Page) -> list[JobRecord]:
     """Return a page of jobs, and one more if there is one."""
-    async with opened(session) as desk:
+    async with opened(session, place) as desk:
         last = None if page.after_id is None else await whole_id(desk, page.after_id)
         return await desk.page(await whole_choice(desk, asked), before=last, limit=page.limit + 1)
 
 
-async def _look(session: Session, job: str) -> tuple[JobRecord, Story]:
-    async with opened(session) as desk:
+async def _look(session: Session, place: Place, job: str) -> tuple[JobRecord, Story]:
+    async with opened(session, place) as desk:
         return await desk.look(await whole_id(desk, job))

@@ -51,6 +51,10 @@ class Action(BaseModel):
     filter: Choice | None = Field(default=None, description="Or a choice.")
     from_start: bool = Field(default=False, description="To `retry`: take over nothing that succeeded.")
 
+    once: bool | None = Field(
+        default=None, description="To `retry`: leave alone what was retried before; by default those of a choice."
+    )
+
     @model_validator(mode="after")
     def _names_or_chooses(self) -> Action:
         if (self.ids is None) == (self.filter is None):
@@ -88,6 +92,10 @@ async def _done(desk: JobDesk, action: Action, ids: list[str]) -> list[Answer]:
         case "cancel":
             return await desk.cancel(ids)
         case "retry":
-            return await desk.retry(ids, from_start=action.from_start, once=action.filter is not None)
+            return await desk.retry(
+                ids,
+                from_start=action.from_start,
+                once=action.filter is not None if action.once is None else action.once,
+            )
         case "purge":
             return await desk.purge(ids)

@@ -50,6 +50,7 @@ class More(BaseModel):
     before: Annotated[
         datetime | None, BeforeValidator(time_of), Field(description="Submitted before then, as `since`.")
     ] = None
+    after_id: Annotated[str | None, Field(max_length=100, description="What comes behind this job.")] = None
     begins: Annotated[
         str | None, Field(pattern=r"^[0-9a-f]{4,8}(-[0-9a-f-]{0,27})?$", description="Whose id begins so.")
     ] = None
@@ -67,7 +68,7 @@ async def list_jobs(
         return told.answer([] if found is None else [told.job(await desk.record(found), caller)])
     if more.begins is not None:
         return told.answer([told.job(await desk.record(job_id), caller) for job_id in await desk.begins(more.begins)])
-    last = None if place is None else place[0]
+    last = more.after_id if place is None else place[0]
     records = await here.app.jobs(
         states=chosen.states,
         flow=chosen.flow,
