@@ -21,9 +21,8 @@ def client() -> httpx.AsyncClient:
         return Response(status_code=304 if conditions.is_known(_CURRENT) else 200, headers={"ETag": _CURRENT})
 
     @app.put("/thing")
-    def change(conditions: Conditional) -> dict[str, bool]:
+    def change(conditions: Conditional) -> None:
         conditions.require(_CURRENT)
-        return {"one_version": conditions.one_version}
 
     @app.put("/nothing")
     def make(conditions: Conditional) -> None:
@@ -38,12 +37,11 @@ def test_a_tag_tells_versions_apart_and_objects_made_anew_under_the_same_id() ->
 
 @pytest.mark.parametrize("tags", [_CURRENT, "*", f'"1", {_CURRENT}', f'{_CURRENT},"9"'])
 async def test_a_change_that_names_the_present_version_is_made(client: httpx.AsyncClient, tags: str) -> None:
-    answer = await client.put("/thing", headers={"If-Match": tags})
-    assert (answer.status_code, answer.json()) == (200, {"one_version": tags != "*"})
+    assert (await client.put("/thing", headers={"If-Match": tags})).status_code == 200
 
 
 async def test_a_change_that_names_no_version_is_made(client: httpx.AsyncClient) -> None:
-    assert (await client.put("/thing")).json() == {"one_version": False}
+    assert (await client.put("/thing")).status_code == 200
 
 
 @pytest.mark.parametrize("tags", ['"2-0"', '"1", "2"', f"W/{_CURRENT}", '""'])

@@ -253,15 +253,19 @@ def test_a_change_to_an_older_version_is_412_and_changes_nothing(alice: httpx.Cl
     assert again.status_code == 200
 
 
-def at_once(server: RunningServer, calls: list[tuple[httpx.Client, str, dict[str, Any], dict[str, str]]]) -> list[int]:
-    """Send PATCH requests at the same moment, each over a connection of its own, and return their statuses."""
+def at_once(
+    server: RunningServer,
+    calls: list[tuple[httpx.Client, str, dict[str, Any], dict[str, str]]],
+    method: str = "PATCH",
+) -> list[int]:
+    """Send requests at the same moment, each over a connection of its own, and return their statuses."""
     start, statuses = threading.Barrier(len(calls)), [0] * len(calls)
 
     def send(n: int) -> None:
         client, url, body, headers = calls[n]
         with httpx.Client(base_url=server.url, headers=client.headers, timeout=120) as own:
             start.wait()
-            statuses[n] = own.patch(url, json=body, headers=headers).status_code
+            statuses[n] = own.request(method, url, json=body, headers=headers).status_code
 
     threads = [threading.Thread(target=send, args=(n,)) for n in range(len(calls))]
     for thread in threads:
@@ -293,6 +297,22 @@ def test_changes_without_a_version_are_all_made_and_none_undoes_what_another_nam
     now = alice.get(url).json()
     assert now["version"] == 4
     assert all(now[name] == value for change in changes for name, value in change.items())
+
+
+def test_flows_of_one_name_that_are_made_at_once_are_all_kept_under_names_of_their_own(
+    server: RunningServer, bob: httpx.Client
+) -> None:
+    name = f"many {uuid4()}"
+    assert at_once(server, [(bob, FLOWS, {"name": name, "data": ECHO}, {})] * 8, "POST") == [201] * 8
+    names = {flow["name"] for flow in listed(bob, "header_flows=true") if flow["name"].startswith(name)}
+    assert names == {name, *(f"{name} ({n})" for n in range(1, 8))}
+
+
+def test_one_id_that_is_put_at_once_is_made_once(server: RunningServer, bob: httpx.Client) -> None:
+    url = FLOWS + str(uuid4())
+    told = at_once(server, [(bob, url, {"name": url, "data": ECHO}, {"If-None-Match": "*"})] * 4, "PUT")
+    assert sorted(told) == [201, 412, 412, 412], told
+    assert bob.get(url).json()["version"] == 1
 
 
 # ------------------------------------------------------------------------------------------------------- files

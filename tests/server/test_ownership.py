@@ -74,11 +74,11 @@ def test_what_is_somebody_elses_answers_as_what_is_not_there(
 
 
 @pytest.mark.parametrize(("method", "path"), OF_ONE)
-@pytest.mark.parametrize("wrong", ["~", "*", "%25", "x", "0", "..%2f", "echo", "%00", "%C3%A9", "None"])
-def test_what_is_no_id_is_422_or_404(alice: httpx.Client, method: str, path: str, wrong: str) -> None:
-    url = path.format(flow_id=wrong, project_id=wrong)
-    answer = alice.request(method, url, json=_BODIES.get(method))
-    assert answer.status_code in (307, 404, 405, 422), answer.text  # 307: to the same path without its last slash
+def test_what_is_no_id_is_422_or_404(alice: httpx.Client, method: str, path: str) -> None:
+    for wrong in ("~", "*", "%25", "x", "0", "..%2f", "echo", "%00", "%C3%A9", "None"):
+        url = path.format(flow_id=wrong, project_id=wrong)
+        answer = alice.request(method, url, json=_BODIES.get(method))
+        assert answer.status_code in (404, 405, 422), (wrong, answer.text)
 
 
 def test_lists_have_ones_own_only(alice: httpx.Client, bob: httpx.Client) -> None:

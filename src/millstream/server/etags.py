@@ -70,11 +70,6 @@ class Conditions:
         """Return whether who reads has this version already, so that the answer is 304 without a body."""
         return self.if_none_match is not None and _names(self.if_none_match, current)
 
-    @property
-    def one_version(self) -> bool:
-        """Whether a change is asked for one version only: it must not be made where another one came in between."""
-        return self.if_match is not None and self.if_match != "*"
-
 
 def _names(tags: Tags, current: str | None) -> bool:
     return current is not None and (tags == "*" or current in tags)

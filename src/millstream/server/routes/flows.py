@@ -201,8 +201,10 @@ async def put_flow(here: Here, who: Writes, flow_id: UUID, given: NewFlow, condi
     while True:
         try:
             flow = await here.flows.get(str(flow_id), who.owner)
-        except FlowNotFoundError as error:
-            return await _put_new(here, who, given.model_copy(update={"id": flow_id}), conditions, error)
+        except FlowNotFoundError:
+            if (new := await _put_new(here, who, given.model_copy(update={"id": flow_id}), conditions)) is not None:
+                return new
+            flow = await here.flows.get(str(flow_id), who.owner)  # made meanwhile, or nobody's business
         conditions.require(tag(flow.version, flow.created_at))
         put = keeping.made(given, flow.owner, here.clock.now())
         put = replace(put, id=flow.id, webhook=flow.webhook)
@@ -213,15 +215,14 @@ async def put_flow(here: Here, who: Writes, flow_id: UUID, given: NewFlow, condi
             continue
 
 
-async def _put_new(
-    here: Site, who: Principal, given: NewFlow, conditions: Conditions, absent: FlowNotFoundError
-) -> Response:
+async def _put_new(here: Site, who: Principal, given: NewFlow, conditions: Conditions) -> Response | None:
+    """Keep a new flow under an id; `None` where the id is taken."""
     conditions.require(None)
     try:
         return await _create(here, who, given)
     except NameTakenError as taken:
-        if taken.field == "id":  # somebody else has it, who is nobody's business
-            raise absent from None
+        if taken.field == "id":
+            return None
         raise
 
 

@@ -23,7 +23,7 @@ from millstream.server.flows.shapes import NewProject, ProjectChanges, ShownFlow
 from millstream.server.pages import Paged, next_page
 from millstream.server.problem import Problem
 from millstream.server.routes.flows import Reads, Writes, as_download, as_files, keep_in
-from millstream.server.site import Here
+from millstream.server.site import Here, Site
 
 router = APIRouter(prefix="/api/v1/projects", tags=["projects"], route_class=JsonRoute)
 uploads = APIRouter(prefix="/api/v1/projects", tags=["projects"], route_class=UploadRoute)
@@ -114,20 +114,30 @@ async def put_project(
 ) -> Response:
     """Put a project in place of the one with this id, or make a new one under it."""
     put = replace(_made(here.clock.now(), who.user.id, given), id=str(project_id))
-    try:
-        project = await here.flows.project(put.id, who.owner)
-    except ProjectNotFoundError as absent:
-        conditions.require(None)
+    while True:
         try:
-            made = await keeping.add_project(here.flows, put)
-        except NameTakenError as taken:
-            if taken.field == "id":  # somebody else has it, who is nobody's business
-                raise absent from None
-            raise
-        return _shown(made, 201, {"Location": f"/api/v1/projects/{made.id}"})
-    conditions.require(tag(project.version, project.created_at))
-    version = project.version if conditions.one_version else None
-    return _shown(await here.flows.replace_project(replace(put, owner=project.owner), version))
+            project = await here.flows.project(put.id, who.owner)
+        except ProjectNotFoundError:
+            if (new := await _put_new(here, put, conditions)) is not None:
+                return new
+            project = await here.flows.project(put.id, who.owner)  # made meanwhile, or nobody's business
+        conditions.require(tag(project.version, project.created_at))
+        try:
+            return _shown(await here.flows.replace_project(replace(put, owner=project.owner), project.version))
+        except VersionConflictError:  # another change came in between: this one replaces that, or is refused
+            continue
+
+
+async def _put_new(here: Site, put: Project, conditions: Conditions) -> Response | None:
+    """Make a new project under an id; `None` where the id is taken."""
+    conditions.require(None)
+    try:
+        made = await keeping.add_project(here.flows, put)
+    except NameTakenError as taken:
+        if taken.field == "id":
+            return None
+        raise
+    return _shown(made, 201, {"Location": f"/api/v1/projects/{made.id}"})
 
 
 @router.delete("/{project_id}", status_code=204)
