@@ -22,7 +22,7 @@ STARTS = 2
 READERS = 10_000
 _READER_PROCESSES = 4
 _WAITING_BUILDS = 10
-_CASES = (("streaming", 1), ("streaming", 16), ("polling", 1), ("polling", 16), ("direct", 1), ("run", 1), ("run", 16))
+CASES = (("streaming", 1), ("streaming", 16), ("polling", 1), ("polling", 16), ("direct", 1), ("run", 1), ("run", 16))
 
 
 @dataclass
@@ -83,7 +83,7 @@ def play(rounds: int) -> dict[str, Any]:
             stack.enter_context(_running(server))
         print(f"\n{'ChatInput to ChatOutput':<{report.WIDTH + 2}}{'p50':>12}{'p95':>12}{'a second':>12}", end="")
         print(f"{'lowest - highest':>24}{'Langflow = 1':>15}")
-        for kind, clients in _CASES:
+        for kind, clients in CASES:
             taken = _measured(there, kind, clients, rounds)
             print(_lines(kind, clients, taken, missing), flush=True)
             raw[f"{kind} {clients}"] = [one.plain() for one in taken.values()]
@@ -206,7 +206,8 @@ def _load(asking: Clients, server: Ours) -> float:
         clients=1,
         seconds=ROUND_SECONDS,
     )
-    return median(asking.answer()["waits"])
+    waits: list[float] = asking.answer()["waits"]
+    return median(waits)
 
 
 async def _waiting(server: Ours) -> list[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import environments, million, recovery, report, workers
+from benchmarks import environments, flow_servers, million, recovery, report, serving, workers
 from benchmarks.measure import Worker, side_by_side, start
 from benchmarks.own import OWN
 from benchmarks.scenes import SCENES, Scene
@@ -85,6 +85,21 @@ def test_a_ledger_is_filled_with_ended_jobs() -> None:
 def test_our_own_figures_are_taken() -> None:
     with Worker("millstream") as worker:
         assert all(worker.ask(do="own", name=own.name, times=1)["seconds"] > 0 for own in OWN)
+
+
+@pytest.mark.matrix
+def test_a_flow_server_is_measured_alone_where_the_other_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv(flow_servers.LANGFLOW, raising=False)
+    monkeypatch.setattr(serving, "ROUND_SECONDS", 0.1)
+    monkeypatch.setattr(serving, "STARTS", 1)
+    monkeypatch.setattr(serving, "READERS", 40)
+    figures = serving.play(1)
+    assert flow_servers.LANGFLOW in figures["missing"]["Langflow"]
+    assert figures["readers"]["readers"] == 40
+    assert all(min(one["rates"]) > 0 for case in serving.CASES for one in figures[f"{case[0]} {case[1]}"])
+    assert "not there: set BENCHMARKS_LANGFLOW" in capsys.readouterr().out
 
 
 def test_a_peer_that_cannot_be_installed_is_named_with_the_reason(
