@@ -66,6 +66,12 @@ async def is_over(value: int, limit: int) -> bool:
     return value > limit
 
 
+@task(name="docs.size")
+async def size(text: str) -> int:
+    """Count the letters of a text."""
+    return len(text)
+
+
 @task(name="docs.fail")
 async def fail(message: str = "no") -> str:
     """Fail."""
@@ -96,8 +102,16 @@ def twice(number: int) -> Any:
     return add(number, number)
 
 
+@flow(name="docs.up_to")
+async def up_to(number: int, limit: int = 10) -> int:
+    """Add one to a number until it is a limit."""
+    while number < limit:
+        number = await add(number)
+    return number
+
+
 _REGISTRY = Registry()
-for _work in (hear, say, upper, add, join, fill, is_long, is_over, fail, die_once, count, twice):
+for _work in (hear, say, upper, add, join, fill, is_long, is_over, size, fail, die_once, count, twice, up_to):
     _REGISTRY.add(_work)
 
 CATALOGUE = Catalogue.of(

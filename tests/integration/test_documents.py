@@ -222,9 +222,14 @@ async def test_a_sub_flow_on_a_way_that_is_not_chosen_does_not_run(app: Millstre
     assert await outputs(app, flow_of(data, other=inner)) == {"out": None}
 
 
-async def test_a_python_flow_is_a_component(app: Millstream) -> None:
-    data = document([node("a", "docs.add", a=2), node("t", "docs.twice")], ("a.result", "t.number"))
-    assert await outputs(app, flow_of(data)) == {"t": 6}
+async def test_a_python_flow_is_a_component_whether_it_draws_or_conducts(app: Millstream) -> None:
+    data = document(
+        [node("a", "docs.add", a=2), node("t", "docs.twice"), node("u", "docs.up_to")],
+        ("a.result", "t.number"),
+        ("t.result", "u.number"),
+    )
+    assert await outputs(app, flow_of(data)) == {"u": 10}
+    assert await outputs(app, flow_of(data).part(stop="t")) == {"t": 6}
 
 
 async def test_a_nodes_policy_replaces_its_tasks(app: Millstream) -> None:
@@ -235,6 +240,40 @@ async def test_a_nodes_policy_replaces_its_tasks(app: Millstream) -> None:
         await asyncio.wait_for(job.result(), 120)
     events = [event async for event in job.events()]
     assert [event.type for event in events].count("node_retried") == 2
+
+
+NESTED = document(
+    [
+        node("again", "Loop", value="a"),
+        node("sub", "Subflow", "again", flow=OTHER_ID),
+        node("next", "docs.join_many", "again", between=""),
+        node("rest", "Wait", "again", seconds=0.001),
+        node("long", "docs.is_long", "again", limit=4),
+        node("yes", "docs.size", "again"),
+        node("out", "chat_output"),
+    ],
+    ("again.current", "sub.input_value"),
+    ("sub.result", "next.parts"),
+    ("again.current", "next.parts"),
+    ("next.result", "rest.value"),
+    ("rest.value", "again.next"),
+    ("rest.value", "long.text"),
+    ("long.yes", "yes.text"),
+    ("yes.result", "again.done"),
+    ("again.result", "out.value"),
+)
+
+
+@pytest.mark.parametrize("data", [CHAT, CHOOSING, LOOP, subflow(), NESTED])
+async def test_what_is_drawn_goes_through_a_ledger_as_it_is(data: dict[str, Any]) -> None:
+    flow = flow_of(data, other=CHAT)
+    async with Millstream(settings=Settings()) as app:
+        job = await app.submit(flow, input_value="hello")
+        first = await asyncio.wait_for(job.result(), 120)
+        again = await app.retry(job.id, from_start=True)  # which has only the record to go by
+        assert await asyncio.wait_for(again.result(), 120) == first
+        if data is NESTED:
+            assert first == {"outputs": {"out": "AAAAAAAa"}}
 
 
 # ------------------------------------------------------------------------------------------------------------ inputs

@@ -46,7 +46,7 @@ def test_a_valid_document_is_read_with_what_renderers_need() -> None:
 def test_all_problems_come_at_once() -> None:
     data = document(
         [
-            node("a", "docs.ad"),
+            node("a", "hoook"),
             node("b", "docs.add", a="x", c=1),
             node("b", "docs.add", a=1),
             node("../x", "docs.add", a=1),
@@ -58,7 +58,7 @@ def test_all_problems_come_at_once() -> None:
     )
     data["edges"].append({"source": "b", "target": "d"})
     assert problems(data) == {
-        "nodes[0].data.component": "there is no component 'docs.ad'; there is 'docs.add', 'docs.fail', 'docs.fill'",
+        "nodes[0].data.component": "there is no component 'hoook'; there is 'hook'",
         "nodes[1].data.values.a": "'x' is not a whole number",
         "nodes[1].data.values.c": "docs.add has no input 'c'; it has 'a', 'b'",
         "nodes[2].id": "the id 'b' is used twice",
@@ -186,6 +186,24 @@ def test_sub_flows_do_not_multiply_beyond_the_limit() -> None:
     }
     stored[ids[-1]] = document([node("a", "docs.add", a=1)])
     assert "over 5,000 nodes" in str(problems(stored[ids[0]], stored.get))
+
+
+def test_each_sub_flow_is_read_once_and_no_more_are_than_there_may_be_nodes() -> None:
+    asked: list[str] = []
+    large = document([node(f"n{index}", "docs.add") for index in range(2_000)])
+
+    def find(flow_id: str) -> dict[str, Any]:
+        asked.append(flow_id)
+        return large
+
+    same = document([node(f"s{index}", "Subflow", flow=OTHER_ID) for index in range(200)])
+    assert "in that flow" in problems(same, find)["nodes[0].data.values.flow"]
+    assert asked == [OTHER_ID]
+
+    large = document([node(f"n{index}", "docs.add", a=1) for index in range(2_000)])
+    ids = [f"0190d5ae-7c3f-7b1e-9d3f-{index:012}" for index in range(60)]
+    found = problems(document([node(f"s{index}", "Subflow", flow=ids[index]) for index in range(60)]), find)
+    assert "over 5,000 nodes" in found["nodes[59].data.values.flow"]
 
 
 def test_the_problems_of_a_sub_flow_are_problems_of_whoever_names_it() -> None:

@@ -25,6 +25,8 @@ MOST_SUBFLOWS: Final = 8
 _MOST_ID: Final = 150
 """Characters of the id of a node in a sub-flow with those of the nodes around it; what belongs to it adds to that."""
 
+_TOO_MANY: Final = ("nodes", f"with its sub-flows it has over {MOST_NODES:,} nodes")
+
 Find = Callable[[str], Mapping[str, Any] | None]
 """Returns the data of another document by its flow's id; `None` where there is none, or not for this user."""
 
@@ -81,17 +83,21 @@ class _Reader:
     def __init__(self, catalogue: Catalogue, find: Find | None) -> None:
         self._catalogue = catalogue
         self._find = find
-        self._known: dict[str, Document] = {}
+        self._known: dict[str, Document | DocumentError] = {}
+        self._nodes = 0
 
     def read(self, data: Any, around: tuple[str, ...]) -> Document:
         """Return a document that lies in those of these flows, its own one being the last of them."""
         raise_all(limit_problems(data))
         raise_all(field_problems(data, "", DOCUMENT))
+        self._nodes += len(data.get("nodes") or ())
+        if self._nodes > MOST_NODES and len(around) > 1:  # the outermost says it of its own nodes alone
+            raise DocumentError([_TOO_MANY])
         reading = _Reading(self, data, around)
         raise_all(reading.problems())
         document = reading.document()
         if document.size > MOST_NODES:
-            raise DocumentError([("nodes", f"with its sub-flows it has over {MOST_NODES:,} nodes")])
+            raise DocumentError([_TOO_MANY])
         return document
 
     def component(self, name: str) -> Component:
@@ -122,13 +128,18 @@ class _Reader:
             raise DocumentError([("", "a flow cannot be a sub-flow of its own")])
         if len(around) > MOST_SUBFLOWS:
             raise DocumentError([("", f"sub-flows lie in each other more than {MOST_SUBFLOWS} deep")])
-        known = self._known.get(flow_id)
-        if known is None:
+        if flow_id not in self._known:
             data = self._find(flow_id) if self._find is not None and flow_id else None
             if data is None:
                 raise DocumentError([("", f"there is no flow {shown(named)}")])
-            known = self._known[flow_id] = self.read(data, (*around, flow_id))
-        elif len(around) + known.depth > MOST_SUBFLOWS:
+            try:
+                self._known[flow_id] = self.read(data, (*around, flow_id))
+            except DocumentError as error:  # it is not read again for each node that names it
+                self._known[flow_id] = error
+        known = self._known[flow_id]
+        if isinstance(known, DocumentError):
+            raise DocumentError(known.problems)
+        if len(around) + known.depth > MOST_SUBFLOWS:
             raise DocumentError([("", f"sub-flows lie in each other more than {MOST_SUBFLOWS} deep")])
         return known
 
