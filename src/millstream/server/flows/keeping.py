@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import anyio
@@ -23,7 +23,7 @@ EMPTY: Final[Mapping[str, Any]] = {"nodes": [], "edges": []}
 """The document of a flow that has none yet."""
 
 _MOST_SUBFLOWS: Final = 100
-_MOST_NAMES: Final = 1000
+_MOST_NAMES: Final = 100
 
 
 class Subflows(NamedTuple):
@@ -172,51 +172,53 @@ async def add_flow(store: FlowStore, flow: StoredFlow, *, is_copy: bool = False)
         NameTakenError: The name of its endpoint, or its id, is taken.
         Exception: What `FlowStore.add` raises.
     """
-    names, endpoints = _variants(flow.name, " ({})"), _variants(flow.endpoint_name or "", "-{}")
+    name, endpoint = flow.name, flow.endpoint_name
     while True:
         try:
             await store.add(flow)
         except NameTakenError as error:
             if error.field == "name":
-                flow = replace(flow, name=_next(names, error))
+                flow = replace(flow, name=await _free(store, flow.owner, f"{name} (", ")"))
             elif not is_copy:
                 raise
             elif error.field == "endpoint_name":
-                flow = replace(flow, endpoint_name=_next(endpoints, error))
+                flow = replace(flow, endpoint_name=await _free(store, flow.owner, f"{endpoint}-"))
             else:
                 flow = replace(flow, id=new_id())
         else:
             return flow
 
 
+async def _free(store: FlowStore, owner: str, before: str, behind: str = "") -> str:
+    """Return a name that is free just now, with a low number in it: in few steps, however many are taken."""
+
+    async def is_taken(number: int) -> bool:
+        return await store.named(f"{before}{number}{behind}", owner) is not None
+
+    low, high = 0, 1
+    while await is_taken(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if await is_taken(middle) else (low, middle)
+    return f"{before}{high}{behind}"
+
+
 async def add_project(store: FlowStore, project: Project) -> Project:
     """Keep a new project, and return it as it is kept; its name is found as that of a flow is.
 
     Raises:
-        Exception: What `FlowStore.add_project` raises, but not for the name.
+        NameTakenError: The id is taken; or the name is, with a hundred numbers.
+        Exception: What `FlowStore.add_project` raises.
     """
-    names = _variants(project.name, " ({})")
-    while True:
+    name = project.name
+    for number in range(1, _MOST_NAMES + 1):
         try:
             await store.add_project(project)
         except NameTakenError as error:
-            if error.field != "name":
+            if error.field != "name" or number == _MOST_NAMES:
                 raise
-            project = replace(project, name=_next(names, error))
+            project = replace(project, name=f"{name} ({number})")
         else:
-            return project
-
-
-def _variants(name: str, suffix: str) -> Iterator[str]:
-    return (name + suffix.format(n) for n in range(1, _MOST_NAMES + 1))
-
-
-def _next(names: Iterator[str], error: NameTakenError) -> str:
-    """Return a further name to try.
-
-    Raises:
-        NameTakenError: It has been tried often enough.
-    """
-    for name in names:
-        return name
-    raise error
+            break
+    return project
