@@ -95,9 +95,11 @@ async def change_password(
     """Change one's own password; all other sign-ins of oneself end."""
     if caller.means not in {"bearer", "cookie"}:
         raise forbidden("sign in to change the password; an API key does not suffice")
-    await here.attempts.take(caller.user.name, request.client.host if request.client else "")
+    address = request.client.host if request.client else ""
+    await here.attempts.take(caller.user.name, address)
     if not await here.passwords.is_right(change.current_password, caller.user.password):
         raise forbidden("the current password is another one")
+    await here.attempts.succeeded(caller.user.name, address)
     await here.accounts.change_user(caller.user.id, password=await here.passwords.hash(change.password))
     await here.sessions.end_others(caller.user.id, caller.family)
 
