@@ -12,6 +12,8 @@ from millstream.home import Home
 from millstream.ledger.base import Ledger
 from millstream.ledger.facts import ENDS, node_result
 from millstream.ledger.filter import Filter
+from millstream.ledger.presence import Presence
+from millstream.ledger.queued import Queued
 from millstream.model.event import START, TERMINAL, Cursor, Event
 from millstream.model.graph import Graph
 from millstream.model.job import JobRecord, JobState, NodeResult, Reason
@@ -137,6 +139,30 @@ class Records:
             return len(process.segments.running())
 
         return await self._home.at(count)
+
+    async def processes(self) -> list[Presence]:
+        """Return the processes that share the ledger, the oldest first; opens it, whatever `durability` says.
+
+        Raises:
+            LedgerUnavailableError: It cannot be reached.
+        """
+
+        async def ask(process: Process) -> list[Presence]:
+            return await (await process.share()).processes()
+
+        return await self._home.at(ask)
+
+    async def queued(self, most: int = _PAGE) -> list[Queued]:
+        """Return the segments that may be claimed now, at most so many of each flow in each queue; as `processes`.
+
+        Raises:
+            LedgerUnavailableError: It cannot be reached.
+        """
+
+        async def ask(process: Process) -> list[Queued]:
+            return await (await process.share()).waiting(most)
+
+        return await self._home.at(ask)
 
     async def is_broker_away(self) -> bool:
         """Return whether what is handed in waits for a broker that is away."""

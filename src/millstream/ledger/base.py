@@ -12,6 +12,7 @@ from millstream.ledger.accounts import Accounts
 from millstream.ledger.filter import Filter
 from millstream.ledger.flow_store import FlowStore
 from millstream.ledger.identity import Identity
+from millstream.ledger.presence import Presences
 from millstream.ledger.queued import QueuedSegments
 from millstream.model.event import Draft, Event
 from millstream.model.failure import Failure
@@ -312,7 +313,7 @@ class Ledger(Protocol):
         """
 
 
-class SharedLedger(Ledger, QueuedSegments, Protocol):
+class SharedLedger(Ledger, QueuedSegments, Presences, Protocol):
     """A ledger that several processes use at once, and that outlives each of them.
 
     A process that is a member holds a lease, which the ledger renews by itself. One whose lease ran out, or whose death

@@ -18,6 +18,7 @@ from millstream import points
 from millstream.ledger import schema
 from millstream.ledger.base import Held, StorageFullError
 from millstream.ledger.database import Connection, transaction
+from millstream.ledger.presence import Presence
 from millstream.ledger.queries import J, P, Queries, S
 from millstream.ledger.standing import standing_of
 from millstream.ledger.statements import Statement, given
@@ -214,6 +215,21 @@ class Members:
         """Return how many are alive and execute segments."""
         ((found,),) = connection.run(self._count.sql, self._count.fill())
         return int(found)
+
+    def present(self, connection: Connection) -> list[Presence]:
+        """Return who is there; see `Presences.processes`."""
+        rows: Sequence[Any] = connection.run(self._present.sql, self._present.fill())
+        return [
+            Presence(member, host, pid, started, lease, bool(executes), held)
+            for member, host, pid, started, lease, executes, held in rows
+        ]
+
+    @cached_property
+    def _present(self) -> Statement:
+        held = sa.select(sa.func.count()).where(S.holder == P.id).scalar_subquery()
+        left = P.lease_end - self._queries.now
+        found = sa.select(P.id, P.host, P.pid, P.started_at, left, P.executes, held)
+        return self._queries.statement(found.where(~P.dead).order_by(P.started_at, P.id))
 
     @cached_property
     def _count(self) -> Statement:

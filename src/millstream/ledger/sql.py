@@ -28,6 +28,7 @@ from millstream.ledger.listing import listing
 from millstream.ledger.lookups import check_id
 from millstream.ledger.members import Proof, on_loop
 from millstream.ledger.parts import Parts
+from millstream.ledger.presence import Presence
 from millstream.ledger.queued import Queued
 from millstream.ledger.rows import (
     NewJob,
@@ -371,6 +372,10 @@ class SqlLedger:
     async def members(self) -> int:
         """Return how many execute; see `SharedLedger.members`."""
         return await self._read(self._parts.members.count)
+
+    async def processes(self) -> list[Presence]:
+        """Return who is there; see `Presences.processes`."""
+        return await self._read(self._parts.members.present)
 
     async def heads(self, job_ids: Collection[str]) -> dict[str, int]:
         """Return the last numbers; see `SharedLedger.heads`."""

@@ -299,6 +299,7 @@ class SharedLedgerSides:
         await other.join("worker", nobody)
         await mine.join("short", nobody)
         assert await other.members() == 2
+        assert all(present.lease_seconds > 0 for present in await other.processes())
         with self.silenced(mine):
             async with asyncio.timeout(120):
                 while await other.members() != 1:  # noqa: ASYNC110  a lease runs out by itself

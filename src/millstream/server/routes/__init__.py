@@ -15,6 +15,7 @@ from millstream.server.routes import (
     later,
     login,
     monitor,
+    processes,
     projects,
     reference,
     run,
@@ -41,5 +42,6 @@ ROUTERS: tuple[APIRouter, ...] = (
     monitor.router,
     actions.router,
     jobs.router,
+    processes.router,
     tasks.router,
 )
