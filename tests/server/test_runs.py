@@ -6,9 +6,13 @@ from typing import Any
 
 import httpx
 import pytest
+from msgspec.structs import replace
 
-from tests.server.building import sse_in
+from millstream import Millstream
+from millstream.server.site import Site
+from tests.server.building import sse_in, until
 from tests.server.flow_cases import ECHO
+from tests.server.running import RunningServer
 
 CHAT: dict[str, Any] = {**ECHO}
 
@@ -103,3 +107,31 @@ def test_a_changed_flow_is_run_as_it_is_now(alice: httpx.Client, echo: dict[str,
     changed = alice.patch(f"/api/v1/flows/{echo['id']}", json={"data": {"nodes": [node], "edges": []}})
     assert changed.status_code == 200, changed.text
     assert alice.post(url, json={}).json()["outputs"][0]["outputs"][0]["component_id"] == "new"
+
+
+def test_a_flow_that_another_process_changed_is_run_as_it_is_within_a_second(
+    alice: httpx.Client, server: RunningServer, echo: dict[str, Any]
+) -> None:
+    url = f"/api/v1/run/{echo['id']}"
+    assert alice.post(url, json={"input_value": "x"}).status_code == 200
+    node = {"id": "new", "data": {"component": "ChatOutput", "values": {"input_value": "changed"}}}
+
+    async def change(site: Site) -> None:
+        async with Millstream(settings=site.settings) as other:
+            store = await other.flow_store()
+            await store.replace(replace(await store.get(echo["id"], None), data={"nodes": [node], "edges": []}))
+
+    server.do(change)
+
+    def component() -> str:
+        told: str = alice.post(url, json={}).json()["outputs"][0]["outputs"][0]["component_id"]
+        return told
+
+    until(lambda: component() == "new")
+
+
+def test_a_deleted_flow_is_run_no_more(alice: httpx.Client, echo: dict[str, Any]) -> None:
+    url = f"/api/v1/run/{echo['id']}"
+    assert alice.post(url, json={"input_value": "x"}).status_code == 200
+    assert alice.delete(f"/api/v1/flows/{echo['id']}").status_code == 200
+    assert alice.post(url, json={"input_value": "x"}).status_code == 404

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import msgspec
@@ -95,7 +96,13 @@ class FlowStore(Protocol):
 
     Where a method takes an owner, `None` stands for whoever may see everybody's. A flow that is somebody else's is not
     told from one that is not there. Each method may also raise `LedgerUnavailableError` or `StorageFullError`.
+
+    Attributes:
+        on_change: Called with the id of each flow that was changed or removed by way of this object, before that method
+            returns; what other processes change it is not told.
     """
+
+    on_change: Callable[[str], None]
 
     # ------------------------------------------------------------------------------------------------------- flows
     async def add(self, flow: StoredFlow) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -44,6 +44,9 @@ class SqlFlowStore:
         asking: Asks the ledger's threads.
         dialect: The database's.
         clock: Gives the times of changes.
+
+    Attributes:
+        on_change: See `FlowStore`.
     """
 
     def __init__(self, asking: Asking, dialect: sa.Dialect, clock: Clock) -> None:
@@ -51,6 +54,7 @@ class SqlFlowStore:
         self._asking = asking
         self._clock = clock
         self._queries = Queries(dialect)
+        self.on_change: Callable[[str], None] = lambda _: None
 
     @cached_property
     def _flow(self) -> Statement:
@@ -147,7 +151,10 @@ class SqlFlowStore:
                 connection.raw.execute(sa.update(schema.flow).where(F.id == flow.id).values(values))
                 return changed
 
-        return await self._asking.write(change)
+        try:
+            return await self._asking.write(change)
+        finally:
+            self.on_change(flow.id)
 
     async def remove(self, flow_id: str, owner: str | None, if_version: int | None = None) -> None:
         """Remove a flow; see `FlowStore.remove`."""
@@ -160,7 +167,10 @@ class SqlFlowStore:
                 _next(found, if_version)
                 connection.raw.execute(sa.delete(schema.flow).where(F.id == flow_id))
 
-        await self._asking.write(remove)
+        try:
+            await self._asking.write(remove)
+        finally:
+            self.on_change(flow_id)
 
     # ---------------------------------------------------------------------------------------------------- projects
     async def add_project(self, project: Project) -> None:

@@ -105,7 +105,7 @@ async def _open(site: Site, stack: AsyncExitStack, say: Callable[[str], None]) -
     site.sessions = Sessions(site.accounts, site.clock)
     site.attempts = Attempts(site.accounts)
     site.door = Door(site.sessions, auto_login=does_auto_login(site.settings))
-    site.works = Works(site.flows, site.catalogue, app.registry)
+    site.works = Works(site.flows, site.catalogue, app.registry, site.clock)
     site.builds = await stack.enter_async_context(_builds(site))
     await ensure_superuser(site, say)
 

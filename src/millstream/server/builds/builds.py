@@ -110,13 +110,13 @@ class Builds:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
         """End all streams, and stop."""
         self._stopping.set()
         self._stop_readers()
         self._tasks.cancel_scope.cancel()
-        await self._tasks.__aexit__(kind, error, trace)
+        await self._tasks.__aexit__(None, None, None)  # what was raised outside comes out as it is
 
     async def _stop_streams(self) -> None:
         await self._stopping.wait()

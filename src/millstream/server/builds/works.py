@@ -18,12 +18,16 @@ from millstream.authoring.documents.flow import DocumentFlow
 from millstream.authoring.documents.reading import Find
 from millstream.authoring.flow import Flow
 from millstream.authoring.registry import Definition, Registry
+from millstream.clock import Clock
 from millstream.errors import UnknownNameError
 from millstream.ledger.flow_store import FlowNotFoundError, FlowStore, StoredFlow
 from millstream.server.flows.keeping import subflows
 from millstream.server.flows.python import python_flow
 
 _MOST: Final = 256
+
+_FRESH_SECONDS: Final = 1.0
+"""How long a version that was looked up counts: what another process changes is run here at the latest after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +45,15 @@ class Works:
         store: The stored flows.
         catalogue: What their nodes can be.
         registry: What is written in Python.
+        clock: The time.
     """
 
-    def __init__(self, store: FlowStore, catalogue: Catalogue, registry: Registry) -> None:
+    def __init__(self, store: FlowStore, catalogue: Catalogue, registry: Registry, clock: Clock) -> None:
         """Have nothing compiled yet."""
-        self._store, self._catalogue, self._registry = store, catalogue, registry
+        self._store, self._catalogue, self._registry, self._clock = store, catalogue, registry, clock
+        self._versions: dict[str, dict[str | None, tuple[float, int]]] = {}
+        self._changes = 0
+        store.on_change = self._forget
         self._compiled: OrderedDict[str, _Compiled] = OrderedDict()
         self._given: OrderedDict[tuple[str, str], DocumentFlow] = OrderedDict()
 
@@ -68,7 +76,7 @@ class Works:
         try:
             if data is None:
                 return await self._stored(flow_id, owner)
-            await self._store.version_of(flow_id, owner)
+            await self._version(flow_id, owner)
         except FlowNotFoundError:
             raise FlowNotFoundError(f"Flow with id {flow_id} not found") from None
         return await self._as_given(flow_id, owner, data)
@@ -109,18 +117,37 @@ class Works:
         Raises:
             FlowNotFoundError: The owner has no such flow.
         """
-        if await self._store.version_of(flow_id, owner) != known.versions[flow_id]:
+        if await self._version(flow_id, owner) != known.versions[flow_id]:
             return False
-        for inner, version in known.versions.items():
-            if inner != flow_id and await self._version(inner) != version:
-                return False
+        try:
+            for inner, version in known.versions.items():
+                if inner != flow_id and await self._version(inner, None) != version:
+                    return False
+        except FlowNotFoundError:
+            return False
         return True
 
-    async def _version(self, flow_id: str) -> int:
-        try:
-            return await self._store.version_of(flow_id, None)
-        except FlowNotFoundError:
-            return 0
+    async def _version(self, flow_id: str, owner: str | None) -> int:
+        """Return the present version of a flow, as it was at most a second ago where another process has changed it.
+
+        Raises:
+            FlowNotFoundError: The owner has no such flow.
+        """
+        now = self._clock.monotonic()
+        looked_at, version = self._versions.get(flow_id, {}).get(owner, (now - _FRESH_SECONDS, 0))
+        if now - looked_at < _FRESH_SECONDS:
+            return version
+        changes = self._changes
+        version = await self._store.version_of(flow_id, owner)
+        if changes == self._changes:  # else it may have been read before the change
+            if len(self._versions) > _MOST:
+                self._versions.clear()
+            self._versions.setdefault(flow_id, {})[owner] = now, version
+        return version
+
+    def _forget(self, flow_id: str) -> None:
+        self._changes += 1
+        self._versions.pop(flow_id, None)
 
     async def _as_given(self, flow_id: str, owner: str | None, data: Mapping[str, Any]) -> DocumentFlow:
         key = (flow_id, hashlib.sha256(orjson.dumps(data)).hexdigest())
