@@ -71,6 +71,8 @@ async def test_an_open_component_takes_inputs_of_any_name(app: Millstream) -> No
     )
     assert await outputs(app, flow_of(data)) == {"f": "ADA 3"}
     assert await outputs(app, flow_of(data), tweaks={"f": {"n": 4, "more": 1}}) == {"f": "ADA 4"}
+    named = document([node("f", "docs.fill", template="%values%", values=5)])  # as the parameter that takes them all
+    assert await outputs(app, flow_of(named)) == {"f": "5"}
 
 
 CHOOSING = document(

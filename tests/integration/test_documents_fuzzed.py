@@ -124,6 +124,7 @@ NAMES: Final = st.sampled_from(
         "max_turns",
         "seconds",
         "code",
+        "more",
         "__class__",
         "bound",
         "values",

@@ -264,10 +264,11 @@ class _Inner:
 
 def _call(work: Definition, named: Mapping[str, Arg]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return arguments by position and by name, as few by name as can be: the engine is quickest with the former."""
-    parameters = work.inputs.signature.parameters
-    ordered: dict[str, Any] = {name: named[name] for name in parameters if name in named}
-    further = {name: arg for name, arg in named.items() if name not in parameters}
-    for parameter in parameters.values():
-        if parameter.kind is parameter.VAR_KEYWORD and further:
-            ordered[parameter.name] = further
+    left = dict(named)
+    ordered: dict[str, Any] = {}
+    for parameter in work.inputs.signature.parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:  # it comes last, and takes whatever is left
+            ordered[parameter.name] = left
+        elif parameter.kind is not parameter.VAR_POSITIONAL and parameter.name in left:
+            ordered[parameter.name] = left.pop(parameter.name)
     return work.inputs.split(ordered)
