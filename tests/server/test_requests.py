@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 import millstream
-from millstream.server import body
+from millstream.ledger.base import LedgerUnavailableError
+from millstream.server import body, protocol
 from tests.server.running import RunningServer
 
 KEYS = "/api/v1/api_key/"
@@ -154,6 +155,29 @@ def test_nothing_is_upgraded(server: RunningServer) -> None:
     lines = ("Host: x", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "", "")
     for path, status in (("/health", b"200"), ("/api/v1/users/whoami", b"401")):
         assert spoken(server, "\r\n".join((f"GET {path} HTTP/1.1", *lines)).encode()).startswith(b"HTTP/1.1 " + status)
+
+
+def test_a_head_that_does_not_come_is_not_waited_for(server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.2)
+    assert spoken(server, b"GET /health HTTP/1.1\r\nHost") == b""
+    assert spoken(server, b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.1 200")
+
+
+# ----------------------------------------------------------------------------------------------- a ledger that is away
+def test_without_its_ledger_the_server_says_so_and_when_to_come_back(
+    server: RunningServer, alice: httpx.Client, anonymous: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(_: str) -> None:
+        raise LedgerUnavailableError("postgresql://db.internal does not answer")
+
+    server.site.sessions.forget()
+    monkeypatch.setattr(server.site.accounts, "session", away)
+    assert anonymous.get("/health").status_code == 200
+    found = anonymous.get("/health_check")
+    assert (found.status_code, found.json()["status"], found.json()["ledger"]) == (503, "degraded", "unavailable")
+    answer = alice.get("/api/v1/users/whoami")
+    assert (answer.status_code, "internal" in answer.text) == (503, False)
+    assert int(answer.headers["Retry-After"]) > 0
 
 
 # ---------------------------------------------------------------------------------------------------------- reference

@@ -59,8 +59,9 @@ class Door:
         kind, _, token = said.partition(" ")
         if kind.lower() != "bearer":
             raise unauthorized(f"this server does not know the scheme {kind[:20]!r}; send a Bearer token")
-        found = await self._sessions.find(token.strip())
         is_refresh = (scope["method"], scope["path"]) == _REFRESH
+        look = self._sessions.refreshing if is_refresh else self._sessions.find
+        found = await look(token.strip())
         if found is None or (found[0].kind == "refresh") is not is_refresh:
             raise unauthorized(NOT_VALID)
         return Principal(found[1], "bearer", family=found[0].family)

@@ -10,7 +10,7 @@ from typing import Final, Generic, Literal, TypeVar
 from millstream.clock import Clock
 from millstream.ledger.accounts import Accounts, ApiKey, Session, User
 from millstream.server.access.principal import Principal
-from millstream.server.access.tokens import digest_of, new_family, new_token
+from millstream.server.access.tokens import digest_of, is_family, new_family, new_token
 
 T = TypeVar("T")
 
@@ -50,6 +50,7 @@ class Recent(Generic[T]):
         """Remember nothing yet."""
         self._clock = clock
         self._known: dict[str, tuple[float, T]] = {}
+        self._forgotten = 0
 
     async def get(self, name: str, look: Callable[[], Awaitable[T | None]]) -> T | None:
         """Return what is remembered under a name, else look it up; what is not there is not remembered."""
@@ -57,10 +58,13 @@ class Recent(Generic[T]):
         known = self._known.get(name)
         if known is not None and known[0] > now:
             return known[1]
+        forgotten = self._forgotten
         found = await look()
         if found is None:
             self._known.pop(name, None)
             return None
+        if forgotten != self._forgotten:  # it was looked up before what was revoked since
+            return found
         if len(self._known) >= _MOST:
             self._known.clear()
         self._known[name] = (now + _FRESH_SECONDS, found)
@@ -68,6 +72,7 @@ class Recent(Generic[T]):
 
     def forget(self) -> None:
         """Look everything up anew: something was revoked here."""
+        self._forgotten += 1
         self._known.clear()
 
 
@@ -98,18 +103,27 @@ class Sessions:
         return tokens
 
     async def renew(self, token: str) -> Tokens | None:
-        """Exchange a refresh token for new tokens; `None` where it is not valid.
+        """Exchange a refresh token for new tokens; `None` where it is not valid any more."""
+        found = await self.refreshing(token)
+        if found is None:
+            return None
+        tokens, sessions = self._new(found[1].id, found[0].family)
+        if await self._accounts.renew(digest_of(token), sessions):
+            return tokens
+        await self._end(found[0].family)
+        return None
+
+    async def refreshing(self, token: str) -> tuple[Session, User] | None:
+        """Return the session of a refresh token and its user; what is remembered of it does not count.
 
         One that was exchanged before is known to two, of whom one stole it: the sign-in is over for both.
         """
-        digest = digest_of(token)
-        found = await self._accounts.session(digest)
-        family = token.partition(".")[0]
-        if found is not None and found[0].kind == "refresh":
-            tokens, sessions = self._new(found[1].id, family)
-            if await self._accounts.renew(digest, sessions):
-                return tokens
-        await self._end(family)
+        found = await self._accounts.session(digest_of(token))
+        if found is not None:
+            return found if found[0].kind == "refresh" else None
+        family, dot, _ = token.partition(".")
+        if dot and is_family(family):
+            await self._end(family)
         return None
 
     def _new(self, user_id: str, family: str) -> tuple[Tokens, list[Session]]:

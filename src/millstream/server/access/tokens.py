@@ -7,6 +7,7 @@ import hmac
 import secrets
 
 _PREFIX = "ms"
+_FAMILY_BYTES = 16
 
 
 def new_token() -> str:
@@ -16,7 +17,12 @@ def new_token() -> str:
 
 def new_family() -> str:
     """Return a new name for a sign-in; its refresh tokens begin with it, so it is a secret, too."""
-    return secrets.token_hex(16)
+    return secrets.token_hex(_FAMILY_BYTES)
+
+
+def is_family(text: str) -> bool:
+    """Return whether a text has the form of a name of a sign-in."""
+    return len(text) == _FAMILY_BYTES * 2 and text.isalnum()
 
 
 def digest_of(token: str) -> str:
