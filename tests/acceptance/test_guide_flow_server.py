@@ -27,6 +27,8 @@ GUIDE_PORT, GUIDE_FLOW, GUIDE_JOB = (
     "1af960e9-12d5-48ec-9860-8a90a16f0b55",
 )
 
+_LISTENS = "0A"  # TCP_LISTEN, as in Linux's include/net/tcp_states.h
+
 SIGN_IN = """TOKEN=$(curl -s -X POST http://localhost:7860/api/v1/login \\
 -H "Content-Type: application/x-www-form-urlencoded" \\
 -d "username=admin&password=changeme" \\
@@ -80,12 +82,13 @@ class Machine:
 
     Attributes:
         home: The directory in which everything runs.
+        port: Where the server listens.
     """
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self._port = free_port()
-        self._ids = {GUIDE_PORT: str(self._port)}
+        self.port = free_port()
+        self._ids = {GUIDE_PORT: str(self.port)}
         self._environment = {
             "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
             "HOME": str(home),
@@ -97,7 +100,7 @@ class Machine:
         """Start the server, and wait until it says that it is ready."""
         with (self.home / "said").open("ab") as said:
             self._server = subprocess.Popen(
-                [sys.executable, "-m", "millstream", "serve", "--port", str(self._port)],
+                [sys.executable, "-m", "millstream", "serve", "--port", str(self.port)],
                 cwd=self.home,
                 env=self._environment | variables,
                 stdout=said,
@@ -146,6 +149,19 @@ class Machine:
         """Return what the server said."""
         return (self.home / "said").read_text(encoding="utf-8", errors="replace")
 
+    def listening(self) -> list[int]:
+        """Return the ports that the server listens on."""
+        assert self._server is not None
+        process = Path(f"/proc/{self._server.pid}")
+        links = [str(link.readlink()) for link in (process / "fd").iterdir()]
+        found = []
+        for table in ("tcp", "tcp6"):
+            for line in (process / "net" / table).read_text(encoding="ascii").splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == _LISTENS and f"socket:[{fields[9]}]" in links:
+                    found.append(int(fields[1].rpartition(":")[2], 16))
+        return found
+
     def stop(self) -> int:
         """End the server in order, and return its exit code."""
         server, self._server = self._server, None
@@ -180,6 +196,7 @@ def test_the_walk_passes_as_printed(machine: Machine) -> None:
         LANGFLOW_SUPERUSER_PASSWORD="changeme",  # noqa: S106  as the guide has it
         LANGFLOW_AUTO_LOGIN="False",
     )
+    assert machine.listening() == [machine.port]
     signed = signed_in(machine)
     assert json.loads(machine.run(signed + MONITOR)) == {"backend": "asyncio", "active_jobs": 0}
 
