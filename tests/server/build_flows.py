@@ -69,3 +69,13 @@ async def pour(megabytes: int) -> int:
 @flow
 def flood(megabytes: int = 1) -> Any:
     return pour(megabytes)
+
+
+@task
+async def write(size: int) -> str:
+    return "x" * size
+
+
+@flow
+def large(size: int) -> Any:
+    return write(size)

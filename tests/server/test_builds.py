@@ -64,6 +64,19 @@ async def _forget(site: Any, job_id: str) -> None:
     site.app._home.log.forget(job_id)
 
 
+@pytest.mark.parametrize("size", [20_000, 2_000_000])
+def test_large_results_are_told_whole_up_to_a_mebibyte_and_then_by_their_size(
+    alice: httpx.Client, server: RunningServer, size: int
+) -> None:
+    job_id = start(alice, "large", size=size)
+    told = events(alice, job_id)
+    (built,) = (event["data"]["build_data"] for event in told if event["event"] == "end_vertex")
+    result = built["data"]["results"]["result"]
+    assert result == "x" * size if size < 1 << 20 else (result["$type"], result["size"] > size) == ("reference", True)
+    server.do(lambda site: _forget(site, job_id))
+    assert events(alice, job_id) == told
+
+
 def test_direct_delivery_streams_on_the_request_itself(alice: httpx.Client) -> None:
     query = f"/api/v1/build/{flow_id('talk')}/flow?event_delivery=direct"
     told = lines_in(alice.post(query, json={"inputs": {"input_value": "x"}}).text)

@@ -209,6 +209,8 @@ class Builds:
             await feed.pump()
         except MillstreamError as error:
             _log.warning("a build's events cannot be read", job=job_id, why=str(error))
+        except Exception as error:  # noqa: BLE001  whatever it is, it ends this build's streams alone
+            _log.error("a build's events cannot be told", job=job_id, exc_info=error)
         watched = self._watched.get(job_id)
         if not feed.has_end and watched is not None and watched.feed is feed:
             watched.feed = None  # its readers come again, and begin a new one
@@ -264,7 +266,7 @@ class Builds:
     async def _cancel(self, job_id: str) -> None:
         try:
             record = await self._app.cancel(job_id)
-        except MillstreamError as error:
+        except Exception as error:  # noqa: BLE001  as above
             _log.warning("a build that nobody looks at cannot be cancelled", job=job_id, why=str(error))
         else:
             _log.info("cancelled a build that nobody looks at any more", job=job_id, state=record.state)

@@ -143,6 +143,12 @@ def failure(reason: str | None) -> Failure:
     return Failure(type="millstream.errors:JobFailedError", message=f"the build failed: {reason or 'internal'}")
 
 
+def failure_in(data: dict[str, Any]) -> Failure:
+    """Return the failure that the event of a node's end tells; a stand-in where it cannot be read here."""
+    found = data.get("error")
+    return found if isinstance(found, Failure) else failure("its failure cannot be read here")
+
+
 def error(build: Build, vertex: str | None, why: Failure, at: float) -> dict[str, Any]:
     """Return what failed a vertex, or the build; `text` is for people."""
     place = why.node or vertex
@@ -185,7 +191,7 @@ def built(
             next(iter(results.values()), None) if message is None else message["text"]
         )
     else:
-        told = str(data["error"].message) if "error" in data else "failed"
+        told = failure_in(data).message
         results, outputs = {}, {"error": {"message": told, "type": "error"}}
     return {
         "id": closed.vertex,

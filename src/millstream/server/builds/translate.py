@@ -144,7 +144,7 @@ class Translator:
             self._values[found[0]] = data
         if state is NodeState.FAILED and found is not None:
             self._has_failed = True
-            told.append(Told("error", shapes.error(self._build, found[0], data["error"], event.at)))
+            told.append(Told("error", shapes.error(self._build, found[0], shapes.failure_in(data), event.at)))
         for vertex in closed:
             told += self._closed(vertex, event.at)
         return told
