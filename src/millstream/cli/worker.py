@@ -117,7 +117,10 @@ def _refuse_memory(settings: Settings) -> None:
 
 def _teach(program: Millstream, known: Registry, settings: Settings) -> None:
     if not known.runnable() and not (settings.celery_enabled and _knows_celery_tasks()):
-        raise WrongUseError("this worker knows no flow and no task; name their module with -A or the setting imports")
+        raise WrongUseError(
+            "this worker knows no flow and no task; name their module with -A or the setting imports "
+            "(for flow documents of the library alone: -A millstream.library.chat)"
+        )
     program.registry.adopt(known)
 
 

@@ -89,7 +89,7 @@ def _tell_of_code(app: Any) -> None:
         _log.info("this worker knows its code", flows_and_tasks=len(ours), celery_tasks=len(users_tasks(app)))
     else:
         _log.warning(
-            "this worker knows no flow and no task, and executes nothing; name their modules with the setting imports "
+            "this worker knows no flow and no task, only flow documents; name their modules with the setting imports "
             "(MILLSTREAM_IMPORTS=shop), or start `millstream worker -A shop`"
         )
 
