@@ -4,7 +4,8 @@
 - All other ```python blocks of a document are one program, run after everything else; line numbers in a traceback are
   the document's.
 - Of a ```console block the lines that start with `$ millstream ` or `$ curl ` are run in the shell and have to exit
-  with 0. One that ends with ` &` goes on until the document ends. Lines `$ export NAME=value` hold for what follows.
+  with 0. One that ends with ` &` goes on until the document ends. Lines `$ export NAME=value`, and `$ NAME=$(curl …)`,
+  hold for what follows.
 - Where a document runs `millstream serve &`, localhost:7860 is that server, on a port of its own.
 - Where an HTML comment `runs with: broker` stands in a document, redis://localhost:6379/0 is a private server for it.
 - A block right after an HTML comment `not run: reason` is left out.
@@ -35,8 +36,9 @@ TIMEOUT_SECONDS = 60
 FENCE = re.compile(
     r"^ *(?P<fence>`{3,}|~{3,})(?P<language>\w*)[^\n]*\n(?P<code>.*?)^ *(?P=fence) *$", re.DOTALL | re.MULTILINE
 )
-COMMAND = re.compile(r"^\$ (?P<command>(?:millstream|export|curl) (?:[^\n]*\\\n)*[^\n]*)", re.MULTILINE)
+COMMAND = re.compile(r"^\$ (?P<command>(?:millstream |export |curl |\w+=\$\(curl )(?:[^\n]*\\\n)*[^\n]*)", re.MULTILINE)
 EXPORT = re.compile(r"export (?P<name>\w+)=(?P<value>\S+)")
+ASSIGNMENT = re.compile(r"(?P<name>\w+)=\$\(curl ")
 WITH_BROKER = re.compile(r"<!--\s*runs with: broker\s*-->")
 BROKER = "redis://localhost:6379/0"
 SERVES = "$ millstream serve &"
@@ -126,6 +128,13 @@ def failures(document: Path) -> list[str]:
             shown = " ".join(command)
             if exported := EXPORT.fullmatch(command[-1]):
                 variables[exported["name"]] = exported["value"]
+            elif assigned := ASSIGNMENT.match(command[-1]):
+                said = work / assigned["name"]
+                command[-1] += f'; printf %s "${assigned["name"]}" > {said.name}'
+                if outcome := failure(command, work, variables):
+                    found.append(f"{document}:{line}: {shown}: {outcome}")
+                else:
+                    variables[assigned["name"]] = said.read_text(encoding="utf-8")
             elif command[-1].endswith(" &"):
                 stack.enter_context(in_background([*command[:-1], f"exec {command[-1][:-2]}"], work, variables))
                 if f"$ {command[-1]}" == SERVES:
