@@ -157,6 +157,17 @@ def test_flows_are_kept_changed_listed_and_deleted(client: Client) -> None:
     assert wrong.value.problem["errors"]
 
 
+def test_a_flow_is_built_and_run(client: Client) -> None:
+    flow = client.create_flow("spoken to", DOCUMENT)
+    events = list(client.build_events(client.build(flow.id, "hello")))
+    assert [events[0].event, events[-1].event] == ["vertices_sorted", "end"]
+    assert events[-1].data["status"] == "succeeded"
+    told = client.run(flow.id, "hello", session_id="s")
+    assert (told.session_id, "hello" in str(told.outputs)) == ("s", True)
+    with pytest.raises(NotFoundError):
+        client.build(UNKNOWN)
+
+
 def test_problems_have_classes(server: RunningServer, client: Client) -> None:
     with pytest.raises(NotFoundError, match=f"there is no job '{UNKNOWN}'"):
         client.job(UNKNOWN)
@@ -231,6 +242,14 @@ def test_a_stream_whose_connection_is_reset_brings_each_event_once(
             gate(name).set()
     assert seen[: len(expected)] == expected
     assert len(set(seen)) == len(seen)
+
+
+def test_a_build_whose_stream_is_cut_brings_each_event_once(client: Client, shaky: Client, proxy: FaultProxy) -> None:
+    flow = client.create_flow("cut", DOCUMENT)
+    job_id = client.build(flow.id, "hello")
+    expected = list(client.build_events(job_id))
+    proxy.behave(cut_answers_after(3000))
+    assert list(shaky.build_events(job_id)) == expected
 
 
 def test_a_submission_whose_answer_is_lost_is_one_job(client: Client, key: str, proxy: FaultProxy) -> None:

@@ -191,6 +191,22 @@ def test_a_retry_with_a_key_is_one_retry(alice: httpx.Client) -> None:
     assert alice.post(f"/api/v1/jobs/{other}/retry", headers=key).status_code == 409
 
 
+def test_many_retries_that_are_asked_for_twice_with_a_key_are_made_once(alice: httpx.Client) -> None:
+    ids = [made(alice, "failing", n) for n in (11, 12)]
+    for job_id in ids:
+        when(alice, job_id, "failed")
+    action, key = {"action": "retry", "ids": ids}, {"Idempotency-Key": "all-again"}
+    first, second = (
+        [
+            answer["new_job_id"]
+            for answer in alice.post("/api/v1/jobs/actions", json=action, headers=sent).json()["answers"]
+        ]
+        for sent in (key, key)
+    )
+    assert first == second
+    assert len({*first, *ids}) == 4
+
+
 def test_what_cannot_be_retried_is_refused(alice: httpx.Client) -> None:
     job_id = made(alice, "double", 1)
     when(alice, job_id, "succeeded")

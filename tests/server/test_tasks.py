@@ -1,13 +1,18 @@
 """Tasks by Celery's names over HTTP: started, asked about, and nobody else's."""
 
+import threading
 import time
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from millstream.server.site import Site
+from millstream.settings import Settings
 from tests.server.job_flows import gate
-from tests.server.running import PATIENCE
+from tests.server.running import PASSWORD, PATIENCE, RunningServer, signed_in
 
 TASKS = "tests.server.job_flows"
 UNKNOWN = "0195a1a2-0000-7000-8000-000000000000"
@@ -131,3 +136,30 @@ def test_who_would_not_wait_long_enough_gets_the_address(alice: httpx.Client) ->
     gate(name).set()
     told = status_when(alice, answer.json()["task_id"], "SUCCESS")
     assert alice.get(answer.headers["Location"]).json() == told
+
+
+def test_a_server_that_stops_lets_nobody_wait(tmp_path: Path) -> None:
+    given = {"config_dir": tmp_path, "superuser": "admin", "superuser_password": PASSWORD, "auto_login": False}
+    with (
+        RunningServer(Settings.of(**given, drain_grace=30.0)) as running,
+        closing(signed_in(running, "admin")) as client,
+    ):
+        answers: list[httpx.Response] = []
+
+        def ask() -> None:
+            answers.append(client.post("/run-task", json={"duration": 3600}, headers={"Prefer": "wait=60"}))
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        while not running.do(lambda site: site.app.jobs(limit=1)):
+            time.sleep(0.01)
+        begun = time.monotonic()
+        running.do(stopping)
+        asking.join(PATIENCE)
+        assert [answer.status_code for answer in answers] == [202]
+        assert time.monotonic() - begun < 30
+        running.do(lambda site: site.app.cancel(answers[0].json()["task_id"]))
+
+
+async def stopping(site: Site) -> None:
+    site.stop()

@@ -190,6 +190,4 @@ class JobCalls(Calls):
         body: dict[str, Any] = {"action": action, "from_start": from_start, "once": once}
         body |= {} if job_ids is None else {"ids": list(job_ids)}
         body |= {} if chosen is None else {"filter": chosen}
-        path = "/api/v1/jobs/actions"
-        safe = action != "retry"
-        return read(await self._wire.ask("POST", path, json=body, is_safe=safe, patience=_CANCEL_SECONDS), Answers)
+        return read(await self._start("/api/v1/jobs/actions", body, None, patience=_CANCEL_SECONDS), Answers)

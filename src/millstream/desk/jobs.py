@@ -138,9 +138,18 @@ class JobDesk:
         """Ask jobs to stop, and say of each how it then stands."""
         return await _each(self._cancel, job_ids)
 
-    async def retry(self, job_ids: Sequence[str], *, from_start: bool = False, once: bool = False) -> list[Answer]:
-        """Submit jobs that have ended once more; see `Millstream.retry`."""
-        return await _each(partial(self._retry, from_start=from_start, once=once), job_ids)
+    async def retry(
+        self, job_ids: Sequence[str], *, from_start: bool = False, once: bool = False, key: str | None = None
+    ) -> list[Answer]:
+        """Submit jobs that have ended once more; see `Millstream.retry`.
+
+        Args:
+            job_ids: The jobs.
+            from_start: Take over nothing.
+            once: Leave alone what was retried before.
+            key: An idempotency key, of which each job gets one of its own: what is asked twice is done once.
+        """
+        return await _each(partial(self._retry, from_start=from_start, once=once, key=key), job_ids)
 
     async def purge(self, job_ids: Sequence[str]) -> list[Answer]:
         """Forget those of these jobs that have ended."""
@@ -171,7 +180,7 @@ class JobDesk:
             return Answer(job_id, is_done=False, said=f"had ended before: it {record.state}", told=told)
         return Answer(job_id, is_done=True, said=f"asked to stop; it is still {record.state}", told=told)
 
-    async def _retry(self, job_id: str, *, from_start: bool, once: bool) -> Answer:
+    async def _retry(self, job_id: str, *, from_start: bool, once: bool, key: str | None) -> Answer:
         record = await self.record(job_id)
         refused = partial(Answer, job_id, is_done=False, told={"new_job_id": None})
         if not record.state.is_final:
@@ -179,7 +188,8 @@ class JobDesk:
         if record.state is JobState.SUCCEEDED and not from_start:
             return refused(said="has succeeded, so nothing is left to do; --from-start runs it again")
         try:
-            job = await self.app.retry(job_id, from_start=from_start, once=once)
+            own = None if once or key is None else f"{key}/{job_id}"
+            job = await self.app.retry(job_id, from_start=from_start, once=once, idempotency_key=own)
         except AlreadyRetriedError as error:
             said = f"was retried before, as {error.by}; name it to retry it once more"
             return Answer(job_id, is_done=True, said=said, told={"new_job_id": error.by})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any
 
 import anyio
 import msgspec
@@ -13,15 +13,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from millstream.model.event import Event
-
-PING_SECONDS: Final = 15.0
-"""A stream of server-sent events says something at least so often, so that nobody on the way takes it for dead."""
-
-RETRY_MILLISECONDS: Final = 1000
-"""So long a client waits before it comes back, if the stream broke."""
-
-EVENT_STREAM: Final = "text/event-stream"
-LINES: Final = "application/x-ndjson"
+from millstream.server.builds.lines import NDJSON, SSE, SSE_HEAD, SSE_PING
+from millstream.server.builds.streams import PING_SECONDS, STREAMED
 
 
 class Happening(Response):
@@ -45,7 +38,7 @@ class Happening(Response):
         sse: bool,
     ) -> None:
         """Take what is streamed."""
-        super().__init__(media_type=EVENT_STREAM if sse else LINES, headers={"Cache-Control": "no-store"})
+        super().__init__(media_type=SSE if sse else NDJSON, headers=STREAMED)
         del self.headers["content-length"]
         self._events, self._tell, self._stopping, self._is_sse = events, tell, stopping, sse
 
@@ -69,7 +62,7 @@ class Happening(Response):
         coming: asyncio.Future[Event] | None = None
         try:
             if self._is_sse:
-                await self._send(send, b"retry: %d\n\n" % RETRY_MILLISECONDS)
+                await self._send(send, SSE_HEAD)
             while not stopped.done():
                 coming = coming or asyncio.ensure_future(anext(self._events))
                 either: set[asyncio.Future[Any]] = {coming, stopped}
@@ -78,7 +71,7 @@ class Happening(Response):
                     event, coming = coming.result(), None
                     await self._send(send, self._written(event))
                 elif self._is_sse:
-                    await self._send(send, b": ping\n\n")
+                    await self._send(send, SSE_PING)
         except StopAsyncIteration:
             return
         finally:

@@ -5,15 +5,15 @@ Whoever sends no such header gets 202 at once, and the address of the job in `Lo
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
-import anyio
 from fastapi import Depends, Request
 
-from millstream.app import Millstream
 from millstream.model.job import JobRecord
+from millstream.server.site import Site
 
 MOST_SECONDS = 60
 """So long an answer waits at most, whatever is preferred: proxies on the way give up soon after."""
@@ -36,17 +36,25 @@ class Preference:
         """The header of an answer that tells which preference was followed."""
         return {} if self.seconds is None else {"Preference-Applied": f"wait={self.seconds}"}
 
-    async def ended(self, app: Millstream, job_id: str) -> JobRecord | None:
+    async def ended(self, here: Site, job_id: str) -> JobRecord | None:
         """Wait for the end of a job; return it, or `None` where it has not ended in the time that is preferred.
+
+        A server that stops waits no more: the job goes on without it.
 
         Raises:
             JobNotFoundError: There is no such job.
         """
         if self.seconds is None:
             return None
-        with anyio.move_on_after(self.seconds):
-            return await app.ended(job_id)
-        return None
+        ended = asyncio.ensure_future(here.app.ended(job_id))
+        stopping = asyncio.ensure_future(here.stopping.wait())
+        either: set[asyncio.Future[Any]] = {ended, stopping}
+        try:
+            await asyncio.wait(either, timeout=self.seconds, return_when=asyncio.FIRST_COMPLETED)
+            return ended.result() if ended.done() else None
+        finally:
+            for waiting in either:
+                waiting.cancel()
 
 
 def preference(headers: list[str]) -> Preference:

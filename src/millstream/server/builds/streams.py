@@ -16,7 +16,8 @@ from millstream.server.builds.lines import SSE, SSE_HEAD, SSE_PING, Line, framed
 PING_SECONDS: Final = 15.0
 """How long a stream of server-sent events is silent at most, so that no proxy on the way takes it for dead."""
 
-_HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+STREAMED: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+"""Headers that keep what is on the way from holding a stream back."""
 
 
 class LineStream(Response):
@@ -34,7 +35,7 @@ class LineStream(Response):
         self, reading: Callable[[], AbstractContextManager[Reader]], kind: str, headers: Mapping[str, str] | None = None
     ) -> None:
         """Send nothing yet."""
-        super().__init__(None, 200, {**_HEADERS, **(headers or {})}, kind)
+        super().__init__(None, 200, {**STREAMED, **(headers or {})}, kind)
         del self.headers["content-length"]
         self._reading, self._kind = reading, kind
 

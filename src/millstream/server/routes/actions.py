@@ -13,6 +13,7 @@ from millstream.model.job import JobState, Reason
 from millstream.server import told
 from millstream.server.access.principal import Principal, needs
 from millstream.server.body import JsonRoute
+from millstream.server.idempotency import GivenKey, scoped
 from millstream.server.pages import time_of
 from millstream.server.site import Here
 
@@ -63,11 +64,11 @@ class Action(BaseModel):
 
 
 @router.post("/actions")
-async def act(here: Here, caller: Annotated[Principal, needs("jobs:write")], action: Action) -> Response:
+async def act(here: Here, caller: Annotated[Principal, needs("jobs:write")], key: GivenKey, action: Action) -> Response:
     """Cancel, retry or forget jobs, and say of each what became of it; `more` says that others are left to choose."""
     desk = JobDesk(here.app, caller.owner)
     ids = await _chosen(desk, action) if action.ids is None else list(dict.fromkeys(action.ids))
-    answers = await _done(desk, action, ids[:MOST])
+    answers = await _done(desk, action, ids[:MOST], scoped(caller.user.id, key))
     return told.answer({"answers": [answer.as_told() for answer in answers], "more": len(ids) > MOST})
 
 
@@ -87,15 +88,12 @@ async def _chosen(desk: JobDesk, action: Action) -> list[str]:
     return [record.id for record in await desk.page(asked, limit=MOST + 1)]
 
 
-async def _done(desk: JobDesk, action: Action, ids: list[str]) -> list[Answer]:
+async def _done(desk: JobDesk, action: Action, ids: list[str], key: str | None) -> list[Answer]:
     match action.action:
         case "cancel":
             return await desk.cancel(ids)
         case "retry":
-            return await desk.retry(
-                ids,
-                from_start=action.from_start,
-                once=action.filter is not None if action.once is None else action.once,
-            )
+            once = action.filter is not None if action.once is None else action.once
+            return await desk.retry(ids, from_start=action.from_start, once=once, key=key)
         case "purge":
             return await desk.purge(ids)

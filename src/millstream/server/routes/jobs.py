@@ -19,7 +19,8 @@ from millstream.model.job import Decision, JobState, Reason
 from millstream.server import told
 from millstream.server.access.principal import Principal, needs
 from millstream.server.body import JsonRoute
-from millstream.server.happening import EVENT_STREAM, Happening
+from millstream.server.builds.lines import SSE
+from millstream.server.happening import Happening
 from millstream.server.idempotency import GivenKey, scoped
 from millstream.server.pages import Chosen, Paged, next_page, time_of
 from millstream.server.problem import Problem
@@ -93,7 +94,7 @@ async def show_job(here: Here, caller: Reads, job_id: str) -> Response:
     return told.answer(told.whole(record, story, caller))
 
 
-Accept = Annotated[str, Header(description=f"`{EVENT_STREAM}` for server-sent events; else a line of JSON each.")]
+Accept = Annotated[str, Header(description=f"`{SSE}` for server-sent events; else a line of JSON each.")]
 
 
 @router.get("/{job_id}/events")
@@ -148,7 +149,7 @@ async def _happening(
     def tell(event: Event) -> dict[str, Any]:
         return told.event(event, record, caller)
 
-    return Happening(events(), tell, here.stopping, sse=EVENT_STREAM in accept)
+    return Happening(events(), tell, here.stopping, sse=SSE in accept)
 
 
 # ------------------------------------------------------------------------------------------------------------ acting
@@ -188,7 +189,7 @@ async def retry(
         raise Problem(409, f"job {job_id} has succeeded, so nothing is left to do; from_start runs it again")
     job = await here.app.retry(job_id, from_start=again.from_start, idempotency_key=scoped(caller.user.id, key))
     headers = {"Location": _address(job.id), **preferred.applied}
-    if await preferred.ended(here.app, job.id) is not None:
+    if await preferred.ended(here, job.id) is not None:
         return told.answer(told.whole(*await desk.look(job.id), caller), headers=headers)
     return told.answer({"job_id": job.id, "repeats": job_id}, 202, headers)
 

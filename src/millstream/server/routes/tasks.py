@@ -60,7 +60,7 @@ async def run_task(
     """Start a task, and return its id; with `Prefer: wait=30` its result too, where that is there in time."""
     job = await _submit(here, call or Call(), owner=caller.user.id, key=scoped(caller.user.id, key))
     headers = {"Location": f"/task-status/{job.id}", **preferred.applied}
-    if await preferred.ended(here.app, job.id) is None:
+    if await preferred.ended(here, job.id) is None:
         return _answer({"task_id": job.id, "status": STARTED}, 202, headers)
     return _answer(await _status(here, caller, job.id), 200, headers)
 
