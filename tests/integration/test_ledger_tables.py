@@ -3,7 +3,9 @@
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,21 @@ async def test_a_newer_ledger_is_refused_with_one_line(url: str, connection: Con
         await ledger.open()
     assert "\n" not in str(refused.value)
     await ledger.close()
+
+
+def test_all_who_open_a_new_file_at_the_same_time_get_it(tmp_path: Path) -> None:
+    all_there = threading.Barrier(6)
+
+    def open_and_close(path: Path) -> object:
+        all_there.wait()
+        connection = database(f"sqlite:///{path}").connect()
+        (mode,) = connection.run("PRAGMA journal_mode")
+        connection.close()
+        return mode
+
+    with ThreadPoolExecutor(6) as threads:
+        for i in range(200):
+            assert set(threads.map(open_and_close, [tmp_path / f"{i}.db"] * 6)) == {("wal",)}
 
 
 async def test_an_older_ledger_is_upgraded_when_it_is_opened(url: str, connection: Connection) -> None:
