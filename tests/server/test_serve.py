@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
@@ -181,6 +182,37 @@ def test_without_a_trusted_proxy_nobody_is_believed_to_come_by_tls(served: Serve
         headers={"X-Forwarded-Proto": "https"},
     )
     assert answer.headers["Set-Cookie"].startswith("ms_session=")
+
+
+def test_a_broker_that_is_away_is_no_reason_to_refuse_jobs(directory: Path) -> None:
+    settings = {"MILLSTREAM_CELERY_ENABLED": "true", "MILLSTREAM_BROKER_URL": "redis://127.0.0.1:1/0"}
+    with Served(directory, **settings) as running, httpx.Client(base_url=running.url, timeout=PATIENCE) as client:
+        assert client.post("/run-task", json={"duration": 1}).status_code == 202
+        until = time.monotonic() + PATIENCE
+        while client.get("/health_check").json()["status"] == "ok":
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        answer = client.get("/health_check")
+        assert (answer.status_code, answer.json()["outbox"]) == (200, "broker away")
+
+
+def test_a_stream_ends_politely_with_the_server(directory: Path) -> None:
+    wait = {"id": "wait", "data": {"component": "Wait", "values": {"seconds": 600}}}
+    with Served(directory) as running, httpx.Client(base_url=running.url, timeout=PATIENCE) as client:
+        flow = client.post("/api/v1/flows/", json={"name": "Slow", "data": {"nodes": [wait], "edges": []}}).json()["id"]
+        job = client.post(f"/api/v1/build/{flow}/flow", json={}).json()["job_id"]
+        kinds = ("application/x-ndjson", "text/event-stream")
+        with ExitStack() as stack:
+            streams = [
+                stack.enter_context(
+                    client.stream("GET", f"/api/v1/build/{job}/events", headers={"Accept": kind})
+                ).iter_lines()
+                for kind in kinds
+            ]
+            assert all(next(stream) for stream in streams)
+            running.process.send_signal(signal.SIGTERM)
+            assert all(isinstance(list(stream), list) for stream in streams), "they end, and are not cut off"
+        assert running.process.wait(PATIENCE) == 0
 
 
 def test_it_knows_the_flows_of_an_app_and_hands_on_what_runs(directory: Path) -> None:
