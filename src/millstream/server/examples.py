@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 _JOB_ID: Final = "01a2000d-9918-7665-af65-129939a1119b"
 _FLOW_ID: Final = "01a2000d-98d4-75fe-b555-c2fe8a234215"
 _USER_ID: Final = "01a2000d-8ad4-77f6-9987-3d281e2a88c3"
+_PROCESS: Final = "16227-01a2000d-87c7-7665-b92c-07a33c28eb3c"
 _AT: Final = "2026-11-21T21:40:20.888115Z"
 
 LINES: Final = "application/x-ndjson"
@@ -85,7 +86,7 @@ _NODE: Final = {
 }
 _WHOLE_JOB: Final = _JOB | {
     "repeats": None,
-    "attempts": [{"attempt": 1, "process": "16227-01a2000d-87c7-7665-b92c-07a33c28eb3c", "at": _AT}],
+    "attempts": [{"attempt": 1, "process": _PROCESS, "at": _AT}],
     "nodes_known": 1,
     "nodes": [_NODE],
 }
@@ -160,6 +161,22 @@ EXAMPLES: Final[Mapping[str, Example]] = {
     "jobs_cancel": Example({"job_id": _JOB_ID, "state": "cancelled", "cancel_requested": True}),
     "jobs_retry": Example({"job_id": _JOB_ID, "repeats": _FLOW_ID}, {"from_start": True}, status=202),
     "jobs_approve": Example({"job_id": _JOB_ID, "node": "approve", "is_done": True}),
+    "processes_list_processes": Example(
+        {
+            "processes": [
+                {
+                    "id": _PROCESS,
+                    "host": "shop-1",
+                    "pid": 16227,
+                    "started_at": _AT,
+                    "executes": True,
+                    "lease_seconds": 12.915,
+                    "segments": 1,
+                }
+            ],
+            "queues": [{"queue": "celery", "depth": 3}],
+        }
+    ),
     "tasks_run_task": Example({"task_id": _JOB_ID, "status": "Task started"}, status=202),
     "tasks_show_status": Example({"task_id": _JOB_ID, "status": "SUCCESS", "result": "Task completed in 5 seconds"}),
 }
