@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from millstream import Millstream
 from millstream.server.site import Site
-from tests.server.building import sse_in, until
+from tests.server.building import events, sse_in, until
 from tests.server.flow_cases import ECHO
 from tests.server.running import RunningServer
 
@@ -135,3 +135,29 @@ def test_a_deleted_flow_is_run_no_more(alice: httpx.Client, echo: dict[str, Any]
     assert alice.post(url, json={"input_value": "x"}).status_code == 200
     assert alice.delete(f"/api/v1/flows/{echo['id']}").status_code == 200
     assert alice.post(url, json={"input_value": "x"}).status_code == 404
+
+
+def test_a_key_stands_for_the_document_in_the_body_too(alice: httpx.Client, echo: dict[str, Any]) -> None:
+    url, key = f"/api/v1/build/{echo['id']}/flow", {"Idempotency-Key": "documents"}
+
+    def build(value: str) -> httpx.Response:
+        node = {"id": "only", "data": {"component": "TextOutput", "values": {"input_value": value}}}
+        return alice.post(url, json={"data": {"nodes": [node], "edges": []}}, headers=key)
+
+    first, again, other = build("a"), build("a"), build("b")
+    assert (first.status_code, again.json()) == (200, first.json())
+    assert other.status_code == 409
+
+
+def test_a_run_that_asks_people_answers_before_they_do(alice: httpx.Client) -> None:
+    node = {"id": "ask", "data": {"component": "HumanApproval", "values": {"question": "really?"}}}
+    flow = {"name": "asks", "data": {"nodes": [node], "edges": []}}
+    flow_id = alice.post("/api/v1/flows/", json=flow).json()["id"]
+    answer = alice.post(f"/api/v1/run/{flow_id}")
+    assert (answer.status_code, answer.json()["status"]) == (202, "in progress")
+    job_id = answer.json()["job_id"]
+    approved = alice.post(f"/api/v1/jobs/{job_id}/approve", json={"node": "ask", "answer": "yes"})
+    assert approved.status_code == 200, approved.text
+    told = events(alice, job_id)
+    assert [event["data"]["question"] for event in told if event["event"] == "human_input_required"] == ["really?"]
+    assert told[-1]["data"]["status"] == "succeeded"

@@ -50,16 +50,18 @@ class Job:
     Attributes:
         id: Its id.
         flow: Name of the flow or task.
+        version: Digest of its definition.
         graph: Digest of its graph.
     """
 
-    __slots__ = ("_jobs", "flow", "graph", "id")
+    __slots__ = ("_jobs", "flow", "graph", "id", "version")
 
     def __init__(self, jobs: Jobs, record: JobRecord) -> None:
         """Take the app and what it recorded."""
         self._jobs = jobs
         self.id = record.id
         self.flow = record.flow
+        self.version = record.version
         self.graph = record.graph
 
     async def record(self) -> JobRecord:

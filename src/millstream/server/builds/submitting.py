@@ -11,6 +11,7 @@ from millstream.authoring.documents.flow import DocumentFlow
 from millstream.authoring.registry import Definition
 from millstream.authoring.result import Job
 from millstream.errors import InvalidInputError
+from millstream.ledger.base import IdempotencyConflictError
 from millstream.server.idempotency import scoped
 
 _ALWAYS_SENT: Final = frozenset({"input_value", "session", "type"})
@@ -49,7 +50,15 @@ def inputs_of(
     return inputs | {name: value for name, value in further.items() if value is not None}
 
 
-async def submit(app: Millstream, work: Definition, inputs: Mapping[str, Any], *, owner: str, key: str | None) -> Job:
+async def submit(
+    app: Millstream,
+    work: Definition,
+    inputs: Mapping[str, Any],
+    *,
+    owner: str,
+    key: str | None,
+    is_given: bool = False,
+) -> Job:
     """Hand a job in, and return it; by then it is recorded as its durability says.
 
     Args:
@@ -58,14 +67,19 @@ async def submit(app: Millstream, work: Definition, inputs: Mapping[str, Any], *
         inputs: Its inputs by name.
         owner: Id of the user whose job it is.
         key: What makes it safe to send the request again.
+        is_given: Whether the work itself came with the request, so that a key stands for it, too.
 
     Raises:
         InvalidInputError: The inputs do not fit.
+        IdempotencyConflictError: The key belongs to a job with another flow, other inputs or another work.
         Exception: What else `Millstream.submit` raises.
     """
     given = scoped(owner, key)
     if isinstance(work, DocumentFlow):
-        return await app.submit(work, owner=owner, idempotency_key=given, **inputs)
+        job = await app.submit(work, owner=owner, idempotency_key=given, **inputs)
+        if is_given and job.version != work.version:
+            raise IdempotencyConflictError(f"the idempotency key {key!r} belongs to a job of another document")
+        return job
     args, rest = work.inputs.split(work.inputs.bind((), inputs))
     if wrong := sorted(rest.keys() & _TERMS):  # else a client would say how its job is run
         raise InvalidInputError(f"{work.name} cannot be given {', '.join(wrong)} here: submit() has a meaning for it")
