@@ -150,6 +150,13 @@ def test_what_is_not_safe_or_not_there_yet_does_not_start(
         assert refused.said.count("\n") == 1
 
 
+@pytest.mark.parametrize(("host", "shown"), [("localhost", "127.0.0.1"), ("::1", "[::1]")])
+def test_it_listens_to_the_name_or_address_that_is_given(directory: Path, host: str, shown: str) -> None:
+    with Served(directory, "--host", host) as running:
+        assert running.url.startswith(f"http://{shown}:")
+        assert httpx.get(f"{running.url}{WHOAMI}").json()["username"] == "admin"
+
+
 def test_listening_to_the_network_without_tls_is_warned_of_and_needs_a_credential(directory: Path) -> None:
     with Served(directory, "--host", "0.0.0.0") as running:  # noqa: S104  that is what is tested
         port = running.url.rpartition(":")[2]

@@ -31,7 +31,8 @@ def listen(host: str, port: int) -> socket.socket:
         AddressInUseError: Another program has it, or the address is not this machine's.
     """
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)  # `localhost` is both
         listening = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
     except OSError as error:
         words = error.strerror or str(error)
