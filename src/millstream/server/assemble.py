@@ -22,6 +22,7 @@ from millstream.server.access.layer import AccessLayer
 from millstream.server.access.sessions import Sessions
 from millstream.server.builds.builds import Builds
 from millstream.server.builds.presence import Patience
+from millstream.server.builds.streams import StreamLayer
 from millstream.server.builds.works import Works
 from millstream.server.first_user import ensure_superuser
 from millstream.server.passwords import Passwords
@@ -71,7 +72,7 @@ def create_app(
         redoc_url=None,
         docs_url=None,
         generate_unique_id_function=openapi.name_of,
-        middleware=[*_cors(settings), Middleware(AccessLayer)],
+        middleware=[*_cors(settings), Middleware(AccessLayer), Middleware(StreamLayer)],
     )
     api.state.site = site
     install(api)

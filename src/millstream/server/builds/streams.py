@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Final
 
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from millstream.server.builds.feed import BATCH_BYTES, Reader
 from millstream.server.builds.lines import SSE, SSE_HEAD, SSE_PING, Line, framed
@@ -18,6 +18,29 @@ PING_SECONDS: Final = 15.0
 
 STREAMED: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 """Headers that keep what is on the way from holding a stream back."""
+
+
+_STREAM: Final = "millstream.stream"
+"""Where a stream waits in the scope of its request for its layer."""
+
+
+class StreamLayer:
+    """Sends the streams that the routes below answer with.
+
+    Args:
+        app: What is below.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Take what is below."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Have a request answered, and send the stream that is the answer, if it is one."""
+        await self._app(scope, receive, send)
+        stream: LineStream | None = scope.pop(_STREAM, None)
+        if stream is not None:
+            await stream.answer(receive, send)
 
 
 class LineStream(Response):
@@ -39,8 +62,12 @@ class LineStream(Response):
         del self.headers["content-length"]
         self._reading, self._kind = reading, kind
 
-    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer."""
+    async def __call__(self, scope: Scope, _receive: Receive, _send: Send) -> None:
+        """Have the layer answer once all that handled the request is gone: an idle stream costs half of it then."""
+        scope[_STREAM] = self
+
+    async def answer(self, receive: Receive, send: Send) -> None:
+        """Send the answer."""
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         with self._reading() as reader:
             listening = asyncio.create_task(until_gone(receive, reader))
