@@ -1,5 +1,6 @@
 """A job that is submitted once more takes over what went well, and is a job of its own."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 from millstream import Flow, Job, Millstream, approval, flow, task
 from millstream.errors import AlreadyRetriedError, JobNotFoundError, StateTransitionError
+from millstream.ledger.base import IdempotencyConflictError
 from millstream.model.job import JobState
 from millstream.settings import Settings
 
@@ -194,3 +196,14 @@ async def test_a_job_that_has_not_ended_is_refused(app: Millstream) -> None:
         await app.retry(job.id)
     with pytest.raises(JobNotFoundError):
         await app.retry("no such job")
+
+
+async def test_retries_with_one_key_are_one_and_count_as_a_retry(app: Millstream) -> None:
+    old, other = await failed(app, two, "second"), await failed(app, two, "second")
+    many = await asyncio.gather(*(app.retry(old, idempotency_key="again") for _ in range(5)))
+    assert len({job.id for job in many}) == 1
+    with pytest.raises(AlreadyRetriedError):
+        await app.retry(old, once=True)
+    assert (await app.retry(old, idempotency_key="and again")).id != many[0].id
+    with pytest.raises(IdempotencyConflictError, match="no retry of"):
+        await app.retry(other, idempotency_key="again")

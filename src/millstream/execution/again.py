@@ -21,8 +21,8 @@ from millstream.model.job import Decision, JobRecord
 _OUTCOMES = frozenset({"node_succeeded", "node_failed", "node_skipped", "node_retried"})
 _TAKEN_OVER = frozenset({"expanded", "routed", "noted", "node_succeeded", "node_skipped"})
 _CALL = "#"
-_KEY = "retry:"
-"""Before an ended job's id, the idempotency key of the first job that repeats it."""
+_MARK = "retry:"
+"""Before an ended job's id, the alias of the first job that repeats it: no other can have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,37 +81,37 @@ class Repeats:
             queue=old.queue,
             owner=old.owner,
             expires=None if old.expires_at is None else old.expires_at - old.created_at,
-            idempotency_key=key or f"{_KEY}{job_id}",
+            idempotency_key=key,
             repeats=job_id,
             facts=tuple(facts),
         )
-        recorded, is_new = await self._submit(order)
-        if is_new:
-            return recorded
-        if key is not None:
-            await self._check_repeats(recorded, job_id, key)
-            return recorded
+        mark = f"{_MARK}{job_id}"
+        first = await self.ledger.alias(mark)
+        if first is None:
+            try:
+                return await self._submit(replace(order, aliases={mark: ""}), job_id)
+            except IdempotencyConflictError:
+                first = await self.ledger.alias(mark)
+                if first is None:  # so it is the key that belongs to something else
+                    raise
         if once:
-            raise AlreadyRetriedError(job_id, recorded.id)
-        return (await self._submit(replace(order, idempotency_key=None)))[0]
+            raise AlreadyRetriedError(job_id, first[0])
+        return await self._submit(order, job_id)
 
-    async def _check_repeats(self, known: JobRecord, job_id: str, key: str) -> None:
-        """Refuse a key whose job, of the same flow with the same inputs, does not repeat this one."""
-        planned = (await self.ledger.events(known.id, 0, 1))[0]
-        if planned.data.get("repeats") != job_id:
-            raise IdempotencyConflictError(
-                f"the idempotency key {key!r} belongs to job {known.id}, which is no retry of {job_id}"
-            )
-
-    async def _submit(self, order: Order) -> tuple[JobRecord, bool]:
-        """Record a job; return it, or the one that has its key, and whether it is the new one."""
+    async def _submit(self, order: Order, job_id: str) -> JobRecord:
+        """Record a job; return it, or the one that has its key and repeats the same job."""
         job, graph, drafts = self.submitter.prepare(order)
         recorded, _ = await self.ledger.submit(job, graph, drafts, None)
-        if recorded.id != job.id:
-            return recorded, False
-        self.log.append(job.id, 1, [shown(draft) for draft in drafts])
-        self.dispatcher.wake()
-        return recorded, True
+        if recorded.id == job.id:
+            self.log.append(job.id, 1, [shown(draft) for draft in drafts])
+            self.dispatcher.wake()
+            return recorded
+        planned = (await self.ledger.events(recorded.id, 0, 1))[0]
+        if planned.data.get("repeats") != job_id:
+            raise IdempotencyConflictError(
+                f"the idempotency key {order.idempotency_key!r} belongs to job {recorded.id}, no retry of {job_id}"
+            )
+        return recorded
 
 
 def taken_over(events: Sequence[Event]) -> Iterator[Draft]:
