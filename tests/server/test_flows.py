@@ -182,6 +182,32 @@ def test_a_flow_in_a_project_of_somebody_else_is_404(alice: httpx.Client, bob: h
     assert bob.post(FLOWS, json={"name": "x", "project_id": project["id"]}).status_code == 404
 
 
+# ------------------------------------------------------------------------------------------------------------- owners
+@pytest.mark.parametrize("path", [FLOWS, "/api/v1/projects/"])
+def test_a_put_of_what_is_somebody_elses_answers_as_a_change_of_what_is_not_there(
+    alice: httpx.Client, bob: httpx.Client, path: str
+) -> None:
+    mine, absent = alice.post(path, json={"name": f"mine {uuid4()}"}).json(), str(uuid4())
+    put = bob.put(path + mine["id"], json={"name": "taken"})
+    patch = bob.patch(path + absent, json={"name": "taken"})
+    assert put.status_code == patch.status_code == 404
+    assert put.text.replace(mine["id"], "ID") == patch.text.replace(absent, "ID")
+    assert alice.get(path + mine["id"]).json() == mine
+
+
+def test_the_flows_in_a_project_of_somebody_else_are_not_listed(alice: httpx.Client, bob: httpx.Client) -> None:
+    project = alice.post("/api/v1/projects/", json={"name": f"p {uuid4()}"}).json()["id"]
+    kept(alice, project_id=project)
+    assert bob.get(f"{FLOWS}?project_id={project}").json() == []
+
+
+def test_a_superuser_changes_everybodys_flows_and_they_stay_theirs(admin: httpx.Client, alice: httpx.Client) -> None:
+    made = kept(alice)
+    put = admin.put(FLOWS + made["id"], json={"name": f"by admin {uuid4()}", "data": ECHO})
+    assert (put.status_code, put.json()["user_id"]) == (200, made["user_id"])
+    assert alice.get(FLOWS + made["id"]).json() == put.json()
+
+
 # ------------------------------------------------------------------------------------------------------------ changes
 def test_a_patch_changes_what_it_names_and_adds_one_to_the_version(alice: httpx.Client) -> None:
     made = kept(alice, endpoint_name=f"e-{uuid4()}")
