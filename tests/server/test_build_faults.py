@@ -52,7 +52,7 @@ def served(place: Path, **more: str) -> Iterator[Served]:
         "MILLSTREAM_SUPERUSER": "admin",
         "MILLSTREAM_SUPERUSER_PASSWORD": PASSWORD,
         "MILLSTREAM_AUTO_LOGIN": "false",
-        "MILLSTREAM_DRAIN_GRACE": "2",
+        "MILLSTREAM_DRAIN_GRACE": "0",
         "MILLSTREAM_LEASE_SECONDS": "2",
         "PYTHONPATH": str(place),
         **more,
@@ -99,6 +99,7 @@ def test_a_server_that_is_stopped_ends_its_streams_between_two_events_and_the_ne
         assert names(whole).count("build_start") == names(whole).count("end") == 1
 
 
+@pytest.mark.matrix
 def test_a_job_that_another_process_runs_is_streamed_too(place: Path) -> None:
     with served(place) as first, served(place) as second:
         job_id = start(first.client, "gated", path=str(place / "gate"))

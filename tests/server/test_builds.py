@@ -128,6 +128,13 @@ def test_polls_with_the_next_cursor_give_everything_once(alice: httpx.Client) ->
     assert told == events(alice, job_id)
 
 
+def test_a_poll_that_does_not_wait_gets_what_is_there(alice: httpx.Client) -> None:
+    job_id = start(alice, "endless")
+    told = lines_in(alice.get(f"/api/v1/build/{job_id}/events?event_delivery=polling&wait=0").text)
+    assert names(told)[0] == "vertices_sorted"
+    alice.post(f"/api/v1/build/{job_id}/cancel")
+
+
 def test_a_poll_without_news_is_empty_when_its_time_is_over(alice: httpx.Client) -> None:
     job_id = start(alice, "endless")
     cursor = "0-0"

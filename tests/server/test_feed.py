@@ -72,6 +72,7 @@ async def test_a_wait_ends_when_its_time_is_over_and_when_it_is_stopped() -> Non
         yield []
 
     feed = Feed(lines)
+    feed.has_begun = True
     pumping = asyncio.create_task(feed.pump())
     reader = feed.read(START)
     assert await reader.next(0.01) == ()
@@ -82,3 +83,31 @@ async def test_a_wait_ends_when_its_time_is_over_and_when_it_is_stopped() -> Non
     assert await waiting == ()
     assert (was_over, reader.is_over) == (False, True)
     pumping.cancel()
+
+
+async def test_news_that_a_reader_does_not_want_does_not_prolong_its_wait() -> None:
+    over = asyncio.Event()
+
+    async def lines() -> Lines:
+        seq = 0
+        while not over.is_set():
+            seq += 1
+            yield [Line(Cursor(seq, 0), b"x", is_last=True, is_end=False)]
+            await asyncio.sleep(0.001)
+
+    feed = Feed(lines)
+    pumping = asyncio.create_task(feed.pump())
+    assert await feed.read(Cursor(10**9, 0)).next(0.05) == ()
+    over.set()
+    await pumping
+
+
+async def test_a_reader_that_does_not_wait_gets_what_is_there_though_it_is_the_first() -> None:
+    async def lines() -> Lines:
+        await asyncio.sleep(0.01)
+        yield [Line(Cursor(1, 0), b"x", is_last=True, is_end=True)]
+
+    feed = Feed(lines)
+    pumping = asyncio.create_task(feed.pump())
+    assert len(await feed.read(START).next(0.0)) == 1
+    await pumping

@@ -10,6 +10,9 @@ from typing import Final
 from millstream.model.event import Cursor
 from millstream.server.builds.lines import Line
 
+FIRST_SECONDS: Final = 1.0
+"""How long a reader that waits for less waits for the first lines: they are there, and only have to be read."""
+
 Lines = AsyncGenerator[Sequence[Line], None]
 
 KEPT_BYTES: Final = 4 << 20
@@ -29,6 +32,7 @@ class Feed:
 
     Attributes:
         readers: How many read.
+        has_begun: Whether its first lines are here; each job has some.
         is_over: Whether no line follows.
         has_end: Whether the build's last line is here, so that this is not for another reason.
     """
@@ -42,7 +46,7 @@ class Feed:
         self._size = 0
         self._waiters: set[asyncio.Future[bool]] = set()
         self.readers = 0
-        self.is_over = self.has_end = False
+        self.has_begun = self.is_over = self.has_end = False
 
     @property
     def size(self) -> int:
@@ -57,6 +61,7 @@ class Feed:
         """
         try:
             async for lines in self._source():
+                self.has_begun = True
                 self._lines += lines
                 self._size += sum(len(line.body) for line in lines)
                 self.has_end = lines[-1].is_end
@@ -176,6 +181,7 @@ class Reader:
         Raises:
             MillstreamError: The job's events cannot be read any more.
         """
+        began = asyncio.get_running_loop().time()
         while not self._is_stopped:
             is_behind = self._behind is not None or self._position < self._feed.first
             there = await self._catch_up() if is_behind else self._feed.at(self._position)
@@ -187,11 +193,15 @@ class Reader:
                 return lines
             if there or is_behind:
                 continue
-            if self._feed.is_over or not await self._wait(seconds):
+            if self._feed.is_over or not await self._wait(began, seconds):
                 break
         return ()
 
-    async def _wait(self, seconds: float | None) -> bool:
+    async def _wait(self, began: float, seconds: float | None) -> bool:
+        """Wait for news; return whether there is any within so many seconds of when the wait began."""
+        if seconds is not None:
+            least = 0.0 if self._feed.has_begun else FIRST_SECONDS
+            seconds = max(0.0, began + max(seconds, least) - asyncio.get_running_loop().time())
         self._waiter = asyncio.get_running_loop().create_future()
         try:
             return await self._feed.wait(self._waiter, seconds)
