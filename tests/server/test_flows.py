@@ -139,6 +139,24 @@ def test_the_list_has_every_flow_once_page_by_page_while_others_are_added(bob: h
     assert len(ids) == len(set(ids))
 
 
+def test_a_list_is_answered_whatever_is_deleted_meanwhile(server: RunningServer, bob: httpx.Client) -> None:
+    made = [kept(bob)["id"] for _ in range(40)]
+    statuses: set[int] = set()
+
+    def look() -> None:
+        with httpx.Client(base_url=server.url, headers=bob.headers, timeout=120) as own:
+            while made:
+                statuses.add(own.get(FLOWS).status_code)
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    while made:
+        bob.delete(FLOWS + made[-1])
+        made.pop()
+    reader.join()
+    assert statuses == {200}
+
+
 @pytest.mark.parametrize("limit", [1, 2, 100])
 def test_python_flows_come_last_with_the_schema_of_their_inputs_and_are_read_only(
     alice: httpx.Client, limit: int

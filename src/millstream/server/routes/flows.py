@@ -69,14 +69,24 @@ async def list_flows(
         if len(told) == page.limit or size >= _PAGE_BYTES:
             headers = next_page(request, _LISTED, place)
             break
+        place = [_PYTHON, flow.name] if isinstance(flow, Flow) else [_KEPT, flow.id]
         if isinstance(flow, Flow):
-            place, shown = [_PYTHON, flow.name], python_flow_as_data(flow)
+            shown = python_flow_as_data(flow)
+        elif (found := flow if header_flows else await _still_there(here, flow)) is not None:
+            shown = flow_as_data(found)
         else:
-            place = [_KEPT, flow.id]
-            shown = flow_as_data(flow if header_flows else await here.flows.get(flow.id, who.owner))
+            continue
         told.append(msgspec.json.encode(shown))
         size += len(told[-1])
     return Response(b"[%b]" % b",".join(told), headers=headers, media_type="application/json")
+
+
+async def _still_there(here: Site, flow: FlowSummary) -> StoredFlow | None:
+    """Return a flow that was listed with its document; `None` where it was deleted since."""
+    try:
+        return await here.flows.get(flow.id, flow.owner)
+    except FlowNotFoundError:
+        return None
 
 
 async def _listing(
