@@ -16,13 +16,13 @@ from msgspec.structs import replace
 from millstream.clock import new_id
 from millstream.ledger.accounts import NameTakenError
 from millstream.ledger.flow_store import Project, ProjectNotFoundError, VersionConflictError
-from millstream.server.body import JsonRoute, UploadRoute, strict_json
+from millstream.server.body import JsonRoute, UploadRoute
 from millstream.server.etags import Conditional, Conditions, tag
 from millstream.server.flows import exchange, keeping
 from millstream.server.flows.shapes import NewProject, ProjectChanges, ShownFlow, ShownProject, project_as_data
 from millstream.server.pages import Paged, next_page
 from millstream.server.problem import Problem
-from millstream.server.routes.flows import Reads, Writes, as_download, as_files, keep_in
+from millstream.server.routes.flows import Reads, Writes, as_download, as_files, flows_of, keep_in
 from millstream.server.site import Here, Site
 
 router = APIRouter(prefix="/api/v1/projects", tags=["projects"], route_class=JsonRoute)
@@ -72,7 +72,7 @@ async def upload_project(
     here: Here, who: Writes, file: Annotated[UploadFile, File(description="A zip archive of flows, or a JSON file.")]
 ) -> Response:
     """Make a project of the flows that are in a file: it has the file's name."""
-    given = exchange.flows_in([(file.filename or "file", await file.read())], strict_json)
+    given = await flows_of([file])
     name = PurePath(file.filename or "").stem[:255] or "Project"
     project = await keeping.add_project(here.flows, _made(here.clock.now(), who.user.id, NewProject(name=name)))
     try:
