@@ -39,7 +39,7 @@ class FlowServer:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._home = new_directory()
-        self.url = self.token = self.flow = ""
+        self.url = self.token = self.key = self.flow = ""
 
     @abstractmethod
     def command(self, port: int) -> list[str]:
@@ -91,6 +91,8 @@ class FlowServer:
         self.token = signed_in.json()["access_token"]
         client.close()
         client = Client(self.url, self.token)
+        made = await client.ask("POST", "/api/v1/api_key/", {"name": "bench"})
+        self.key = made.json()["api_key"]  # Langflow's /run takes nothing else
         self.flow = await self.keep(client, "chat", await self.chat(client))
         client.close()
 

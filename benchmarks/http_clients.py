@@ -69,13 +69,13 @@ def _has_ended(told: bytes) -> bool:
     return bool(last) and json.loads(last)["event"] == "end"
 
 
-async def load(url: str, token: str, flow: str, kind: str, clients: int, seconds: float) -> dict[str, Any]:
+async def load(url: str, token: str, key: str, flow: str, kind: str, clients: int, seconds: float) -> dict[str, Any]:
     """Let so many clients ask one after the other for a time, and return how long each had to wait."""
     do, waits = KINDS[kind], list[float]()
     began = time.perf_counter()
 
     async def ask() -> None:
-        client = Client(url, token)
+        client = Client(url, token, key if kind == "run" else "")
         while time.perf_counter() - began < seconds:
             asked = time.perf_counter()
             told = await do(client, flow)

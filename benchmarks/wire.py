@@ -25,12 +25,13 @@ class Answer:
 class Client:
     """One connection, kept open from request to request."""
 
-    def __init__(self, url: str, token: str = "", timeout: float = 120.0) -> None:
+    def __init__(self, url: str, token: str = "", key: str = "", timeout: float = 120.0) -> None:
         place = urlsplit(url)
         assert place.hostname
         assert place.port
         self._host, self._port, self._timeout = place.hostname, place.port, timeout
         self._head = f"Host: {place.netloc}\r\n" + (f"Authorization: Bearer {token}\r\n" if token else "")
+        self._head += f"x-api-key: {key}\r\n" if key else ""
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self, method: str, path: str, body: Any = None, *, form: str | None = None) -> Answer:
