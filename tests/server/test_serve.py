@@ -150,6 +150,7 @@ def test_what_is_not_safe_or_not_there_yet_does_not_start(
         assert refused.said.count("\n") == 1
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(("host", "shown"), [("localhost", "127.0.0.1"), ("::1", "[::1]")])
 def test_it_listens_to_the_name_or_address_that_is_given(directory: Path, host: str, shown: str) -> None:
     with Served(directory, "--host", host) as running:
@@ -181,6 +182,7 @@ def test_a_proxy_that_is_trusted_tells_who_comes_and_how(directory: Path) -> Non
         assert client.post("/api/v1/login", data=form, headers=other).status_code == 200
 
 
+@pytest.mark.matrix
 def test_without_a_trusted_proxy_nobody_is_believed_to_come_by_tls(served: Served) -> None:
     password = served.find(r"with the password (\S+)")
     answer = httpx.post(
