@@ -16,6 +16,7 @@ from millstream.model.event import Event
 from millstream.server.builds.shapes import Build
 from millstream.server.builds.translate import Told, Translator
 from millstream.settings import Settings
+from tests.server.shapes import shape_of
 
 RECORDED = json.loads((Path(__file__).parent / "recorded_events.json").read_text(encoding="utf-8"))
 COMPONENTS = {
@@ -258,16 +259,3 @@ async def test_events_have_the_recorded_shapes(app: Millstream, work: Any) -> No
             await job.cancel()
     for name, data in told:
         assert shape_of(data) in RECORDED[name], name
-
-
-def shape_of(value: Any) -> Any:
-    """Return what kinds of values there are: of a list the kind of what it holds, of what tasks return nothing."""
-    if isinstance(value, dict):
-        return {key: "value" if key in _FREE else shape_of(item) for key, item in sorted(value.items())}
-    if isinstance(value, list):
-        return [shape_of(item) for item in value[:1]]
-    return "null" if value is None else type(value).__name__
-
-
-_FREE = {"results", "outputs", "artifacts", "logs", "message", "question"}
-"""Fields that hold what tasks return, or messages, whose shape is recorded for itself."""
