@@ -9,7 +9,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from millstream.testing.proxy import HALF_OPEN, PASS, REFUSE, RESET, STALL, FaultProxy, cut_after, delay
+from millstream.testing.proxy import (
+    HALF_OPEN,
+    PASS,
+    REFUSE,
+    RESET,
+    STALL,
+    FaultProxy,
+    cut_after,
+    cut_answers_after,
+    delay,
+)
 
 SHORT = 0.1
 """How long a test waits for what must not come."""
@@ -166,6 +176,14 @@ def test_a_cut_lets_so_many_bytes_through(echo: Echo, proxy: FaultProxy, client:
         received(client, 16)
     echo.wait_for(b"helloabcd")
     assert b"e" not in echo.got.removeprefix(b"hello")
+
+
+def test_a_cut_of_answers_lets_requests_through(echo: Echo, proxy: FaultProxy, client: socket.socket) -> None:
+    proxy.behave(cut_answers_after(4))
+    client.sendall(b"abcdefgh")
+    with pytest.raises(ConnectionResetError):
+        received(client, 16)
+    echo.wait_for(b"abcdefgh")
 
 
 def test_a_request_can_bring_the_fault_with_it(echo: Echo, proxy: FaultProxy, client: socket.socket) -> None:
