@@ -243,7 +243,7 @@ class Records:
             await self.record(job_id)
         batches = self._home.log.read(job_id, after)
         is_over = False
-        while batch := await self._home.at(lambda _: _next(batches)):
+        while batch := await (_next(batches) if self._home.is_here() else self._home.at(lambda _: _next(batches))):
             yield batch
             is_over = batch[-1].type == TERMINAL
         if not is_over:

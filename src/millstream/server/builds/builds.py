@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
-import anyio
 import structlog
-from anyio.abc import TaskGroup
 from msgspec.structs import replace
 
 from millstream.app import Millstream
@@ -99,14 +97,12 @@ class Builds:
         self._shapes: OrderedDict[str, Shape] = OrderedDict()
         self._readers: set[Reader] = set()
         self._stopping = stopping
-        self._tasks: TaskGroup
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         """Begin to look after builds."""
-        self._tasks = anyio.create_task_group()
-        await self._tasks.__aenter__()
-        self._tasks.start_soon(self._look_after)
-        self._tasks.start_soon(self._stop_streams)
+        self._start(self._look_after())
+        self._start(self._stop_streams())
         return self
 
     async def __aexit__(
@@ -115,8 +111,14 @@ class Builds:
         """End all streams, and stop."""
         self._stopping.set()
         self._stop_readers()
-        self._tasks.cancel_scope.cancel()
-        await self._tasks.__aexit__(None, None, None)  # what was raised outside comes out as it is
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _stop_streams(self) -> None:
         await self._stopping.wait()
@@ -201,7 +203,7 @@ class Builds:
     def _feed(self, watched: Watched) -> Feed:
         if watched.feed is None:
             watched.feed = Feed(lambda: self._lines(watched))
-            self._tasks.start_soon(self._pump, watched.feed, watched.build.job_id)
+            self._start(self._pump(watched.feed, watched.build.job_id))
         return watched.feed
 
     async def _pump(self, feed: Feed, job_id: str) -> None:
@@ -261,7 +263,7 @@ class Builds:
             return
         if presence.is_given_up(self._clock.monotonic(), self._patience):
             watched.presence = None
-            self._tasks.start_soon(self._cancel, watched.build.job_id)
+            self._start(self._cancel(watched.build.job_id))
 
     async def _cancel(self, job_id: str) -> None:
         try:
@@ -275,7 +277,7 @@ class Builds:
         """Cancel what nobody polls any more, and forget lines that nobody reads any more."""
         looked_at = self._clock.monotonic()
         while True:
-            await anyio.sleep(min(_LOOK_SECONDS, self._watchdog_seconds))
+            await asyncio.sleep(min(_LOOK_SECONDS, self._watchdog_seconds))
             now = self._clock.monotonic()
             if now - looked_at >= self._watchdog_seconds:
                 looked_at = now
