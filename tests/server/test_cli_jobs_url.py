@@ -61,21 +61,43 @@ def made(client: httpx.Client, name: str, *args: object, until: str) -> str:
     return job_id
 
 
-def test_a_servers_jobs_are_told_as_those_of_its_ledger(run: Run, here: Run, admin: httpx.Client) -> None:
+@pytest.fixture(scope="module")
+def failed(sign_in: Callable[[str], httpx.Client]) -> str:
+    """A job that failed, before one that succeeded."""
+    admin = sign_in("admin")
     failed = made(admin, "failing", 3, until="failed")
     made(admin, "steps", 3, until="succeeded")
-    for command in (
-        ["list", "--json"],
+    return failed
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
         ["list", "--dead", "--since", "1h"],
-        ["list", "--state", "failed", "--flow", "failing", "--reason", "error", "--before", "2100-01-01"],
-        ["list", "--after-id", failed],
-        ["show", failed],
-        ["show", failed, "--json"],
-        ["events", failed, "--json", "--after", "1-0"],
-        ["logs", failed],
-    ):
-        local, remote = here(*command), run(*command)
-        assert (remote.returncode, remote.stdout, remote.stderr) == (0, local.stdout, local.stderr), command
+        ["show", "{job}"],
+        ["events", "{job}", "--json", "--after", "1-0"],
+        *(
+            pytest.param(command, marks=pytest.mark.matrix)
+            for command in (
+                ["list", "--json"],
+                ["list", "--limit", "1"],
+                ["list", "--state", "failed", "--flow", "failing", "--reason", "error", "--before", "2100-01-01"],
+                ["list", "--after-id", "{job}"],
+                ["show", "{job}", "--json"],
+                ["show", "{job}.fail"],
+                ["events", "{job}"],
+                ["logs", "{job}"],
+            )
+        ),
+    ],
+)
+def test_a_servers_jobs_are_told_as_those_of_its_ledger(run: Run, here: Run, failed: str, command: list[str]) -> None:
+    arguments = [argument.replace("{job}", failed) for argument in command]
+    local, remote = here(*arguments), run(*arguments)
+    assert (remote.returncode, remote.stdout, remote.stderr) == (0, local.stdout, local.stderr)
+
+
+def test_a_job_is_found_by_its_beginning(run: Run, failed: str) -> None:
     assert json.loads(run("show", failed[:23], "--json").stdout)["job_id"] == failed
 
 
