@@ -12,6 +12,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from millstream import points
 from millstream.model.job import JobState
 from tests.server.building import another, events, flow_id, lines_in, names, sse_in, start, streamed
 from tests.server.running import RunningServer
@@ -46,6 +47,21 @@ def test_a_build_streams_all_its_events_as_lines_of_json(alice: httpx.Client) ->
     assert told[0]["data"]["to_run"] == ["speak", "speak-2", "finish"]
     assert told[-2]["data"]["build_data"]["data"]["results"] == {"result": "<hahahaha>"}
     assert told[-1]["data"]["status"] == "succeeded"
+
+
+def test_a_build_is_answered_after_one_commit(alice: httpx.Client) -> None:
+    start(alice, "talk")
+    counts = []
+    for _ in range(9):
+        reached: list[str] = []
+        points.arm(reached.append)
+        try:
+            job_id = start(alice, "endless")
+        finally:
+            points.arm(None)
+        assert alice.post(f"/api/v1/build/{job_id}/cancel").status_code == 200
+        counts.append(reached[: reached.index("submit-after-commit")].count("in-commit"))
+    assert sorted(counts)[4] == 1, counts  # now and then the server has something of its own to record
 
 
 def test_a_late_reader_gets_the_whole_replay(alice: httpx.Client, server: RunningServer) -> None:
@@ -219,6 +235,17 @@ def test_a_build_whose_streams_are_all_closed_is_cancelled(server: RunningServer
     glance(alice, job_id)
     glance(alice, job_id)
     assert ended(server, job_id) is JobState.CANCELLED
+
+
+def test_a_direct_build_whose_request_is_gone_is_cancelled(server: RunningServer, alice: httpx.Client) -> None:
+    url = f"/api/v1/build/{flow_id('endless')}/flow?event_delivery=direct"
+    with another(alice) as own, own.stream("POST", url, json={}) as answer:
+        seen = ""
+        pieces = answer.iter_text()
+        while "build_start" not in seen:
+            seen += next(pieces)
+    (started,) = (event for event in lines_in(seen) if event["event"] == "build_start")
+    assert ended(server, started["data"]["id"]) is JobState.CANCELLED
 
 
 def test_a_build_that_nobody_ever_read_runs_on(server: RunningServer, alice: httpx.Client) -> None:
