@@ -79,3 +79,13 @@ async def write(size: int) -> str:
 @flow
 def large(size: int) -> Any:
     return write(size)
+
+
+@task
+async def count_stars() -> int:
+    return 2**70
+
+
+@flow
+def count() -> Any:
+    return count_stars()

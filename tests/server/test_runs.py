@@ -49,6 +49,27 @@ def test_a_flow_is_run_by_its_name_too(alice: httpx.Client, bob: httpx.Client, e
     assert (foreign.status_code, missing.status_code) == (404, 404)
 
 
+def test_a_name_that_others_have_too_means_ones_own_flow(
+    admin: httpx.Client, bob: httpx.Client, echo: dict[str, Any]
+) -> None:
+    node = {"id": "own", "data": {"component": "ChatOutput", "values": {"input_value": "own"}}}
+    mine = {"name": echo["name"], "data": {"nodes": [node], "edges": []}}
+    assert admin.post("/api/v1/flows/", json=mine).status_code == 201
+    outputs = admin.post(f"/api/v1/run/{echo['name']}").json()["outputs"][0]["outputs"]
+    assert outputs[0]["component_id"] == "own"
+    in_python = "tests.server.build_flows.talk"
+    assert bob.post("/api/v1/flows/", json={**mine, "name": in_python}).status_code == 201
+    outputs = admin.post(f"/api/v1/run/{in_python}").json()["outputs"][0]["outputs"]
+    assert "own" not in {output["component_id"] for output in outputs}
+
+
+@pytest.mark.parametrize("query", ["", "?stream=true"])
+def test_large_integers_are_told_as_they_are(alice: httpx.Client, query: str) -> None:
+    answer = alice.post(f"/api/v1/run/tests.server.build_flows.count{query}")
+    assert answer.status_code == 200
+    assert f'"result":{2**70}' in answer.text.replace(" ", "")
+
+
 def test_a_flow_in_python_is_run_by_its_name(alice: httpx.Client) -> None:
     answer = alice.post("/api/v1/run/tests.server.build_flows.talk", json={"inputs": {"words": 1}, "input_value": "a"})
     assert answer.status_code == 200, answer.text
@@ -92,6 +113,8 @@ def test_a_document_in_the_body_is_built_in_place_of_the_stored_one(alice: httpx
     wrong = alice.post(url, json={"data": {"nodes": [{**node, "code": "import os"}], "edges": []}})
     assert wrong.status_code == 422
     assert wrong.json()["errors"]
+    large = alice.post(url, json={"data": {"nodes": [{**node, "width": 2**70}], "edges": []}})
+    assert large.status_code == 422
 
 
 def test_a_part_of_a_document_is_built(alice: httpx.Client, echo: dict[str, Any]) -> None:

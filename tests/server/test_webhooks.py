@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from typing import Any
 
 import httpx
@@ -10,7 +11,7 @@ import pytest
 
 from millstream.server.builds.signing import signature_of
 from tests.server.building import events
-from tests.server.running import RunningServer
+from tests.server.running import RunningServer, signed_in
 
 HOOK: dict[str, Any] = {
     "nodes": [
@@ -95,6 +96,32 @@ def test_a_new_secret_takes_the_place_of_the_old_one(
     assert call(anonymous, flow, signature_of(renewed, BODY)).status_code == 202
     assert alice.delete(f"/api/v1/flows/{flow}/webhook-secret").status_code == 204
     assert call(anonymous, flow, signature_of(renewed, BODY)).status_code == 401
+
+
+def test_who_takes_the_name_of_a_webhook_takes_none_of_its_calls(
+    anonymous: httpx.Client, alice: httpx.Client, bob: httpx.Client, flow: str, secret: str
+) -> None:
+    named = {"name": "theirs", "endpoint_name": "deploy", "data": HOOK}
+    assert alice.patch(f"/api/v1/flows/{flow}", json={"endpoint_name": "deploy"}).status_code == 200
+    theirs = bob.post("/api/v1/flows/", json=named).json()["id"]
+    bobs: str = bob.post(f"/api/v1/flows/{theirs}/webhook-secret").json()["secret"]
+    for key, owner in ((secret, alice), (bobs, bob)):
+        answer = call(anonymous, "deploy", signature_of(key, BODY))
+        assert answer.status_code == 202, answer.text
+        assert owner.get(answer.json()["links"]["job"]).status_code == 200
+
+
+def test_the_webhooks_of_a_user_who_is_not_active_start_nothing(
+    server: RunningServer, anonymous: httpx.Client, admin: httpx.Client
+) -> None:
+    user = server.add_user("carol")
+    with closing(signed_in(server, "carol")) as carol:
+        flow: str = carol.post("/api/v1/flows/", json={"name": "hook", "data": HOOK}).json()["id"]
+        right = signature_of(carol.post(f"/api/v1/flows/{flow}/webhook-secret").json()["secret"], BODY)
+    assert call(anonymous, flow, right).status_code == 202
+    assert admin.patch(f"/api/v1/users/{user.id}", json={"is_active": False}).status_code == 200
+    refused, wrong = call(anonymous, flow, right), call(anonymous, flow, "sha256=" + "0" * 64)
+    assert (refused.status_code, refused.json()) == (401, wrong.json())
 
 
 def test_a_secret_is_made_by_its_flows_owner_only(bob: httpx.Client, flow: str) -> None:

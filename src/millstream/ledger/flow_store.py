@@ -136,6 +136,9 @@ class FlowStore(Protocol):
         With `None` for the owner it is returned only where one owner alone has such a flow.
         """
 
+    async def webhooks(self, name: str) -> list[FlowSummary]:
+        """Return the flows of all owners that have a webhook's secret, and this name or an endpoint of it."""
+
     async def flows(
         self, owner: str | None, project: str | None = None, after: str | None = None, limit: int = 100
     ) -> list[FlowSummary]:

@@ -125,6 +125,14 @@ class SqlFlowStore:
 
         return await self._asking.read(find) if is_text(name) else None
 
+    async def webhooks(self, name: str) -> list[FlowSummary]:
+        """Return flows with a webhook's secret; see `FlowStore.webhooks`."""
+        which = sa.select(*_SUMMARY).where(sa.or_(F.endpoint_name == name, F.name == name), F.webhook.is_not(None))
+        ordered = which.order_by(F.id)
+        if not is_text(name):
+            return []
+        return await self._asking.read(lambda connection: [_summary(row) for row in connection.raw.execute(ordered)])
+
     async def flows(
         self, owner: str | None, project: str | None = None, after: str | None = None, limit: int = 100
     ) -> list[FlowSummary]:

@@ -204,6 +204,15 @@ class FlowStoreContract:
         await store.remove(by_endpoint.id, ada.id)
         assert await store.named("daily", ada.id) == by_name
 
+    async def test_webhooks_of_a_name_are_found_whoever_has_them(self, store: FlowStore, ada: User, bob: User) -> None:
+        mine = make_flow(ada, "hook", webhook="a")
+        theirs = make_flow(bob, "theirs", endpoint_name="hook", webhook="b")
+        for flow in (mine, theirs, make_flow(bob, "hook"), make_flow(ada, "other", webhook="c")):
+            await store.add(flow)
+        assert await store.webhooks("hook") == sorted((summary(mine), summary(theirs)), key=lambda flow: flow.id)
+        for unknown in ("", "Hook", "%", "\0", "\ud800"):
+            assert await store.webhooks(unknown) == []
+
     async def test_pages_of_flows_together_are_all_flows_without_their_documents(
         self, store: FlowStore, ada: User, bob: User
     ) -> None:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-import orjson
 from fastapi import Request
 
 from millstream.authoring.documents.flow import DocumentFlow
 from millstream.authoring.registry import Definition
 from millstream.server.builds.feed import Reader
-from millstream.server.builds.lines import SSE, Line, framed
+from millstream.server.builds.lines import SSE, Line, encode, framed
 from millstream.server.builds.streams import LineStream, until_gone
+from millstream.server.builds.translate import Told
 
 ANY: Final = "any"
 DEBUG: Final = "debug"
@@ -47,18 +48,18 @@ class Outputs:
         self.is_asked = False
 
     def take(self, lines: Sequence[Line]) -> None:
-        """Take further lines."""
+        """Take further lines; not by orjson, which makes floats of large integers."""
         for line in lines:
             if line.body.startswith(_VERTEX):
-                built = orjson.loads(line.body)["data"]["build_data"]
+                built = json.loads(line.body)["data"]["build_data"]
                 if self._wanted is None or built["id"] in self._wanted:
                     self._found[built["id"]] = built
             elif line.body.startswith(_ERROR):
-                self.error = orjson.loads(line.body)["data"]
+                self.error = json.loads(line.body)["data"]
             elif line.body.startswith(_ASKS):
                 self.is_asked = True
             elif line.is_end:
-                self.end = orjson.loads(line.body)["data"]
+                self.end = json.loads(line.body)["data"]
 
     def told(self, session: str, inputs: dict[str, Any]) -> dict[str, Any]:
         """Return the answer of a run that has succeeded."""
@@ -136,6 +137,6 @@ class RunStream(LineStream):
         end = self._outputs.end
         if end is None or end["status"] != "succeeded":
             return super().framed(lines)
-        whole = {"event": "end", "data": {**end, "result": self._outputs.told(self._session, self._inputs)}}
-        last = lines[-1]._replace(body=orjson.dumps(whole) + b"\n\n")
+        whole = Told("end", {**end, "result": self._outputs.told(self._session, self._inputs)})
+        last = lines[-1]._replace(body=encode(whole))
         return framed([*lines[:-1], last], SSE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ from typing import Any, Final
 from uuid import UUID
 
 import anyio.to_thread
-import orjson
 
 from millstream.authoring.documents.catalogue import Catalogue
 from millstream.authoring.documents.flow import DocumentFlow
@@ -81,8 +81,13 @@ class Works:
             raise FlowNotFoundError(f"Flow with id {flow_id} not found") from None
         return await self._as_given(flow_id, owner, data)
 
-    async def by_name(self, name: str, owner: str | None) -> Definition:
+    async def by_name(self, name: str, owner: str | None, user: str) -> Definition:
         """Return what has a name: a flow by its id, its endpoint's name or its name, or what is written in Python.
+
+        Args:
+            name: The name.
+            owner: Whose; `None` is anybody's.
+            user: Who asks: their own flow comes first, then what is written in Python, then somebody else's.
 
         Raises:
             FlowNotFoundError: There is nothing of this name.
@@ -91,7 +96,9 @@ class Works:
         """
         if is_id(name):
             return await self.by_id(name.lower(), owner)
-        stored = await self._store.named(name, owner)
+        stored = await self._store.named(name, user)
+        if stored is None and owner is None and name not in self._registry.names():
+            stored = await self._store.named(name, None)
         if stored is not None:
             return await self._stored(stored.id, owner, stored)
         try:
@@ -150,7 +157,7 @@ class Works:
         self._versions.pop(flow_id, None)
 
     async def _as_given(self, flow_id: str, owner: str | None, data: Mapping[str, Any]) -> DocumentFlow:
-        key = (flow_id, hashlib.sha256(orjson.dumps(data)).hexdigest())
+        key = (flow_id, hashlib.sha256(json.dumps(data).encode()).hexdigest())  # orjson takes no large integers
         work = self._given.get(key)
         if work is None:
             inside = await subflows(data, self._store, owner)

@@ -83,7 +83,7 @@ async def run_flow(
     With `Prefer: wait=10` the answer is 202 where it takes longer, and so it is where people are asked something.
     """
     given = body or RunRequest()
-    work = await here.works.by_name(flow_id_or_name, who.owner)
+    work = await here.works.by_name(flow_id_or_name, who.owner, who.user.id)
     inputs = inputs_of(work, given.told() | (given.inputs or {}), tweaks=given.tweaks)
     job = await submit(here.app, work, inputs, owner=who.user.id, key=key)
     watched = here.builds.begin(job, who.user.id, given.session_id or "", is_interactive=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -11,7 +12,7 @@ from msgspec.structs import replace
 from pydantic import BaseModel, ConfigDict
 
 from millstream.authoring.registry import Definition
-from millstream.ledger.flow_store import FlowNotFoundError, StoredFlow
+from millstream.ledger.flow_store import FlowNotFoundError, FlowSummary
 from millstream.server.access.principal import OptionalCaller, Principal, needs
 from millstream.server.body import JsonRoute, strict_json
 from millstream.server.builds.signing import HEADER, is_signed, new_nonce, secret_of
@@ -72,7 +73,7 @@ async def call_webhook(
     if x_hub_signature_256 is not None or who is None:
         work, owner = await _signed(here, flow_id_or_name, body, x_hub_signature_256)
     elif who.may("run:write"):
-        work, owner = await here.works.by_name(flow_id_or_name, who.owner), who.user.id
+        work, owner = await here.works.by_name(flow_id_or_name, who.owner, who.user.id), who.user.id
     else:
         raise forbidden("this API key is not good for run:write; make one that is")
     inputs = inputs_of(work, {}, payload=_payload(request, body))
@@ -89,20 +90,24 @@ async def _signed(here: Site, name: str, body: bytes, signature: str | None) -> 
     Raises:
         Problem: There is no such flow, it has no secret, or the signature is wrong (401): nobody can tell which.
     """
-    stored = await _stored(here, name)
-    secret = None if stored is None else secret_of(await here.app.identity(), stored)
-    if not is_signed(secret, body, signature) or stored is None:
+    identity = await here.app.identity()
+    meant: FlowSummary | None = None
+    for flow in await _called(here, name):
+        if is_signed(secret_of(identity, flow), body, signature):
+            meant = flow
+    if meant is None or not (await here.accounts.user(meant.owner)).is_active:
         raise unauthorized(f"the signature in {HEADER} is not that of this body, or there is no such webhook")
-    return await here.works.by_id(stored.id, stored.owner), stored.owner
+    return await here.works.by_id(meant.id, meant.owner), meant.owner
 
 
-async def _stored(here: Site, name: str) -> StoredFlow | None:
+async def _called(here: Site, name: str) -> Sequence[FlowSummary]:
+    """Return the flows that a request may mean; several users may have one of a name, and its signature tells which."""
     if not is_id(name):
-        return await here.flows.named(name, None)
+        return await here.flows.webhooks(name)
     try:
-        return await here.flows.get(name.lower(), None)
+        return [await here.flows.get(name.lower(), None)]
     except FlowNotFoundError:
-        return None
+        return ()
 
 
 def _payload(request: Request, body: bytes) -> Any:
