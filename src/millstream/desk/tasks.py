@@ -11,7 +11,7 @@ from millstream.authoring.results import states
 from millstream.errors import JobNotFoundError
 
 if TYPE_CHECKING:
-    from millstream.app import Millstream
+    from millstream.authoring.current import App
     from millstream.authoring.results.watch import Watch
 
 STARTED: Final = "Task started"
@@ -20,7 +20,7 @@ STARTED: Final = "Task started"
 _WITHOUT_RESULT = (states.PENDING, states.STARTED, states.RETRY)
 
 
-async def task_status(app: Millstream, task_id: str) -> dict[str, Any] | None:
+async def task_status(app: App, task_id: str) -> dict[str, Any] | None:
     """Return how a task stands: `task_id`, `status` and `result`; `None` where no task is known under the id.
 
     The status is one of Celery's, or the task's own. The result is what the task returned; of one that failed or was

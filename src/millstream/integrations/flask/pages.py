@@ -41,8 +41,8 @@ def pages(
 
     @blueprint.get("/task-status/<path:task_id>")
     def tell_status(task_id: str) -> Response:
-        engine = celery().engine
-        told = engine.block_on(lambda: task_status(engine, task_id))
+        door = celery().door  # and not its engine, which knows the tasks only once the door was used
+        told = door.block_on(lambda: task_status(door, task_id))
         if told is None:
             return answer(404, task_id=task_id, error="no task is known under this id")
         return answer(200, **told)
