@@ -2,10 +2,11 @@
 
 import json
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from millstream import library
+from millstream import DocumentFlow, Millstream, Settings, library
 from millstream.authoring.documents.catalogue import Catalogue
 from millstream.authoring.documents.reading import read_document
 from millstream.authoring.registry import Registry
@@ -86,6 +87,12 @@ def test_every_input_of_a_task_is_described(catalogue: Catalogue) -> None:
     assert [(name, port.name) for name, port in inputs if not port.description] == []
 
 
+def test_what_is_said_of_an_input_is_said_to_its_end(catalogue: Catalogue) -> None:
+    said = {f"{one.name}.{port.name}": port.description for one in catalogue if one.task for port in one.inputs}
+    assert [name for name, description in said.items() if not description.endswith(".")] == []
+    assert "other signs in brackets and quotes" in said["JsonPick.path"]
+
+
 def test_a_component_can_be_sent_to_an_editor_as_json(catalogue: Catalogue) -> None:
     for component in catalogue:
         for port in component.inputs:
@@ -142,3 +149,28 @@ def test_a_document_can_tighten_what_bounds_a_task(catalogue: Catalogue) -> None
     policy = read_document({"nodes": [node], "edges": []}, catalogue).nodes["a"].policy
     assert policy is not None
     assert (policy.timeout, policy.soft_timeout, policy.run_in) == (5, 1, "process")
+
+
+async def test_texts_of_several_nodes_are_joined() -> None:
+    nodes: list[dict[str, Any]] = [
+        {"id": name, "data": {"component": "TextInput", "values": {"input_value": name}}} for name in ("one", "two")
+    ]
+    nodes.append({"id": "both", "data": {"component": "Concatenate", "values": {"separator": " and "}}})
+    edges = [
+        {"source": name, "sourceHandle": "text", "target": "both", "targetHandle": "texts"} for name in ("one", "two")
+    ]
+    assert await result_of({"nodes": nodes, "edges": edges}) == {"both": "one and two"}
+
+
+@pytest.mark.parametrize(("value", "operator", "other"), [(13, "greater", 12), ([3, 4], "contains", 4)])
+async def test_a_document_compares_with_a_number_as_it_stands(value: Any, operator: str, other: Any) -> None:
+    values = {"value": value, "operator": operator, "other": other}
+    document = {"nodes": [{"id": "a", "data": {"component": "Condition", "values": values}}], "edges": []}
+    assert await result_of(document) == {"a": True}
+
+
+async def result_of(document: dict[str, Any]) -> Any:
+    async with Millstream(settings=Settings(durability="off")) as app:
+        catalogue = Catalogue.of(app.registry, *library.load(app.registry))
+        job = await app.submit(DocumentFlow(str(uuid4()), document, catalogue))
+        return (await job.result())["outputs"]

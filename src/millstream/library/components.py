@@ -89,7 +89,11 @@ def _of_texts() -> Iterator[Component]:
     )
     yield made(text.text_transform, name="TextTransform", title="Text transform", icon="type", ports={"text": _TEXT})
     yield made(
-        text.concatenate, name="Concatenate", title="Concatenate", icon="combine", ports={"texts": {"is_many": True}}
+        text.concatenate,
+        name="Concatenate",
+        title="Concatenate",
+        icon="combine",
+        ports={"texts": {"is_many": True, "type": "any"}},
     )
     yield made(patterns.regex_extract, name="RegexExtract", title="Regex extract", icon="regex", ports={"text": _TEXT})
     yield made(
@@ -134,7 +138,8 @@ def _of_data() -> Iterator[Component]:
 
 
 def _of_routers() -> Iterator[Component]:
-    other = {"other": {"title": "Compared with"} | _TEXT}
+    plain = {"anyOf": [{"type": "string"}, {"type": "number"}, {"type": "boolean"}]}
+    other = {"other": {"title": "Compared with", "schema": plain}}
     yield component_of(
         logic.condition,
         name="Condition",

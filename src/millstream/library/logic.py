@@ -84,7 +84,7 @@ def _holds(value: Any, operator: Operator, other: Any, *, ignore_case: bool) -> 
             return value in ([], {}, ()) or not as_text(value)
         case "matches regex":
             with bounds("the pattern"):
-                return compiled_pattern(other, ignore_case=ignore_case).search(as_text(value)) is not None
+                return compiled_pattern(as_text(other), ignore_case=ignore_case).search(as_text(value)) is not None
         case "less" | "less or equal" | "greater" | "greater or equal":
             return _is_ordered(_number(value), operator, _number(other))
         case "contains" | "not contains" if isinstance(value, list):

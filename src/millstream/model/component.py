@@ -25,7 +25,7 @@ class Port(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     Attributes:
         name: Its name; of an input of a task, that of the parameter.
-        type: What passes through it.
+        type: What passes through it; where several edges may end, what each of them brings.
         title: What people read.
         description: One sentence about it.
         schema: Of an input: JSON schema of the values that can be set there.

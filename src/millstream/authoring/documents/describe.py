@@ -136,13 +136,19 @@ def _changed(struct: _Struct, fields: Mapping[str, Any], name: str) -> _Struct:
 
 
 def _told(doc: str) -> Iterator[tuple[str, str]]:
-    """Yield what the `Args:` of a docstring say of each parameter, up to the end of its first line."""
+    """Yield what the `Args:` of a docstring say of each parameter, in one line."""
     _, _, section = doc.partition("\nArgs:\n")
+    told: dict[str, list[str]] = {}
+    lines: list[str] = []  # what stands before the first parameter is nobody's
     for line in section.splitlines():
         if line and not line.startswith("    "):
-            return
+            break
         if found := _ARGUMENT.match(line):
-            yield found[1], found[2]
+            lines = told.setdefault(found[1], [found[2]])
+        else:
+            lines.append(line.strip())
+    for name, parts in told.items():
+        yield name, " ".join(filter(None, parts))
 
 
 def _titled(name: str) -> str:
