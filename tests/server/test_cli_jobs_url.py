@@ -133,3 +133,12 @@ def test_a_server_that_is_away_is_one_line(run: Run) -> None:
     away = run("list", url="http://127.0.0.1:9")
     assert (away.returncode, away.stdout, away.stderr.count("\n")) == (69, "", 1)
     assert "http://127.0.0.1:9 does not answer as it should" in away.stderr
+
+
+def test_a_url_without_a_scheme_is_told_as_such(run: Run) -> None:
+    done = run("list", url="localhost:7860")
+    assert done.returncode == 2
+    assert (
+        done.stderr
+        == "millstream: the URL of a server begins with http:// or https://, and 'localhost:7860' does not\n"
+    )

@@ -140,3 +140,25 @@ def spoken(server: RunningServer, text: bytes) -> bytes:
     with socket.create_connection((place.hostname or "", place.port or 0), timeout=120) as connection:
         connection.sendall(text)
         return connection.recv(65_536)
+
+
+@pytest.mark.parametrize("path", ["/api/v1/flows", "/nope"])
+def test_who_asks_for_a_path_that_is_not_there_is_told_where_paths_are_listed(admin: httpx.Client, path: str) -> None:
+    answer = admin.get(path)
+    assert answer.status_code == 404
+    assert "slash" in answer.json()["detail"]
+    assert "/docs" in answer.json()["detail"]
+
+
+def test_a_method_that_a_path_does_not_take_is_told_with_those_that_it_takes(admin: httpx.Client) -> None:
+    answer = admin.get("/api/v1/login")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert "does not take this method" in answer.json()["detail"]
+
+
+def test_json_where_a_form_is_due_is_told_as_such(admin: httpx.Client) -> None:
+    answer = admin.post("/api/v1/login", json={"username": "admin", "password": "changeme"})
+    assert (answer.status_code, answer.json()["detail"]) == (
+        415,
+        "the body is sent as application/json; send a form: application/x-www-form-urlencoded or multipart/form-data",
+    )

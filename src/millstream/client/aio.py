@@ -28,7 +28,7 @@ class AsyncClient(FlowCalls, JobCalls):
         retries: How often something is tried again, 0 or more.
 
     Raises:
-        ValueError: Both a name and an API key are given.
+        ValueError: Both a name and an API key are given, or the URL has no `http://` or `https://`.
 
     Example:
         >>> async def main() -> str:
@@ -49,6 +49,8 @@ class AsyncClient(FlowCalls, JobCalls):
     ) -> None:
         if username is not None and api_key is not None:
             raise ValueError("give a username and a password, or an api_key, not both")
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"the URL of a server begins with http:// or https://, and {url!r} does not")
         self.url = url
         super().__init__(Wire(url, Credential(username, password, api_key), timeout, retries))
 

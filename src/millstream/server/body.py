@@ -22,6 +22,8 @@ MAX_DEPTH: Final = 64
 BODY_SECONDS: Final = 30.0
 """In which a body has to be there, however slowly it comes."""
 
+_FORMS: Final = ("application/x-www-form-urlencoded", "multipart/form-data")
+
 _CLOSE: Final = {"Connection": "close"}
 """Nobody reads the rest of such a body."""
 
@@ -89,6 +91,8 @@ class JsonRoute(APIRoute):
         async def bounded(request: Request) -> Response:
             if takes_json:
                 _check_type(request)
+            elif takes_form:
+                _check_form(request)
             within = BoundedRequest(request.scope, request.receive)
             within.limit = self.limit
             return await handle(within)
@@ -108,10 +112,26 @@ def _check_type(request: Request) -> None:
     Raises:
         Problem: The type is another (415).
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
-    if has_body and kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+    kind = _type_of(request)
+    if kind is not None and kind != "application/json" and not re.fullmatch(r"application/.*\+json", kind):
         raise Problem(415, f"the body is sent as {kind or 'nothing'}; send it as application/json")
+
+
+def _check_form(request: Request) -> None:
+    """Refuse what is no form, rather than say that each of its fields is missing.
+
+    Raises:
+        Problem: The type is another (415).
+    """
+    kind = _type_of(request)
+    if kind is not None and kind not in _FORMS:
+        raise Problem(415, f"the body is sent as {kind or 'nothing'}; send a form: {' or '.join(_FORMS)}")
+
+
+def _type_of(request: Request) -> str | None:
+    """Return the media type of the body, `""` where it is not said; `None` where there is no body."""
+    has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower() if has_body else None
 
 
 def strict_json(body: bytes) -> Any:

@@ -43,6 +43,10 @@ _RETRY_SECONDS: Final = 2
 """What an answer tells clients to wait when the ledger is away: it comes back within a restart, or it is down."""
 
 _AWAY: Final = "the server cannot reach its ledger or has too much waiting; try again"
+_NO_ROUTE: Final = {
+    404: "there is no such path, though there may be one with a slash at the end, or without; /docs lists them",
+    405: "this path does not take this method; the header Allow names those that it takes",
+}
 _FULL: Final = "there is no room left where jobs are recorded; nothing was recorded"
 
 
@@ -120,7 +124,7 @@ def problem_of(error: Exception) -> Problem:
             found = [{"loc": [where], "msg": what, "type": "document"} for where, what in error.problems]
             return Problem(422, str(error), errors=found)
         case HTTPException():
-            return Problem(error.status_code, str(error.detail), headers=error.headers)
+            return Problem(error.status_code, _NO_ROUTE.get(error.status_code, error.detail), headers=error.headers)
     for kind, status in _STATUS:
         if isinstance(error, kind):
             return _known(error, status)

@@ -30,7 +30,11 @@ async def asked(url: str, api_key: str | None) -> AsyncIterator[RemoteDesk]:
         WrongUseError: It does not do what it is asked for.
     """
     try:
-        async with http.AsyncClient(url, api_key=api_key) as client:
+        client = http.AsyncClient(url, api_key=api_key)
+    except ValueError as error:
+        raise WrongUseError(str(error)) from None
+    try:
+        async with client:
             yield RemoteDesk(client)
     except (http.UnreachableError, http.UnavailableError, http.TooManyRequestsError) as error:
         raise AwayError(f"{url} does not answer as it should: {error}") from error

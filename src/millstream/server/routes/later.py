@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, HTTPException, Request
 
 from millstream.server.access.principal import Principal, needs
 from millstream.server.body import JsonRoute
@@ -30,7 +30,7 @@ async def not_yet(here: Here, request: Request, _: Annotated[Principal, needs("a
     """Say that this version does not have it."""
     what = _LATER[request.scope["route"].path][0]
     if what == _PAGES and here.settings.backend_only:
-        raise Problem(404, "Not Found")
+        raise HTTPException(404)
     raise Problem(501, f"this version of the server has no {what} yet")
 
 
