@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -24,6 +25,7 @@ from millstream.clock import new_id
 from millstream.errors import ResultTimeoutError
 from millstream.server.access.principal import SCOPES
 from millstream.testing.proxy import HALF_OPEN, PASS, REFUSE, RESET, FaultProxy, cut_answers_after
+from tests.server.building import until
 from tests.server.job_flows import gate
 from tests.server.running import PASSWORD, PATIENCE, RunningServer
 
@@ -166,6 +168,16 @@ def test_a_flow_is_built_and_run(client: Client) -> None:
     assert (told.session_id, "hello" in str(told.outputs)) == ("s", True)
     with pytest.raises(NotFoundError):
         client.build(UNKNOWN)
+
+
+def test_a_run_that_asks_people_is_awaited(client: Client) -> None:
+    node = {"id": "ask", "data": {"component": "HumanApproval", "values": {"question": "really?"}}}
+    flow = client.create_flow("asks", {"nodes": [node], "edges": []})
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(client.run, flow.id, patience=PATIENCE)
+        asking = until(lambda: list(client.jobs(flow=f"flow:{flow.id}", state="waiting")))
+        client.approve(asking[0].job_id, "yes")
+        assert "yes" in str(running.result(PATIENCE).outputs)
 
 
 def test_problems_have_classes(server: RunningServer, client: Client) -> None:

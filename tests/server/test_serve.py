@@ -108,6 +108,8 @@ def test_who_says_nothing_is_the_superuser_on_this_machine_alone(served: Served)
             {"Origin": "https://evil.example"},
             {"X-Forwarded-For": "127.0.0.1"},
             {"Forwarded": "for=127.0.0.1"},
+            {"X-Forwarded-Proto": "http"},
+            {"CF-Connecting-IP": "127.0.0.1"},
             {"Authorization": "Bearer wrong"},
         ):
             assert client.get(WHOAMI, headers=said).status_code == 401, said

@@ -7,12 +7,11 @@ from typing import Self
 
 from millstream.client.calls import read
 from millstream.client.flows import FlowCalls
-from millstream.client.jobs import JobCalls
 from millstream.client.shapes import User
 from millstream.client.wire import Credential, Wire
 
 
-class AsyncClient(FlowCalls, JobCalls):
+class AsyncClient(FlowCalls):
     """A client of a server (`millstream serve`). Close it with `async with` or `aclose()`.
 
     Requests that do no harm when they are sent twice are tried again where the network breaks, or the server says 429

@@ -9,11 +9,13 @@ from typing import Any
 import httpx
 import msgspec
 
-from millstream.client.calls import Calls, path_of, read
+from millstream.client.calls import path_of, read
+from millstream.client.jobs import JobCalls
 from millstream.client.shapes import BuildEvent, Flow, RunResult
+from millstream.clock import new_id
 
 
-class FlowCalls(Calls):
+class FlowCalls(JobCalls):
     """What is asked of flows."""
 
     # ---------------------------------------------------------------------------------------------------------- flows
@@ -151,10 +153,16 @@ class FlowCalls(Calls):
         Raises:
             NotFoundError: There is no such flow.
             ProblemError: The flow failed; `problem` says in which node.
+            ResultTimeoutError: It has not ended in time; it goes on.
         """
+        key = key or new_id()
         body: dict[str, Any] = {"input_value": input_value, "tweaks": tweaks or {}}
         body |= {} if session_id is None else {"session_id": session_id}
-        return read(await self._start(path_of("run", flow), body, key, patience=patience), RunResult)
+        answer = await self._start(path_of("run", flow), body, key, patience=patience)
+        while answer.status_code == httpx.codes.ACCEPTED:  # it asks people, or its server stops
+            await self.wait(str(read(answer, dict[str, Any])["job_id"]), timeout=patience)
+            answer = await self._start(path_of("run", flow), body, key, patience=patience)  # the same run, by its key
+        return read(answer, RunResult)
 
 
 def flow_of(answer: httpx.Response) -> Flow:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from starlette.datastructures import Headers
@@ -10,8 +11,8 @@ from starlette.types import Scope
 from millstream.urls import is_loopback
 
 _NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
-_FORWARDED: Final = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via")
-"""What a proxy adds: then the request came from elsewhere, whoever connected here."""
+_FORWARDED: Final = re.compile("forwarded|x-forwarded-.*|x-real-ip|via|cf-connecting-ip|true-client-ip")
+"""What proxies add: then the request came from elsewhere, whoever connected here."""
 
 
 def host_of(headers: Headers) -> str:
@@ -36,7 +37,7 @@ def is_local(scope: Scope, headers: Headers) -> bool:
         and is_loopback(client[0])
         and host_of(headers) in _NAMES
         and len(headers.getlist("host")) == 1
-        and not any(name in headers for name in _FORWARDED)
+        and not any(_FORWARDED.fullmatch(name) for name in headers)
         and is_same_origin(scope, headers, unsaid=True)
     )
 

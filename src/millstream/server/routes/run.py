@@ -104,12 +104,12 @@ async def _collect(request: Request, here: Site, watched: Watched, outputs: Outp
     with here.builds.reading(watched) as reader:
         async with stopped_when_gone(request, reader):
             until = None if preferred.seconds is None else here.clock.monotonic() + preferred.seconds
-            while outputs.end is None and not outputs.is_asked:
+            while outputs.end is None:
                 seconds = None if until is None else until - here.clock.monotonic()
                 if seconds is not None and seconds <= 0:
                     return
-                lines = await reader.next(seconds)
-                if not lines and reader.is_over:
+                lines = await reader.next(0 if outputs.is_asked else seconds)  # the end may be there already
+                if not lines and (outputs.is_asked or reader.is_over):
                     return
                 outputs.take(lines)
 
