@@ -14,7 +14,7 @@ import pytest
 
 from millstream import points
 from millstream.model.job import JobState
-from tests.server.building import another, events, flow_id, lines_in, names, sse_in, start, streamed
+from tests.server.building import another, events, flow_id, lines_in, names, sse_in, start, streamed, until
 from tests.server.running import RunningServer
 
 
@@ -201,6 +201,19 @@ def test_one_idempotency_key_makes_one_job(alice: httpx.Client, bob: httpx.Clien
     assert start(bob, "talk", headers=key, input_value="a") != first
     url = f"/api/v1/build/{flow_id('talk')}/flow"
     assert alice.post(url, json={"inputs": {"input_value": "b"}}, headers=key).status_code == 409
+
+
+def test_a_build_that_was_purged_before_anybody_read_it_is_not_there(
+    server: RunningServer, alice: httpx.Client
+) -> None:
+    job_id = start(alice, "talk")
+    ended(server, job_id)
+    assert alice.post("/api/v1/jobs/actions", json={"action": "purge", "ids": [job_id]}).status_code == 200
+
+    def is_gone() -> bool:
+        return alice.get(f"/api/v1/build/{job_id}/events?event_delivery=polling&wait=0").status_code == 404
+
+    until(is_gone)
 
 
 # ------------------------------------------------------------------------------------------------------ cancelling

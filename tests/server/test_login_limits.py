@@ -71,6 +71,15 @@ def test_who_knows_the_password_signs_in_as_often_as_they_like(server: RunningSe
         assert answer.status_code == 200, answer.text
 
 
+def test_right_passwords_use_up_nothing_of_what_their_address_has(server: RunningServer) -> None:
+    async def sign_in(site: Site) -> None:
+        for number in range(50):  # more than the thirty wrong ones that an address has a minute
+            await site.attempts.take(f"user {number % 7}", "198.51.100.7")
+            await site.attempts.succeeded(f"user {number % 7}", "198.51.100.7")
+
+    server.do(sign_in)
+
+
 def test_an_unknown_name_costs_as_many_hashes_as_a_known_one(
     server: RunningServer, anonymous: httpx.Client, hashed: list[str]
 ) -> None:

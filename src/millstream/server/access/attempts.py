@@ -55,8 +55,7 @@ class Attempts:
             Problem: These are too many (429); `Retry-After` says when to try again.
             LedgerUnavailableError: The ledger does not answer.
         """
-        of_all = [(f"login::{network_of(address)}", _FROM_ADDRESS), ("login", _OF_SERVER)]
-        for bucket, (capacity, seconds) in [*_of_account(name, address), *of_all]:
+        for bucket, (capacity, seconds) in [*_of_who(name, address), ("login", _OF_SERVER)]:
             wait = await self._accounts.take(bucket, capacity, seconds)
             if wait > 0:
                 raise Problem(
@@ -64,7 +63,7 @@ class Attempts:
                 )
 
     async def succeeded(self, name: str, address: str) -> None:
-        """Count a try no more, since its password was right: whoever knows it may sign in as often as they like.
+        """Count a try no more, since its password was right: whoever knows it may sign in as often as the server can.
 
         Args:
             name: As it was for `take`.
@@ -73,11 +72,15 @@ class Attempts:
         Raises:
             LedgerUnavailableError: The ledger does not answer.
         """
-        for bucket, (capacity, seconds) in _of_account(name, address):
+        for bucket, (capacity, seconds) in _of_who(name, address):
             await self._accounts.give_back(bucket, capacity, seconds)
 
 
-def _of_account(name: str, address: str) -> list[tuple[str, tuple[int, float]]]:
-    """Return the buckets that tell one account's tries, each with its capacity and seconds."""
-    account = digest_of(name.casefold())[:32]  # of any length, and whatever it holds
-    return [(f"login:{account}:{network_of(address)}", _OF_ADDRESS), (f"login:{account}", _OF_ACCOUNT)]
+def _of_who(name: str, address: str) -> list[tuple[str, tuple[int, float]]]:
+    """Return the buckets of one account and one address, each with its capacity and seconds."""
+    account, network = digest_of(name.casefold())[:32], network_of(address)  # a name of any length, whatever it holds
+    return [
+        (f"login:{account}:{network}", _OF_ADDRESS),
+        (f"login:{account}", _OF_ACCOUNT),
+        (f"login::{network}", _FROM_ADDRESS),
+    ]

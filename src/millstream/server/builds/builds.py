@@ -209,6 +209,8 @@ class Builds:
     async def _pump(self, feed: Feed, job_id: str) -> None:
         try:
             await feed.pump()
+        except JobNotFoundError:
+            self._watched.pop(job_id, None)  # it was purged: whoever comes again is told so
         except MillstreamError as error:
             _log.warning("a build's events cannot be read", job=job_id, why=str(error))
         except Exception as error:  # noqa: BLE001  whatever it is, it ends this build's streams alone
