@@ -62,20 +62,20 @@ WRONG: list[tuple[str, Any, str]] = [
     *((name, timedelta(-1), f"{name} is -86400.0, but must be greater than 0 seconds") for name in SECONDS_OR_NONE),
     *((name, -1, f"{name} is -1.0, but must not be negative") for name in DURATIONS[:2]),
     *((name, value, f"{name} is {value}, but must be a finite number") for name in DURATIONS for value in (NAN, INF)),
-    *((name, "3", f"Expected `float | null`, got `str` - at `$.{name}`") for name in SECONDS_OR_NONE),
-    ("timeout", timedelta, "Expected `float | null`, got `type` - at `$.timeout`"),
-    ("timeout", 10**400, "Number out of range - at `$.timeout`"),
-    ("retry_backoff", None, "Expected `float`, got `null` - at `$.retry_backoff`"),
-    ("retry_jitter", 1, "Expected `bool`, got `int` - at `$.retry_jitter`"),
+    *((name, "3", f"{name} is '3', but must be a number of seconds or null") for name in SECONDS_OR_NONE),
+    ("timeout", timedelta, "timeout is <class 'datetime.timedelta'>, but must be a number of seconds or null"),
+    ("timeout", 10**400, "timeout is a number of many digits, but must be a number of seconds or null"),
+    ("retry_backoff", None, "retry_backoff is None, but must be a number of seconds"),
+    ("retry_jitter", 1, "retry_jitter is 1, but must be true or false"),
     ("retries", -1, "retries is -1, but must not be negative"),
-    ("retries", "3", "Expected `int`, got `str` - at `$.retries`"),
-    ("retries", True, "Expected `int`, got `bool` - at `$.retries`"),
-    ("retries", 1.5, "Expected `int`, got `float` - at `$.retries`"),
+    ("retries", "3", "retries is '3', but must be a whole number"),
+    ("retries", True, "retries is True, but must be a whole number"),
+    ("retries", 1.5, "retries is 1.5, but must be a whole number"),
     ("priority", -1, "priority is -1, but must be 0 to 9"),
     ("priority", 10, "priority is 10, but must be 0 to 9"),
     ("queue", "", "queue is empty"),
     ("queue", "ü" * 128, f"queue '{'ü' * 20}'… has 256 bytes, but may have 255, as in RabbitMQ"),
-    ("queue", None, "Expected `str`, got `null` - at `$.queue`"),
+    ("queue", None, "queue is None, but must be a text"),
     ("effect", "twice", "effect is 'twice', but must be one of idempotent, pure, once"),
     ("run_in", "moon", "run_in is 'moon', but must be one of auto, loop, thread, process, worker"),
     ("idempotency_key", "k", "idempotency_key names a cached result, so it needs cache_ttl"),
@@ -121,6 +121,15 @@ def test_all_that_is_out_of_range_is_said_at_once() -> None:
     assert str(caught.value) == (
         "task fetch: timeout is -1.0, but must be greater than 0 seconds; retries is -2, but must not be negative; "
         "priority is 99, but must be 0 to 9"
+    )
+
+
+def test_all_that_is_of_the_wrong_type_is_said_beside_what_is_out_of_range() -> None:
+    with pytest.raises(DefinitionError) as caught:
+        revised(timeout="x", effect=[], retries=-2)
+    assert str(caught.value) == (
+        "task fetch: timeout is 'x', but must be a number of seconds or null; "
+        "effect is [], but must be one of idempotent, pure, once; retries is -2, but must not be negative"
     )
 
 

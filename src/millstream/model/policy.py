@@ -97,17 +97,28 @@ def revise_policy(policy: Policy, changes: dict[str, Any], *, where: str) -> Pol
         message = f"{where}: there is no policy {', '.join(unknown)}{own}; known are {known}"
         raise DefinitionError(message)
     clean = {name: _plain(name, value) for name, value in changes.items()}
-    for name, allowed in _CHOICES.items():
-        if name in clean and clean[name] not in allowed:
-            raise DefinitionError(f"{where}: {name} is {clean[name]!r}, but must be one of {', '.join(allowed)}")
-    merged = {**msgspec.structs.asdict(policy), **clean}
-    try:
-        revised = msgspec.convert(merged, Policy, strict=True)
-    except msgspec.ValidationError as error:
-        message = f"{where}: {error}"
-        raise DefinitionError(message) from None
-    _check_ranges(revised, where)
+    wrong = {name: words for name, words in _WORDS.items() if name in clean and not _is_of_type(name, clean[name])}
+    right = {name: value for name, value in clean.items() if name not in wrong}
+    revised = msgspec.convert({**msgspec.structs.asdict(policy), **right}, Policy, strict=True)
+    problems = [f"{name} is {_shown(clean[name])}, but must be {words}" for name, words in wrong.items()]
+    problems += _out_of_range(revised)
+    if problems:
+        message = f"{where}: {'; '.join(problems)}"
+        raise DefinitionError(message)
     return revised
+
+
+def _is_of_type(name: str, value: Any) -> bool:
+    try:
+        msgspec.convert(value, _TYPES[name], strict=True)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _shown(value: Any) -> str:
+    is_long = isinstance(value, int) and value.bit_length() > _SHOWN
+    return "a number of many digits" if is_long else repr(value)[:_SHOWN]
 
 
 def _plain(name: str, value: Any) -> Any:
@@ -128,14 +139,26 @@ def _exception_name(kind: Any) -> str:
     return text.encode("unicode_escape").decode()  # it may end in a message, which is one line
 
 
-_CHOICES: dict[str, tuple[str, ...]] = {"effect": get_args(Effect), "run_in": get_args(RunIn)}
+_SHOWN = 64
+_TYPES = {field.name: field.type for field in msgspec.structs.fields(Policy)}
+_WORDS = {
+    **dict.fromkeys(("retries", "priority"), "a whole number"),
+    **dict.fromkeys(("retry_backoff", "retry_backoff_max"), "a number of seconds"),
+    **dict.fromkeys(("timeout", "soft_timeout", "expires", "cache_ttl"), "a number of seconds or null"),
+    "retry_jitter": "true or false",
+    "queue": "a text",
+    "idempotency_key": "a text or null",
+    "effect": f"one of {', '.join(get_args(Effect))}",
+    "run_in": f"one of {', '.join(get_args(RunIn))}",
+}
+"""What each policy can be, but for `retry_for`, which is made of texts whatever is given."""
 _SECONDS = ("retry_backoff", "retry_backoff_max", "timeout", "soft_timeout", "expires", "cache_ttl")
 _TOP_PRIORITY = 9
 _QUEUE_BYTES = 255
 _CLASS_NAME = re.compile(r"[^:\s]+:[^:\s]+")
 
 
-def _check_ranges(policy: Policy, where: str) -> None:
+def _out_of_range(policy: Policy) -> list[str]:
     problems = [
         f"{name} is {value!r}, but must be a finite number"
         for name in _SECONDS
@@ -166,6 +189,4 @@ def _check_ranges(policy: Policy, where: str) -> None:
         problems.append(f"queue {policy.queue[:20]!r}… has {size} bytes, but may have {_QUEUE_BYTES}, as in RabbitMQ")
     if policy.idempotency_key is not None and policy.cache_ttl is None:
         problems.append("idempotency_key names a cached result, so it needs cache_ttl")
-    if problems:
-        message = f"{where}: {'; '.join(problems)}"
-        raise DefinitionError(message)
+    return problems
