@@ -115,7 +115,7 @@ def test_what_needs_a_package_that_is_not_there_is_left_out_and_says_which_extra
         "set() [('HttpRequest', 'server'), ('PromptTemplate', 'server')]",
         "[]",
         "nodes[0].data.component",
-        "PromptTemplate needs packages that are not installed: pip install 'millstream[server]'",
+        "PromptTemplate needs packages that are not installed: pip install 'millstream[server]' (node a)",
     ]
 
 

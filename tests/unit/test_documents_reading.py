@@ -58,18 +58,43 @@ def test_all_problems_come_at_once() -> None:
     )
     data["edges"].append({"source": "b", "target": "d"})
     assert problems(data) == {
-        "nodes[0].data.component": "there is no component 'hoook'; there is 'hook'",
-        "nodes[1].data.values.a": "'x' is not a whole number",
-        "nodes[1].data.values.c": "docs.add has no input 'c'; it has 'a', 'b'",
-        "nodes[2].id": "the id 'b' is used twice",
+        "nodes[0].data.component": (
+            "there is no component 'hoook'; did you mean 'hook'? GET /api/v1/all of a server lists them (node a)"
+        ),
+        "nodes[1].data.values.a": "'x' is not a whole number (node b)",
+        "nodes[1].data.values.c": "docs.add has no input 'c'; it has 'a', 'b' (node b)",
+        "nodes[2].id": "the id 'b' is used twice (node b)",
         "nodes[3].id": "'../x' is not an id: 1 to 100 letters, digits, '_' and '-', of which '-' does not come first",
-        "nodes[5].code": "flow documents hold no code",
-        "edges[0].target": "there is no node 'nobody'",
-        "edges[1].sourceHandle": "docs.add has no output 'sum'; it has 'result'",
-        "edges[2].sourceHandle": "it is missing; it must be a name",
-        "edges[2].targetHandle": "it is missing; it must be a name",
-        "nodes[4]": "its input a needs a value or an edge",
+        "nodes[5].code": "flow documents hold no code (node e)",
+        "edges[0].target": "there is no node 'nobody' (edge b → nobody)",
+        "edges[1].sourceHandle": "docs.add has no output 'sum'; it has 'result' (edge b → d)",
+        "edges[2].sourceHandle": "it is missing; it must be a name (edge b → d)",
+        "edges[2].targetHandle": "it is missing; it must be a name (edge b → d)",
     }
+
+
+@pytest.mark.parametrize(
+    ("link", "where"),
+    [
+        (("a.sum", "d.a"), "edges[0].sourceHandle"),
+        (("a.result", "d.c"), "edges[0].targetHandle"),
+        (("nobody.result", "d.a"), "edges[0].source"),
+        (("wrong.result", "d.a"), "nodes[0].data.component"),
+        (("up.result", "d.a"), "edges[0]"),
+    ],
+)
+def test_an_input_at_which_a_wrong_edge_ends_is_no_second_problem(link: tuple[str, str], where: str) -> None:
+    nodes = [node("a", "docs.add", a=1), node("d", "docs.add"), node("up", "docs.upper", text="x")]
+    nodes = [node("wrong", "nothing.like.it"), *nodes] if link[0] == "wrong.result" else nodes
+    assert list(problems(document(nodes, link))) == [where]
+
+
+def test_an_input_without_an_edge_is_a_problem_beside_one_with_a_wrong_edge() -> None:
+    found = problems(
+        document([node("a", "docs.add", a=1), node("d", "docs.add"), node("e", "docs.add")], ("a.x", "d.a"))
+    )
+    assert found["nodes[2]"] == "its input a needs a value or an edge (node e)"
+    assert "nodes[1]" not in found
 
 
 @pytest.mark.parametrize(
@@ -96,7 +121,7 @@ def test_all_problems_come_at_once() -> None:
             "an edge from a node in the loop",
         ),
         (document([node("s", "Subflow", flow=OTHER_ID)]), "nodes[0].data.values.flow", "there is no flow"),
-        (document([node("s", "Subflow", flow="../x")]), "nodes[0].data.values.flow", "there is no flow '../x'"),
+        (document([node("s", "Subflow", flow="../x")]), "nodes[0].data.values.flow", "'../x' is not a UUID"),
         (
             document([node("s", "Subflow", flow=FLOW_ID)]),
             "nodes[0].data.values.flow",
@@ -112,7 +137,8 @@ def test_a_problem_names_its_place(data: Any, where: str, what: str) -> None:
 @pytest.mark.parametrize(
     ("policy", "what"),
     [
-        ({"retries": "3"}, "Expected `int`"),
+        ({"retries": "3"}, "retries is '3', but must be a whole number (node a)"),
+        ({"timeout": "x", "retries": -1}, "timeout is 'x', but must be a number of seconds or null; retries is -1"),
         ({"timeout": 0}, "greater than 0"),
         ({"retry_for": ["os:system"]}, "documents cannot set 'retry_for'"),
         ({"run_in": "process"}, "documents cannot set 'run_in'"),
@@ -206,10 +232,13 @@ def test_each_sub_flow_is_read_once_and_no_more_are_than_there_may_be_nodes() ->
     assert "over 5,000 nodes" in found["nodes[59].data.values.flow"]
 
 
+_OF_SUBFLOW = "in that flow, at nodes[0]: its input a needs a value or an edge (node a) (node s)"
+
+
 def test_the_problems_of_a_sub_flow_are_problems_of_whoever_names_it() -> None:
     data = document([node("s", "Subflow", flow=OTHER_ID)])
     found = problems(data, {OTHER_ID: document([node("a", "docs.add")])}.get)
-    assert found == {"nodes[0].data.values.flow": "in that flow, at nodes[0]: its input a needs a value or an edge"}
+    assert found == {"nodes[0].data.values.flow": _OF_SUBFLOW}
     assert subflows_in(data) == {OTHER_ID}
     strange: Any
     for strange in ([], {"nodes": 3}, {"nodes": [3, {"data": 3}]}, document([node("s", "Subflow", flow=[1])])):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 
 from millstream.authoring.documents.document import DocumentEdge, DocumentNode
 from millstream.authoring.documents.nodes import no_port, port_problem
@@ -35,9 +35,25 @@ class Links:
         self.edges: dict[DocumentEdge, None] = {}
         self.order: list[str] = []
         self._ended: set[tuple[str, str]] = set()
+        self._missed: set[tuple[str, str | None]] = set()
+
+    def miss(self, target: Any, handle: Any) -> None:
+        """Note where an edge was meant to end with which something is wrong: nothing more need be said of that input.
+
+        Where the input is not known either, nothing is said of any input of the node.
+        """
+        if isinstance(target, str) and (node := self._nodes.get(target)) is not None:
+            is_known = isinstance(handle, str) and node.component.input(handle) is not None
+            self._missed.add((target, handle if is_known else None))
 
     def add(self, edge: DocumentEdge, where: str) -> Iterator[Problem]:
         """Take an edge, and yield what is wrong with it."""
+        found = list(self._added(edge, where))
+        if found or edge.source not in self._nodes:
+            self.miss(edge.target, edge.input)
+        yield from found
+
+    def _added(self, edge: DocumentEdge, where: str) -> Iterator[Problem]:
         ends = (("source", edge.source), ("target", edge.target))
         yield from (
             (f"{where}.{side}", f"there is no node {shown(end)}") for side, end in ends if end not in self._places
@@ -100,4 +116,6 @@ class Links:
         return None
 
     def _has_value(self, node: DocumentNode, port: Port) -> bool:
-        return port.name in node.values or port.source is not None or (node.id, port.name) in self._ended
+        ends = {(node.id, port.name), (node.id, None)}
+        is_linked = (node.id, port.name) in self._ended or not ends.isdisjoint(self._missed)
+        return is_linked or port.name in node.values or port.source is not None

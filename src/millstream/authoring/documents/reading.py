@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -26,6 +27,9 @@ _MOST_ID: Final = 150
 """Characters of the id of a node in a sub-flow with those of the nodes around it; what belongs to it adds to that."""
 
 _TOO_MANY: Final = ("nodes", f"with its sub-flows it has over {MOST_NODES:,} nodes")
+
+_PART = re.compile(r"(nodes|edges)\[(\d+)\]")
+_IDS: Final = {"nodes": ("id",), "edges": ("source", "target")}
 
 Find = Callable[[str], Mapping[str, Any] | None]
 """Returns the data of another document by its flow's id; `None` where there is none, or not for this user."""
@@ -56,8 +60,8 @@ def read_document(
         ...     read_document({"nodes": [node], "edges": []}, catalogue)
         ... except DocumentError as error:
         ...     for where, what in error.problems: print(where, "|", what)
-        nodes[0].data.values.text | 1 is not text
-        nodes[0].data.values.code | flow documents hold no code
+        nodes[0].data.values.text | 1 is not text (node a)
+        nodes[0].data.values.code | flow documents hold no code (node a)
     """
     return _Reader(catalogue, find).read(parsed(data), (flow_id,))
 
@@ -111,8 +115,9 @@ class _Reader:
             raise UnknownNameError(f"{name} needs packages that are not installed: pip install 'millstream[{extra}]'")
         if found is None:
             names = [component.name for component in self._catalogue]
-            near = ", ".join(map(shown, difflib.get_close_matches(name, names)))
-            raise UnknownNameError(f"there is no component {shown(name)}" + (f"; there is {near}" if near else ""))
+            near = " or ".join(map(shown, difflib.get_close_matches(name, names)))
+            hint = f"did you mean {near}? " if near else ""
+            raise UnknownNameError(f"there is no component {shown(name)}; {hint}GET /api/v1/all of a server lists them")
         if found.task:
             self._catalogue.work(found)
         return found
@@ -123,13 +128,15 @@ class _Reader:
         Raises:
             DocumentError: There is none, or it is not valid; or it lies in itself.
         """
-        flow_id = uuid_of(named) or ""
-        if flow_id and flow_id in around:
+        flow_id = uuid_of(named)
+        if flow_id is None:
+            raise DocumentError([("", f"{shown(named)} is not a UUID; a flow is named by its id here")])
+        if flow_id in around:
             raise DocumentError([("", "a flow cannot be a sub-flow of its own")])
         if len(around) > MOST_SUBFLOWS:
             raise DocumentError([("", f"sub-flows lie in each other more than {MOST_SUBFLOWS} deep")])
         if flow_id not in self._known:
-            data = self._find(flow_id) if self._find is not None and flow_id else None
+            data = self._find(flow_id) if self._find is not None else None
             if data is None:
                 raise DocumentError([("", f"there is no flow {shown(named)}")])
             try:
@@ -170,17 +177,34 @@ class _Reading:
             if len(raw) > most:
                 yield what, f"there are {len(raw):,}, but there may be {most:,}"
                 return
+        for where, what in self._all_problems():
+            yield where, what + self._part(where)
+
+    def _all_problems(self) -> Iterator[Problem]:
         for index, raw in enumerate(self._raw_nodes):
             yield from self._read_node(raw, f"nodes[{index}]")
         yield from self._parent_problems()
         for index, raw in enumerate(self._raw_edges):
-            where = f"edges[{index}]"
-            found = list(field_problems(raw, where, EDGE))
-            yield from found
-            if not found:
-                edge = DocumentEdge(raw["source"], raw["sourceHandle"], raw["target"], raw["targetHandle"])
-                yield from self._links.add(edge, where)
+            yield from self._read_edge(raw, f"edges[{index}]")
         yield from self._links.problems()
+
+    def _part(self, where: str) -> str:
+        """Return which part of the drawing is at a place: people know no indexes."""
+        if (found := _PART.match(where)) is None:
+            return ""
+        raw = (self._raw_nodes if found[1] == "nodes" else self._raw_edges)[int(found[2])]
+        named = [raw.get(key) for key in _IDS[found[1]]] if isinstance(raw, Mapping) else []
+        ids = [one for one in named if isinstance(one, str) and is_id(one)]
+        return f" ({found[1][:-1]} {' → '.join(ids)})" if len(ids) == len(_IDS[found[1]]) else ""
+
+    def _read_edge(self, raw: Any, where: str) -> Iterator[Problem]:
+        found = list(field_problems(raw, where, EDGE))
+        yield from found
+        if not found:
+            edge = DocumentEdge(raw["source"], raw["sourceHandle"], raw["target"], raw["targetHandle"])
+            yield from self._links.add(edge, where)
+        elif isinstance(raw, Mapping):
+            self._links.miss(raw.get("target"), raw.get("targetHandle"))
 
     # ------------------------------------------------------------------------------------------------------ nodes
     def _read_node(self, raw: Any, where: str) -> Iterator[Problem]:
