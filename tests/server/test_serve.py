@@ -139,6 +139,7 @@ def test_a_port_that_is_taken_is_one_line(directory: Path) -> None:
         ([], {"MILLSTREAM_AUTO_LOGIN": "true", "MILLSTREAM_TRUSTED_PROXIES": "10.0.0.1"}, "auto_login = true"),
         ([], {"MILLSTREAM_CORS_ORIGINS": "*", "MILLSTREAM_CORS_ALLOW_CREDENTIALS": "true"}, "cors_origins = *"),
         ([], {"MILLSTREAM_MESSAGE_KEY": "short"}, "message_key = ***"),
+        ([], {"MILLSTREAM_SUPERUSER_PASSWORD": "short"}, "superuser_password = ***"),
         (["--workers", "2"], {}, "workers = 2"),
         ([], {"LANGFLOW_GUNICORN_PRELOAD": "true"}, "gunicorn_preload = true"),
     ],

@@ -217,7 +217,8 @@ def test_a_setting_of_the_guides_has_the_default_they_give(name: str, default: o
 @pytest.mark.parametrize("name", OF_THE_GUIDES)
 @pytest.mark.usefixtures("with_all_parts")
 def test_a_setting_of_the_guides_is_read_under_its_langflow_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = {"job_queue_type": "redis", "database_url": "postgresql:///jobs"}.get(name, "1")
+    other = {"job_queue_type": "redis", "database_url": "postgresql:///jobs", "superuser_password": "changeme"}
+    text = other.get(name, "1")
     monkeypatch.setenv("MILLSTREAM_BROKER_URL", "redis://localhost")  # which celery_enabled asks for
     monkeypatch.setenv(f"LANGFLOW_{name.upper()}", text)
     assert str(Settings.load().sources()[name]) == f"environment LANGFLOW_{name.upper()}"

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import secrets
+import shlex
+import string
 from collections.abc import Callable
+from typing import Final
 
 from millstream.clock import new_id
 from millstream.ledger.accounts import NameTakenError, User
 from millstream.server.site import Site
 
-_NAME = "admin"
+_NAME: Final = "admin"
+
+_SIGNS: Final = string.ascii_letters + string.digits
+"""What passwords are made of here: no sign of them means something to a shell or a program."""
+
+_LENGTH: Final = 22
+"""Of such a password: 131 bits."""
 
 
 async def ensure_superuser(site: Site, say: Callable[[str], None]) -> None:
@@ -17,7 +26,8 @@ async def ensure_superuser(site: Site, say: Callable[[str], None]) -> None:
 
     Args:
         site: The server.
-        say: Is told the name and the password where the password was made here.
+        say: Is told the name and the password where the password was made here, and that the one in the settings is not
+            used where that user is there with another.
 
     Raises:
         LedgerUnavailableError: The ledger does not answer.
@@ -27,8 +37,11 @@ async def ensure_superuser(site: Site, say: Callable[[str], None]) -> None:
     name = settings.superuser or _NAME
     is_there = await accounts.user_named(name) if given is not None else next(iter(await accounts.superusers(1)), None)
     if is_there is not None:
+        if given is not None and not await site.passwords.is_right(given.get_secret_value(), is_there.password):
+            change = f"`millstream users password {shlex.quote(name)}` changes it"
+            say(f"superuser_password is not used: the user {name} is there already, with another password; {change}")
         return
-    password = secrets.token_urlsafe(16) if given is None else given.get_secret_value()
+    password = _new_password() if given is None else given.get_secret_value()
     now = site.clock.now()
     try:
         await accounts.add_user(
@@ -46,3 +59,7 @@ async def ensure_superuser(site: Site, say: Callable[[str], None]) -> None:
         return
     if given is None:
         say(f"first start: the superuser is {name}, with the password {password} (it is not shown again)")
+
+
+def _new_password() -> str:
+    return "".join(secrets.choice(_SIGNS) for _ in range(_LENGTH))

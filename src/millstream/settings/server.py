@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from millstream.settings.celery import CelerySettings
 from millstream.settings.kinds import Addresses, Origins
 from millstream.urls import is_loopback
+
+SHORTEST_PASSWORD: Final = 8
+"""Characters of a password that the server takes."""
 
 
 class ServerSettings(CelerySettings):
@@ -26,5 +30,7 @@ class ServerSettings(CelerySettings):
             )
         if self.auto_login and self.trusted_proxies:
             yield "auto_login", "whoever a proxy lets through would be the superuser; leave it unset"
+        if self.superuser_password is not None and len(self.superuser_password) < SHORTEST_PASSWORD:
+            yield "superuser_password", f"too easy to guess; give at least {SHORTEST_PASSWORD} characters"
         if self.cors_allow_credentials and "*" in self.cors_origins:
             yield "cors_origins", "every page in the world could act as its reader; name the origins"

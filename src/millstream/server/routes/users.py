@@ -17,13 +17,14 @@ from millstream.server.pages import Paged, next_page
 from millstream.server.passwords import LONGEST
 from millstream.server.problem import Problem, forbidden
 from millstream.server.site import Here
+from millstream.settings.server import SHORTEST_PASSWORD
 
 router = APIRouter(prefix="/api/v1/users", tags=["users"], route_class=JsonRoute)
 
 _LISTED: Final = "users"
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
-Password = Annotated[str, StringConstraints(min_length=8, max_length=LONGEST)]
+Password = Annotated[str, StringConstraints(min_length=SHORTEST_PASSWORD, max_length=LONGEST)]
 
 
 class Shown(BaseModel):
