@@ -162,3 +162,26 @@ def test_json_where_a_form_is_due_is_told_as_such(admin: httpx.Client) -> None:
         415,
         "the body is sent as application/json; send a form: application/x-www-form-urlencoded or multipart/form-data",
     )
+
+
+def test_an_id_that_is_none_is_told_as_such(admin: httpx.Client) -> None:
+    answer = admin.get("/api/v1/flows/shop")
+    assert (answer.status_code, answer.json()["detail"]) == (422, "path.flow_id: is not a UUID")
+
+
+def test_a_form_without_its_field_says_how_that_is_named(admin: httpx.Client) -> None:
+    answer = admin.post("/api/v1/flows/upload/", files={"flow": ("flow.json", b"{}")})
+    assert (answer.status_code, answer.json()["detail"]) == (422, "body.file: the form has no field named file")
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"name: x", "notes.txt is not JSON: Expecting value: line 1 column 1 (char 0)"),
+        (b'{"a": 1, "a": 2}', "notes.txt has the name 'a' twice in one object"),
+        (b"\xff", "notes.txt holds what is no text in UTF-8"),
+    ],
+)
+def test_a_file_that_is_no_json_is_named(admin: httpx.Client, content: bytes, what: str) -> None:
+    answer = admin.post("/api/v1/flows/upload/", files={"file": ("notes.txt", content)})
+    assert (answer.status_code, answer.json()["detail"]) == (400, what)

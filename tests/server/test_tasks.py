@@ -114,6 +114,16 @@ def test_what_does_not_fit_is_refused(alice: httpx.Client, body: Any, status: in
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
 
 
+@pytest.mark.parametrize(("task", "hint"), [(f"{TASKS}.duble", f"; did you mean {TASKS}.double"), ("nobody.knows", "")])
+def test_a_task_that_nobody_knows_is_told_with_those_alone_that_may_be_meant(
+    alice: httpx.Client, task: str, hint: str
+) -> None:
+    told = alice.post("/run-task", json={"task": task}).json()["detail"]
+    assert told.startswith(f"no task or flow is named '{task}'{hint}")
+    assert told.count(" or ") <= 3
+    assert hint or told == f"no task or flow is named '{task}'"
+
+
 def test_a_tasks_own_inputs_are_no_options_of_ours(alice: httpx.Client) -> None:
     answer = alice.post("/run-task", json={"task": f"{TASKS}.double", "kwargs": {"n": 1, "owner": "x"}})
     assert answer.status_code == 422

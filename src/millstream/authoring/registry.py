@@ -24,6 +24,8 @@ Definition = Task[Any, Any] | Flow
 _LIBRARY: Final = "millstream.library."
 """How the names of the tasks of millstream's own library begin."""
 
+_MOST_NEAR: Final = 3
+
 
 class Moment(StrEnum):
     """What a worker goes through."""
@@ -164,8 +166,8 @@ class Registry:
         matches = [known for known in self._known if known.rpartition(".")[2] == name]
         if len(matches) == 1:
             return self._known[matches[0]]
-        near = matches or difflib.get_close_matches(name, self._known) or sorted(self._known)
-        hint = f"; there is {', '.join(near)}" if near else "; none is defined"
+        near = sorted(matches)[:_MOST_NEAR] or difflib.get_close_matches(name, self._known, _MOST_NEAR)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise UnknownNameError(f"no task or flow is named {name!r}{hint}")
 
     def work(self, name: str) -> Definition:

@@ -125,7 +125,7 @@ def _flows_in(files: Sequence[Path]) -> list[NewFlow]:
     from millstream.server.flows.exchange import flows_in  # noqa: PLC0415
 
     try:
-        return flows_in([(str(file), file.read_bytes()) for file in files], parsed)
+        return flows_in([(str(file), file.read_bytes()) for file in files], lambda text, _: parsed(text))
     except OSError as error:
         raise LoadError(f"{error.filename}: {error.strerror}") from None
 

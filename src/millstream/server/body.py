@@ -134,11 +134,12 @@ def _type_of(request: Request) -> str | None:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower() if has_body else None
 
 
-def strict_json(body: bytes) -> Any:
+def strict_json(body: bytes, what: str = "the body") -> Any:
     """Return the value of a JSON text.
 
     Args:
         body: The text, as UTF-8.
+        what: What messages call it.
 
     Raises:
         Problem: It is not UTF-8, not JSON, too deep, has a name twice in one object, half a surrogate pair, or a number
@@ -154,13 +155,17 @@ def strict_json(body: bytes) -> Any:
         value = json.loads(text, object_pairs_hook=_object, parse_constant=_no_number, parse_float=_finite)
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()
-    except Problem:
-        raise
+    except _RefusedError as error:
+        raise Problem(400, f"{what} {error}") from None
     except UnicodeError:
-        raise Problem(400, "the body holds what is no text in UTF-8") from None
+        raise Problem(400, f"{what} holds what is no text in UTF-8") from None
     except ValueError as error:
-        raise Problem(400, f"the body is not JSON: {error}") from None
+        raise Problem(400, f"{what} is not JSON: {error}") from None
     return value
+
+
+class _RefusedError(Exception):
+    """Raised inside `strict_json` for what JSON may hold, and bodies may not."""
 
 
 def _check_depth(body: bytes) -> None:
@@ -173,7 +178,7 @@ def _check_depth(body: bytes) -> None:
             case b"[" | b"{":
                 depth += 1
                 if depth > MAX_DEPTH:
-                    raise Problem(400, f"the body is nested deeper than {MAX_DEPTH} levels")
+                    raise _RefusedError(f"is nested deeper than {MAX_DEPTH} levels")
             case b"]" | b"}":
                 depth -= 1
 
@@ -183,16 +188,16 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise Problem(400, f"the body has the name {twice[:100]!r} twice in one object")
+        raise _RefusedError(f"has the name {twice[:100]!r} twice in one object")
     return found
 
 
 def _no_number(text: str) -> Any:
-    raise Problem(400, f"the body holds {text}, which is no JSON")
+    raise _RefusedError(f"holds {text}, which is no JSON")
 
 
 def _finite(text: str) -> float:
     number = float(text)
     if number in (float("inf"), float("-inf")):
-        raise Problem(400, f"the body holds the number {text[:40]}, which is too large")
+        raise _RefusedError(f"holds the number {text[:40]}, which is too large")
     return number

@@ -13,6 +13,7 @@ from typing import Any, Final
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -160,9 +161,18 @@ def _unforeseen(error: Exception) -> Problem:
 
 def _invalid(error: RequestValidationError) -> Problem:
     # Without the value itself, which may be a password.
-    errors = [{"loc": [*found["loc"]], "msg": found["msg"], "type": found["type"]} for found in error.errors()]
+    errors = [{"loc": [*found["loc"]], "msg": _words(found, error), "type": found["type"]} for found in error.errors()]
     told = "; ".join(f"{'.'.join(str(part) for part in found['loc'])}: {found['msg']}" for found in errors)
     return Problem(422, told, errors=errors)
+
+
+def _words(found: Mapping[str, Any], error: RequestValidationError) -> str:
+    """Return what is wrong with one part: in our words where the library's own help nobody."""
+    if found["type"] == "uuid_parsing":
+        return "is not a UUID"
+    if found["type"] == "missing" and isinstance(error.body, FormData):
+        return f"the form has no field named {found['loc'][-1]}"
+    return str(found["msg"])
 
 
 def answer(error: Exception, path: str) -> Response:

@@ -104,12 +104,12 @@ def _node_without_secrets(node: Mapping[str, Any], catalogue: Catalogue) -> Mapp
 
 
 # -------------------------------------------------------------------------------------------------------- coming in
-def flows_in(files: Sequence[tuple[str, bytes]], parse: Callable[[bytes], Any]) -> list[NewFlow]:
+def flows_in(files: Sequence[tuple[str, bytes]], parse: Callable[[bytes, str], Any]) -> list[NewFlow]:
     """Return the flows that are in files, their documents not checked yet.
 
     Args:
         files: Of each its name, for messages, and its content: JSON, or a zip archive of such files.
-        parse: Reads JSON.
+        parse: Reads the JSON of a file, whose name it is given for messages.
 
     Raises:
         DocumentError: A file is neither, is too large, or has something else in it than flows; all of them are named.
@@ -119,7 +119,7 @@ def flows_in(files: Sequence[tuple[str, bytes]], parse: Callable[[bytes], Any]) 
     found: list[NewFlow] = []
     for name, content in _unpacked(files):
         try:
-            value = parse(content)
+            value = parse(content, name)
         except DocumentError as error:
             raise DocumentError([(f"{name}: {where}", what) for where, what in error.problems]) from None
         several = value.get("flows") if isinstance(value, dict) and "flows" in value else [value]
