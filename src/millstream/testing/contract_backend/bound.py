@@ -89,6 +89,7 @@ class BoundContract(BackendCase):
             "group": job.id,
             "group_index": 0,
             "chord": None,
+            "owner": None,
             "stamps": {},
             "stamped_headers": None,
             "called_directly": False,
