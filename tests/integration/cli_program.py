@@ -72,11 +72,15 @@ def wait_until(holds: Callable[[], object], what: str) -> None:
 
 def is_gone(process_id: int) -> bool:
     """Whether a process has ended; one that nobody has waited for yet has."""
+    return _state(process_id) in {"Z", ""}
+
+
+def _state(process_id: int) -> str:
+    """Return what a process's main thread does, as `ps` shows it; empty where there is none."""
     try:
-        state = Path(f"/proc/{process_id}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+        return Path(f"/proc/{process_id}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
     except FileNotFoundError:
-        return True
-    return state == "Z"
+        return ""
 
 
 class Terminal:
@@ -117,6 +121,14 @@ class Terminal:
         deadline = time.monotonic() + SECONDS
         while not re.search(pattern, self.text):
             assert self._read(deadline), f"never on the terminal: {pattern}\n{self.text[-2000:]}"
+
+    def wait_for_question(self, pattern: str) -> None:
+        """Wait until what was written matches, and the program waits for what is typed.
+
+        Python notices a signal of the instant before that only once something is typed.
+        """
+        self.wait_for(pattern)
+        wait_until(lambda: _state(self.process.pid) == "S", "the program waits for what is typed")
 
     def wait(self) -> int:
         """Read on to the end, and return the exit code."""

@@ -159,7 +159,7 @@ def test_on_a_terminal_many_jobs_are_changed_after_a_question(shop: Shop, answer
 def test_ctrl_c_at_the_question_changes_nothing(shop: Shop) -> None:
     (job,) = shop.submitted(1)
     with on_terminal("jobs", "cancel", "--state", "queued", cwd=shop.directory) as terminal:
-        terminal.wait_for(r"cancel 1 job\?")
+        terminal.wait_for_question(r"cancel 1 job\?")
         terminal.process.send_signal(signal.SIGINT)
         assert terminal.wait() == 130
     assert shop.state(job) == "queued"
