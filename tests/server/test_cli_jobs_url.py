@@ -11,6 +11,7 @@ import pytest
 
 from millstream.server.access.principal import SCOPES
 from tests.integration.cli_program import millstream
+from tests.server.flow_cases import ECHO
 from tests.server.running import PATIENCE, RunningServer
 
 TASKS = "tests.server.job_flows"
@@ -142,3 +143,15 @@ def test_a_url_without_a_scheme_is_told_as_such(run: Run) -> None:
         done.stderr
         == "millstream: the URL of a server begins with http:// or https://, and 'localhost:7860' does not\n"
     )
+
+
+def test_the_flows_of_jobs_are_shown_with_what_people_call_them(run: Run, here: Run, admin: httpx.Client) -> None:
+    flow_id = admin.post("/api/v1/flows/", json={"name": "the answers", "data": ECHO}).json()["id"]
+    assert admin.post(f"/api/v1/run/{flow_id}", json={"input_value": "x"}).status_code == 200
+    listed = ("list", "--flow", f"flow:{flow_id}")
+    told = json.loads(run(*listed, "--json").stdout)
+    assert [job["flow_name"] for job in told] == ["the answers"]
+    for command in (listed, ("show", told[0]["job_id"])):
+        local, remote = here(*command).stdout, run(*command).stdout
+        assert local == remote
+        assert f"the answers  flow:{flow_id}" in local

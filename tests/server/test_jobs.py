@@ -2,12 +2,14 @@
 
 import json
 import time
+from collections.abc import Collection
 from typing import Any
 
 import httpx
 import pytest
 
 from millstream.clock import new_id
+from tests.server.flow_cases import ECHO
 from tests.server.job_flows import gate
 from tests.server.running import PATIENCE, RunningServer
 
@@ -311,3 +313,28 @@ def test_the_jobs_of_others_are_not_there_and_nothing_tells_them_from_none(
     }
     for strange in ("~", "*", "%25", f"{TASKS}.double", "admin", "%00"):
         assert bob.request(method, f"/api/v1/jobs/{strange}{path}").status_code == 404, strange
+
+
+def test_the_flows_of_jobs_are_told_with_what_people_call_them(
+    server: RunningServer, alice: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"answers {new_id()}"
+    flow_id = alice.post("/api/v1/flows/", json={"name": name, "data": ECHO}).json()["id"]
+    for _ in range(2):
+        assert alice.post(f"/api/v1/run/{flow_id}", json={"input_value": "x"}).status_code == 200
+    looked_up = []
+    find = server.site.flows.names
+
+    async def names(flow_ids: Collection[str], owner: str | None) -> dict[str, str]:
+        looked_up.append(flow_ids)
+        return await find(flow_ids, owner)
+
+    monkeypatch.setattr(server.site.flows, "names", names)
+    jobs = alice.get("/api/v1/jobs", params={"flow": f"flow:{flow_id}"}).json()
+    assert [(job["flow"], job["flow_name"]) for job in jobs] == [(f"flow:{flow_id}", name)] * 2
+    assert len(looked_up) == 1
+    one = f"/api/v1/jobs/{jobs[0]['job_id']}"
+    assert alice.get(one).json()["flow_name"] == name
+    assert when(alice, made(alice, "double", 1), *ENDED)["flow_name"] is None
+    alice.delete(f"/api/v1/flows/{flow_id}")
+    assert alice.get(one).json()["flow_name"] is None

@@ -62,6 +62,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         job_id: Its id.
         flow: The flow or task.
+        flow_name: What people call it, where it is a stored flow that is still there.
         version: Digest of its definition.
         state: `scheduled`, `queued`, `running`, `waiting`, `succeeded`, `failed` or `cancelled`.
         reason: Why, where the state alone does not say it.
@@ -89,6 +90,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     flow: str
     state: str
     created_at: datetime
+    flow_name: str | None = None
     version: str = ""
     reason: str | None = None
     cancel_requested: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from millstream.desk.story import Story
 from millstream.errors import AlreadyRetriedError, JobNotFoundError
 from millstream.model.event import START, Cursor, Event
 from millstream.model.job import JobRecord, JobState
+from millstream.model.names import document_id
 
 if TYPE_CHECKING:
     from millstream.app import Millstream
@@ -109,6 +110,15 @@ class JobDesk:
             limit: At most this many.
         """
         return await self.app.jobs(**asked, before=before, limit=limit, owner=self.owner)
+
+    async def flow_names(self, records: Iterable[JobRecord]) -> dict[str, str]:
+        """Return what people call the stored flows of jobs, by the flow's name in the record: one look-up for all.
+
+        Flows of code have no other name; one that was removed, or is somebody else's, is left out.
+        """
+        asked = {flow_id: record.flow for record in records if (flow_id := document_id(record.flow)) is not None}
+        named = await (await self.app.flow_store()).names(asked, self.owner) if asked else {}
+        return {asked[flow_id]: name for flow_id, name in named.items()}
 
     async def events(self, job_id: str, after: Cursor = START, *, follow: bool = False) -> AsyncIterator[Event]:
         """Yield the durable events that there are of a job after a cursor; with `follow` all, until it has ended."""

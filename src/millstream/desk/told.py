@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -31,11 +32,12 @@ def error(failure: Failure | None) -> dict[str, Any] | None:
     return {"type": failure.type, "message": failure.message, "node": failure.node, "traceback": failure.traceback}
 
 
-def job(record: JobRecord) -> dict[str, Any]:
-    """Return a job."""
+def job(record: JobRecord, names: Mapping[str, str]) -> dict[str, Any]:
+    """Return a job, with what people call its flow (see `JobDesk.flow_names`)."""
     told = {
         "job_id": record.id,
         "flow": record.flow,
+        "flow_name": names.get(record.flow),
         "version": record.version,
         "state": record.state,
         "reason": record.reason,
@@ -58,9 +60,9 @@ def job(record: JobRecord) -> dict[str, Any]:
     return told
 
 
-def whole(record: JobRecord, story: Story) -> dict[str, Any]:
+def whole(record: JobRecord, story: Story, names: Mapping[str, str]) -> dict[str, Any]:
     """Return a job, and how it went node by node."""
-    return job(record) | {
+    return job(record, names) | {
         "repeats": story.repeats,
         "attempts": [
             {"attempt": begun.attempt, "process": begun.process, "at": iso(begun.at)} for begun in story.attempts

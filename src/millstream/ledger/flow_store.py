@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 import msgspec
@@ -135,6 +135,9 @@ class FlowStore(Protocol):
 
         With `None` for the owner it is returned only where one owner alone has such a flow.
         """
+
+    async def names(self, flow_ids: Collection[str], owner: str | None) -> dict[str, str]:
+        """Return the names of those of these flows that the owner has, by their ids."""
 
     async def webhooks(self, name: str) -> list[FlowSummary]:
         """Return the flows of all owners that have a webhook's secret, and this name or an endpoint of it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -124,6 +124,16 @@ class SqlFlowStore:
             return None
 
         return await self._asking.read(find) if is_text(name) else None
+
+    async def names(self, flow_ids: Collection[str], owner: str | None) -> dict[str, str]:
+        """Return the names of flows; see `FlowStore.names`."""
+        known = [flow_id for flow_id in set(flow_ids) if is_text(flow_id)]
+        which = sa.select(F.id, F.name).where(F.id.in_(known), *_of(F, owner))
+
+        def find(connection: Connection) -> dict[str, str]:
+            return {row.id: row.name for row in connection.raw.execute(which)}
+
+        return await self._asking.read(find) if known else {}
 
     async def webhooks(self, name: str) -> list[FlowSummary]:
         """Return flows with a webhook's secret; see `FlowStore.webhooks`."""

@@ -28,6 +28,15 @@ def document_name(flow_id: str) -> str:
     return _DOCUMENT + flow_id
 
 
+def document_id(flow: str) -> str | None:
+    """Return the id of the stored document that a flow is, given its name; `None` for any other flow.
+
+    >>> document_id("flow:0190d5ae-7c3f-7b1e-9d3f-1b2a3c4d5e6f"), document_id("shop.report")
+    ('0190d5ae-7c3f-7b1e-9d3f-1b2a3c4d5e6f', None)
+    """
+    return flow.removeprefix(_DOCUMENT) if claim_key(flow) == DOCUMENTS else None
+
+
 def claim_key(flow: str) -> str:
     """Return the name that a process must know to claim the jobs of a flow or task.
 

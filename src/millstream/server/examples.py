@@ -57,6 +57,7 @@ _MESSAGE: Final = {"text": "hello", "sender": "Machine", "sender_name": "AI", "s
 _JOB: Final = {
     "job_id": _JOB_ID,
     "flow": f"flow:{_FLOW_ID}",
+    "flow_name": "Support assistant",
     "version": "4a88cfdb799de4484bfade6abbf4fbc385230cd5f725eda664af281522de292f",
     "state": "succeeded",
     "reason": None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -21,14 +22,14 @@ def answer(content: Any, status: int = 200, headers: dict[str, str] | None = Non
     return Response(msgspec.json.encode(content), status, headers, "application/json")
 
 
-def job(record: JobRecord, caller: Principal) -> dict[str, Any]:
+def job(record: JobRecord, caller: Principal, names: Mapping[str, str]) -> dict[str, Any]:
     """Return a job for a list."""
-    return _for(caller, record, told.job(record))
+    return _for(caller, record, told.job(record, names))
 
 
-def whole(record: JobRecord, story: Story, caller: Principal) -> dict[str, Any]:
+def whole(record: JobRecord, story: Story, caller: Principal, names: Mapping[str, str]) -> dict[str, Any]:
     """Return a job, and how it went node by node."""
-    return _for(caller, record, told.whole(record, story))
+    return _for(caller, record, told.whole(record, story, names))
 
 
 def event(happened: Event, record: JobRecord, caller: Principal) -> dict[str, Any]:

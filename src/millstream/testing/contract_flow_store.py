@@ -204,6 +204,17 @@ class FlowStoreContract:
         await store.remove(by_endpoint.id, ada.id)
         assert await store.named("daily", ada.id) == by_name
 
+    async def test_the_names_of_several_flows_are_found_at_once(self, store: FlowStore, ada: User, bob: User) -> None:
+        mine, theirs = make_flow(ada, "mine"), make_flow(bob, "theirs")
+        for flow in (mine, theirs):
+            await store.add(flow)
+        asked = [mine.id, theirs.id, mine.id, "no flow's", "\0", "\ud800"]
+        assert await store.names(asked, None) == {mine.id: "mine", theirs.id: "theirs"}
+        assert await store.names(asked, ada.id) == {mine.id: "mine"}
+        assert await store.names([], None) == {}
+        await store.remove(mine.id, ada.id)
+        assert await store.names(asked, ada.id) == {}
+
     async def test_webhooks_of_a_name_are_found_whoever_has_them(self, store: FlowStore, ada: User, bob: User) -> None:
         mine = make_flow(ada, "hook", webhook="a")
         theirs = make_flow(bob, "theirs", endpoint_name="hook", webhook="b")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -39,6 +39,9 @@ class Desk(Protocol):
 
     async def look(self, job_id: str) -> tuple[JobRecord, Story]:
         """Return a job, and how it went so far."""
+
+    async def flow_names(self, records: Iterable[JobRecord]) -> dict[str, str]:
+        """Return what people call the stored flows of jobs, by the flow's name in the record."""
 
     def events(self, job_id: str, after: Cursor = START, *, follow: bool = False) -> AsyncIterator[Event]:
         """Yield the events of a job."""

@@ -53,12 +53,12 @@ def list_jobs(
     --dead lists those that failed, with where and why.
     """
     session = Session.of(context, debug=debug, env_file=place.env_file)
-    found = asyncio.run(_find(session, place, which.asked(), page))
+    found, names = asyncio.run(_find(session, place, which.asked(), page))
     shown = found[: page.limit]
     if as_json:
-        session.write_json([told.job(record) for record in shown])
+        session.write_json([told.job(record, names) for record in shown])
         return Exit.OK
-    write(session.out, pages.dead(shown) if which.dead else pages.jobs(shown))
+    write(session.out, pages.dead(shown, names) if which.dead else pages.jobs(shown, names))
     if len(found) > page.limit:
         session.err.print(f"… there are more: --after-id {shown[-1].id}", style="dim")
     return Exit.OK
@@ -74,21 +74,25 @@ def show(
 ) -> Exit:
     """Show a job: where it stands, what it waits for, its nodes, inputs, result and error."""
     session = Session.of(context, debug=debug, env_file=place.env_file)
-    record, story = asyncio.run(_look(session, place, job))
+    record, story, names = asyncio.run(_look(session, place, job))
     if as_json:
-        session.write_json(told.whole(record, story))
+        session.write_json(told.whole(record, story, names))
     else:
-        write(session.out, pages.job(record, story))
+        write(session.out, pages.job(record, story, names))
     return Exit.OK
 
 
-async def _find(session: Session, place: Place, asked: Mapping[str, Any], page: Page) -> list[JobRecord]:
-    """Return a page of jobs, and one more if there is one."""
+async def _find(
+    session: Session, place: Place, asked: Mapping[str, Any], page: Page
+) -> tuple[list[JobRecord], Mapping[str, str]]:
+    """Return a page of jobs, and one more if there is one; and what people call their flows."""
     async with opened(session, place) as desk:
         last = None if page.after_id is None else await whole_id(desk, page.after_id)
-        return await desk.page(await whole_choice(desk, asked), before=last, limit=page.limit + 1)
+        found = await desk.page(await whole_choice(desk, asked), before=last, limit=page.limit + 1)
+        return found, await desk.flow_names(found)
 
 
-async def _look(session: Session, place: Place, job: str) -> tuple[JobRecord, Story]:
+async def _look(session: Session, place: Place, job: str) -> tuple[JobRecord, Story, Mapping[str, str]]:
     async with opened(session, place) as desk:
-        return await desk.look(await whole_id(desk, job))
+        record, story = await desk.look(await whole_id(desk, job))
+        return record, story, await desk.flow_names([record])

@@ -35,22 +35,23 @@ _STYLES: Mapping[str, str] = {
 }
 
 
-def jobs(found: Sequence[JobRecord]) -> RenderableType:
-    """Return a list of jobs."""
+def jobs(found: Sequence[JobRecord], names: Mapping[str, str]) -> RenderableType:
+    """Return a list of jobs, with what people call their flows."""
     listed = table("job", "flow", "state", "submitted", "took")
     for record in found:
-        listed.add_row(Text(record.id, "cyan"), record.flow, _state(record), when(record.created_at), _took(record))
+        flow = _flow(record, names)
+        listed.add_row(Text(record.id, "cyan"), flow, _state(record), when(record.created_at), _took(record))
     return listed
 
 
-def dead(found: Sequence[JobRecord]) -> RenderableType:
+def dead(found: Sequence[JobRecord], names: Mapping[str, str]) -> RenderableType:
     """Return a list of failed jobs, with where and why each failed."""
     listed = table("job", "flow", "failed", "reason", "node", "error")
     for record in found:
         node = record.error.node if record.error else None
         listed.add_row(
             Text(record.id, "cyan"),
-            record.flow,
+            _flow(record, names),
             when(record.ended_at),
             record.reason or "",
             Text(node or "", "cyan"),
@@ -59,12 +60,12 @@ def dead(found: Sequence[JobRecord]) -> RenderableType:
     return listed
 
 
-def job(record: JobRecord, story: Story) -> RenderableType:
+def job(record: JobRecord, story: Story, names: Mapping[str, str]) -> RenderableType:
     """Return what there is to say of a job."""
     facts = Table.grid(padding=(0, 3, 0, 0))
     for name, value in _facts(record, story):
         facts.add_row(Text(name, "dim"), value)
-    parts: list[RenderableType] = [Text.assemble((record.id, "bold cyan"), f"  {record.flow}"), "", facts]
+    parts: list[RenderableType] = [Text.assemble((record.id, "bold cyan"), "  ", _flow(record, names)), "", facts]
     if story.nodes:
         parts += ["", _nodes(story)]
     return Group(*parts)
@@ -97,6 +98,11 @@ def error_line(failure: Failure | None) -> Text:
     if failure is None:
         return Text()
     return Text.assemble((failure.short_type, "red"), f": {first_line(failure.message)}")
+
+
+def _flow(record: JobRecord, names: Mapping[str, str]) -> Text:
+    name = names.get(record.flow)
+    return Text(record.flow) if name is None else Text.assemble(first_line(name), (f"  {record.flow}", "dim"))
 
 
 def _facts(record: JobRecord, story: Story) -> Iterator[tuple[str, RenderableType]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, cast
@@ -56,6 +56,7 @@ class RemoteDesk:
     def __init__(self, client: http.AsyncClient) -> None:
         """Ask nothing yet."""
         self._client = client
+        self._names: dict[str, str] = {}
 
     def names(self) -> Collection[str]:
         """Return no names: those that the server knows are its own affair."""
@@ -80,12 +81,16 @@ class RemoteDesk:
             "before": _iso(asked.get("created_before")),
             "after_id": before,
         }
-        return [_record(job) async for job in self._client.jobs(limit=limit, **chosen)]
+        return [self._record(job) async for job in self._client.jobs(limit=limit, **chosen)]
 
     async def look(self, job_id: str) -> tuple[JobRecord, Story]:
         """Return a job, and how it went so far."""
         job = await self._client.job(job_id)
-        return _record(job), _story(job)
+        return self._record(job), _story(job)
+
+    async def flow_names(self, records: Iterable[JobRecord]) -> dict[str, str]:
+        """Return what people call the stored flows of jobs: the server said it with these."""
+        return {record.flow: self._names[record.flow] for record in records if record.flow in self._names}
 
     async def events(self, job_id: str, after: Cursor = START, *, follow: bool = False) -> AsyncIterator[Event]:
         """Yield the events of a job."""
@@ -123,6 +128,11 @@ class RemoteDesk:
         except http.ConflictError:
             return False
         return True
+
+    def _record(self, job: http.Job) -> JobRecord:
+        if job.flow_name is not None:
+            self._names[job.flow] = job.flow_name
+        return _record(job)
 
     async def _act(self, action: http.Act, job_ids: Sequence[str], **how: Any) -> list[http.Answer]:
         answers: list[http.Answer] = []

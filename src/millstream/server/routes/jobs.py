@@ -5,7 +5,7 @@ Users have their own jobs; superusers all of them, and those that nobody has (of
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from millstream.desk.jobs import JobDesk
 from millstream.desk.story import NodeStory
 from millstream.model.event import START, Cursor, Event
-from millstream.model.job import Decision, JobState, Reason
+from millstream.model.job import Decision, JobRecord, JobState, Reason
 from millstream.server import told
 from millstream.server.access.principal import Principal, needs
 from millstream.server.body import JsonRoute
@@ -66,9 +66,9 @@ async def list_jobs(
     desk, place = desk_of(here, caller), page.after(_LISTED)
     if more.task is not None:
         found = await desk.locate(more.task)
-        return told.answer([] if found is None else [told.job(await desk.record(found), caller)])
+        return await _listed(desk, caller, [] if found is None else [await desk.record(found)])
     if more.begins is not None:
-        return told.answer([told.job(await desk.record(job_id), caller) for job_id in await desk.begins(more.begins)])
+        return await _listed(desk, caller, [await desk.record(job_id) for job_id in await desk.begins(more.begins)])
     last = more.after_id if place is None else place[0]
     records = await here.app.jobs(
         states=chosen.states,
@@ -84,14 +84,25 @@ async def list_jobs(
     )
     shown = records[: page.limit]
     headers = next_page(request, _LISTED, [shown[-1].id]) if len(records) > page.limit else {}
-    return told.answer([told.job(record, caller) for record in shown], headers=headers)
+    return await _listed(desk, caller, shown, headers)
+
+
+async def _listed(
+    desk: JobDesk, caller: Principal, records: Sequence[JobRecord], headers: dict[str, str] | None = None
+) -> Response:
+    names = await desk.flow_names(records)
+    return told.answer([told.job(record, caller, names) for record in records], headers=headers)
 
 
 @router.get("/{job_id}")
 async def show_job(here: Here, caller: Reads, job_id: str) -> Response:
     """Return all that there is to say of a job: state, reason, inputs, result, error, and how its nodes go."""
-    record, story = await desk_of(here, caller).look(job_id)
-    return told.answer(told.whole(record, story, caller))
+    return told.answer(await _whole(desk_of(here, caller), caller, job_id))
+
+
+async def _whole(desk: JobDesk, caller: Principal, job_id: str) -> dict[str, Any]:
+    record, story = await desk.look(job_id)
+    return told.whole(record, story, caller, await desk.flow_names([record]))
 
 
 Accept = Annotated[str, Header(description=f"`{SSE}` for server-sent events; else a line of JSON each.")]
@@ -190,7 +201,7 @@ async def retry(
     job = await here.app.retry(job_id, from_start=again.from_start, idempotency_key=scoped(caller.user.id, key))
     headers = {"Location": _address(job.id), **preferred.applied}
     if await preferred.ended(here, job.id) is not None:
-        return told.answer(told.whole(*await desk.look(job.id), caller), headers=headers)
+        return told.answer(await _whole(desk, caller, job.id), headers=headers)
     return told.answer({"job_id": job.id, "repeats": job_id}, 202, headers)
 
 
