@@ -77,6 +77,24 @@ def test_a_flow_in_python_is_run_by_its_name(alice: httpx.Client) -> None:
     assert outputs[-1]["results"] == {"result": "<aaaa>"}
 
 
+@pytest.mark.parametrize(
+    ("name", "inputs", "told"),
+    [("endless", {}, "it takes no inputs"), ("gated", {"path": "/"}, 'it takes path, in "inputs"')],
+)
+def test_what_is_said_to_a_flow_in_python_that_takes_none_is_refused(
+    alice: httpx.Client, name: str, inputs: dict[str, Any], told: str
+) -> None:
+    url = f"/api/v1/run/tests.server.build_flows.{name}"
+    for body in ({"input_value": "hello", "inputs": inputs}, {"inputs": {**inputs, "input_value": "hello"}}):
+        answer = alice.post(url, json=body)
+        assert answer.status_code == 422, answer.text
+        assert answer.json()["detail"] == f"tests.server.build_flows.{name} has no input_value: {told}"
+    said_nothing = {"input_value": "", "inputs": inputs, "unknown": 1}
+    started = alice.post(url, json=said_nothing, headers={"Prefer": "wait=0"})
+    assert started.status_code in {200, 202}, started.text
+    alice.post(f"/api/v1/build/{started.headers['Location'].rpartition('/')[2]}/cancel")
+
+
 def test_a_stream_of_a_run_ends_with_its_answer(alice: httpx.Client, echo: dict[str, Any]) -> None:
     answer = alice.post(f"/api/v1/run/{echo['id']}?stream=true", json={"input_value": "hi"})
     assert answer.headers["content-type"].startswith("text/event-stream")

@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 
 from millstream.server.access.public import PUBLIC
 from millstream.server.examples import EXAMPLES, LINES, Example
+from millstream.server.strict import StrictRoute
 
 _ABOUT: Final = """Build, run and look after flows.
 
@@ -146,7 +147,7 @@ def _complete(operation: dict[str, Any], method: str, path: str, route: RouteCon
         "412": "if-match" in {name.lower() for name in names},
         "413": "requestBody" in operation,
         "415": "requestBody" in operation,
-        "422": bool(names) or "requestBody" in operation,
+        "422": bool(names) or "requestBody" in operation or isinstance(route.original_route, StrictRoute),
         "default": True,
     }
     for status, is_due in statuses.items():

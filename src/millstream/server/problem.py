@@ -172,7 +172,7 @@ def _words(found: Mapping[str, Any], error: RequestValidationError) -> str:
         return "is not a UUID"
     if found["type"] == "missing" and isinstance(error.body, FormData):
         return f"the form has no field named {found['loc'][-1]}"
-    return str(found["msg"])
+    return str(found["msg"]).removeprefix("Value error, ")
 
 
 def answer(error: Exception, path: str) -> Response:

@@ -6,18 +6,18 @@ from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from millstream.desk.jobs import ENDED, OPEN, UNHAPPY, Answer, JobDesk
 from millstream.model.job import JobState, Reason
 from millstream.server import told
 from millstream.server.access.principal import Principal, needs
-from millstream.server.body import JsonRoute
 from millstream.server.idempotency import GivenKey, scoped
 from millstream.server.pages import time_of
 from millstream.server.site import Here
+from millstream.server.strict import StrictBody, StrictRoute
 
-router = APIRouter(prefix="/api/v1/jobs", tags=["jobs"], route_class=JsonRoute)
+router = APIRouter(prefix="/api/v1/jobs", tags=["jobs"], route_class=StrictRoute)
 
 MOST: Final = 1000
 """Jobs that one request is for."""
@@ -25,10 +25,8 @@ MOST: Final = 1000
 _AMONG: Final = {"cancel": OPEN, "retry": UNHAPPY, "purge": ENDED}
 
 
-class Choice(BaseModel):
+class Choice(StrictBody):
     """Which jobs are meant, of those that the action is for."""
-
-    model_config = ConfigDict(extra="forbid")
 
     state: list[JobState] = Field(default=[], description="Jobs in one of these states.")
     flow: str | None = Field(default=None, max_length=500, description="Jobs of this flow or task.")
@@ -39,11 +37,10 @@ class Choice(BaseModel):
     before: Annotated[datetime | None, BeforeValidator(time_of)] = Field(default=None, description="Or before.")
 
 
-class Action(BaseModel):
+class Action(StrictBody):
     """What is done, and to which jobs."""
 
     model_config = ConfigDict(
-        extra="forbid",
         json_schema_extra={"examples": [{"action": "retry", "filter": {"state": ["failed"], "since": "1h"}}]},
     )
 

@@ -16,6 +16,7 @@ from millstream.server.access.tokens import digest_of, new_token, written_key
 from millstream.server.body import JsonRoute
 from millstream.server.problem import Problem, forbidden
 from millstream.server.site import Here
+from millstream.server.strict import StrictBody
 
 router = APIRouter(prefix="/api/v1/api_key", tags=["API keys"], route_class=JsonRoute)
 
@@ -23,11 +24,11 @@ Reader = Annotated[Principal, needs("account:read")]
 Writer = Annotated[Principal, needs("account:write")]
 
 
-class NewKey(BaseModel):
+class NewKey(StrictBody):
     """An API key to make."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"name": "nightly", "scopes": ["run:write", "jobs:read"]}]}
+        json_schema_extra={"examples": [{"name": "nightly", "scopes": ["run:write", "jobs:read"]}]}
     )
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]

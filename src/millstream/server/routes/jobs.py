@@ -18,16 +18,16 @@ from millstream.model.event import START, Cursor, Event
 from millstream.model.job import Decision, JobRecord, JobState, Reason
 from millstream.server import told
 from millstream.server.access.principal import Principal, needs
-from millstream.server.body import JsonRoute
 from millstream.server.builds.lines import SSE
 from millstream.server.happening import Happening
 from millstream.server.idempotency import GivenKey, scoped
 from millstream.server.pages import Chosen, Paged, next_page, time_of
 from millstream.server.problem import Problem
 from millstream.server.site import Here, Site
+from millstream.server.strict import StrictBody, StrictRoute
 from millstream.server.waiting import Preferred
 
-router = APIRouter(prefix="/api/v1/jobs", tags=["jobs"], route_class=JsonRoute)
+router = APIRouter(prefix="/api/v1/jobs", tags=["jobs"], route_class=StrictRoute)
 
 Reads = Annotated[Principal, needs("jobs:read")]
 Writes = Annotated[Principal, needs("jobs:write")]
@@ -177,10 +177,8 @@ async def cancel(here: Here, caller: Writes, job_id: str) -> Response:
     return told.answer(content, 202, {"Location": _address(job_id)})
 
 
-class Again(BaseModel):
+class Again(StrictBody):
     """How a job is run once more."""
-
-    model_config = ConfigDict(extra="forbid")
 
     from_start: bool = Field(default=False, description="Take over nothing that succeeded.")
     from_node: str | None = Field(default=None, description="Not there yet.")
@@ -205,12 +203,10 @@ async def retry(
     return told.answer({"job_id": job.id, "repeats": job_id}, 202, headers)
 
 
-class Reply(BaseModel):
+class Reply(StrictBody):
     """An answer to an approval, or a decision about a node that must run only once and may have run."""
 
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"answer": {"by": "Ada"}}, {"decision": "repeat"}]}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [{"answer": {"by": "Ada"}}, {"decision": "repeat"}]})
 
     node: str | None = Field(default=None, max_length=2000, description="Where it waits, if in several places.")
     answer: Any = Field(default=True, description="The answer of an approval.")

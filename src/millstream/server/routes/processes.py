@@ -11,10 +11,10 @@ from millstream.desk.told import iso
 from millstream.ledger.presence import Presence
 from millstream.server import told
 from millstream.server.access.principal import Principal, needs
-from millstream.server.body import JsonRoute
 from millstream.server.site import Here
+from millstream.server.strict import StrictRoute
 
-router = APIRouter(prefix="/api/v1/processes", tags=["processes"], route_class=JsonRoute)
+router = APIRouter(prefix="/api/v1/processes", tags=["processes"], route_class=StrictRoute)
 
 
 @router.get("")

@@ -9,6 +9,9 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from millstream.authoring.documents.flow import DocumentFlow
+from millstream.authoring.registry import Definition
+from millstream.errors import InvalidInputError
 from millstream.server.access.principal import Principal, needs
 from millstream.server.body import JsonRoute
 from millstream.server.builds.builds import Watched
@@ -84,7 +87,9 @@ async def run_flow(
     """
     given = body or RunRequest()
     work = await here.works.by_name(flow_id_or_name, who.owner, who.user.id)
-    inputs = inputs_of(work, given.told() | (given.inputs or {}), tweaks=given.tweaks)
+    told = given.told() | (given.inputs or {})
+    _check_takes_input(work, told.get("input_value"))
+    inputs = inputs_of(work, told, tweaks=given.tweaks)
     job = await submit(here.app, work, inputs, owner=who.user.id, key=key)
     watched = here.builds.begin(job, who.user.id, given.session_id or "", is_interactive=False)
     outputs, shown = Outputs(work, given.output_type), {"input_value": given.input_value}
@@ -97,6 +102,18 @@ async def run_flow(
         return JSONResponse({"job_id": job.id, "status": "in progress"}, 202, headers)
     _check(outputs, job.id)
     return JSONResponse(outputs.told(watched.build.session, shown), headers=headers)
+
+
+def _check_takes_input(work: Definition, said: Any) -> None:
+    """Refuse to run a flow in Python without what is said to it; builds leave that aside, since all clients send it.
+
+    Raises:
+        InvalidInputError: There is something said, and the flow has no `input_value`.
+    """
+    takes = work.inputs.signature.parameters
+    if said and not isinstance(work, DocumentFlow) and "input_value" not in takes:
+        there_are = f'it takes {", ".join(takes)}, in "inputs"' if takes else "it takes no inputs"
+        raise InvalidInputError(f"{work.name} has no input_value: {there_are}")
 
 
 async def _collect(request: Request, here: Site, watched: Watched, outputs: Outputs, preferred: Preference) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from millstream.authoring.canvas.signature import Signature
 from millstream.authoring.flow import Flow
@@ -15,22 +15,22 @@ from millstream.desk.tasks import STARTED, as_json, task_status
 from millstream.errors import InvalidInputError, JobNotFoundError
 from millstream.library.example import long_running_task
 from millstream.server.access.principal import Principal, needs
-from millstream.server.body import JsonRoute
 from millstream.server.idempotency import GivenKey, scoped
 from millstream.server.problem import Problem
 from millstream.server.site import Here, Site
+from millstream.server.strict import StrictBody, StrictRoute
 from millstream.server.waiting import Preferred
 
-router = APIRouter(tags=["tasks"], route_class=JsonRoute)
+router = APIRouter(tags=["tasks"], route_class=StrictRoute)
 
 EXAMPLE: Final = long_running_task.name
 
 
-class Call(BaseModel):
+class Call(StrictBody):
     """A task, and what it is called with."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"duration": 5}, {"task": "shop.price", "args": ["apple"]}]}
+        json_schema_extra={"examples": [{"duration": 5}, {"task": "shop.price", "args": ["apple"]}]}
     )
 
     task: str | None = Field(

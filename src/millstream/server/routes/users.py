@@ -17,6 +17,7 @@ from millstream.server.pages import Paged, next_page
 from millstream.server.passwords import LONGEST
 from millstream.server.problem import Problem, forbidden
 from millstream.server.site import Here
+from millstream.server.strict import StrictBody
 from millstream.settings.server import SHORTEST_PASSWORD
 
 router = APIRouter(prefix="/api/v1/users", tags=["users"], route_class=JsonRoute)
@@ -50,12 +51,10 @@ class Shown(BaseModel):
         )
 
 
-class NewUser(BaseModel):
+class NewUser(StrictBody):
     """A user to make."""
 
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"username": "ada", "password": "Ada-1815"}]}
-    )
+    model_config = ConfigDict(json_schema_extra={"examples": [{"username": "ada", "password": "Ada-1815"}]})
 
     username: Name
     password: Password
@@ -63,10 +62,10 @@ class NewUser(BaseModel):
     is_superuser: bool = False
 
 
-class UserChange(BaseModel):
+class UserChange(StrictBody):
     """What is to be changed of a user; what is left out stays."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"is_active": False}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"is_active": False}]})
 
     username: Name | None = None
     password: Password | None = None
@@ -74,10 +73,8 @@ class UserChange(BaseModel):
     is_superuser: bool | None = None
 
 
-class PasswordChange(BaseModel):
+class PasswordChange(StrictBody):
     """A new password for oneself."""
-
-    model_config = ConfigDict(extra="forbid")
 
     current_password: Annotated[str, StringConstraints(max_length=LONGEST)]
     password: Password
