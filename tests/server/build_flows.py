@@ -72,6 +72,18 @@ def flood(megabytes: int = 1) -> Any:
 
 
 @task
+async def drip() -> None:
+    while True:
+        ctx.emit("token", {"chunk": "drop "})
+        await asyncio.sleep(0.05)
+
+
+@flow
+def dripping() -> Any:
+    return drip()
+
+
+@task
 async def write(size: int) -> str:
     return "x" * size
 

@@ -5,6 +5,7 @@ It also gives each answer its security headers, and makes an answer of whatever 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from fastapi.routing import iter_route_contexts
@@ -13,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from millstream.server.access.admission import Admission
 from millstream.server.access.local import is_local
 from millstream.server.access.principal import PRINCIPAL, Principal
 from millstream.server.access.public import LOCAL, PUBLIC
@@ -56,20 +58,29 @@ class AccessLayer:
                 await self._app(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        has_begun = False
+        has_begun = is_over = False
+        admission: Admission | None = None
 
         async def guarded(message: Message) -> None:
-            nonlocal has_begun
+            nonlocal has_begun, is_over
+            if is_over:
+                return
             if message["type"] == "http.response.start":
                 has_begun = True
                 headers = MutableHeaders(scope=message)
                 for name, value in _SECURITY.items():
                     headers.setdefault(name, value)
                 headers.setdefault("cache-control", "no-store")
+            elif message.get("more_body") and admission is not None and not await admission.holds():
+                # The end tells the server, and so whoever streams, that nobody listens any more.
+                is_over, message = True, {"type": "http.response.body", "body": b""}
             await send(message)
 
         try:
-            scope[PRINCIPAL] = await self._admit(scope)
+            scope[PRINCIPAL] = found = await self._admit(scope)
+            if found is not None:
+                site: Site = scope["app"].state.site
+                admission = Admission(partial(site.door.principal, scope, Headers(scope=scope)), site.clock)
             await self._app(scope, receive, guarded)
         except ClientDisconnect:
             return  # nobody is there to be answered
