@@ -263,6 +263,27 @@ def test_with_reload_it_starts_again_when_a_file_changes(directory: Path) -> Non
         assert running.stop() == 0
 
 
+def test_with_reload_a_broken_file_is_one_line_and_a_repaired_one_is_served(directory: Path) -> None:
+    module = directory / "shop.py"
+    sound = "from millstream import task\n@task\ndef one(): return 1\n"
+    module.write_text(sound)
+    with Served(directory, "-A", "shop", "--reload") as running:
+        running.find(r"✓ millstream is ready at (http://\S+)")
+        put(module, sound.replace("()", "("))
+        running.find(r"(millstream: shop.py:3: SyntaxError: .+)\n")
+        put(module, sound)
+        running.find(r"✓ millstream is ready at (http://\S+)", count=2)
+        assert running.stop() == 0
+        ours = ("first start: ", "✓ millstream is ready at ", "stopping: ", "millstream: shop.py:3: ")
+        assert [line for line in running.said.splitlines() if not line.startswith(ours)] == []
+
+
+def put(path: Path, text: str) -> None:
+    """Replace a file at once, as editors do: whoever watches it sees it whole, and one change."""
+    path.with_suffix(".new").write_text(text)
+    path.with_suffix(".new").replace(path)
+
+
 def listening(pid: int) -> int:
     """Return on how many sockets of the network a process listens."""
     inodes = set()

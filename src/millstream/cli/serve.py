@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import shlex
 import sys
 from collections.abc import Callable
@@ -98,5 +99,6 @@ def _reload() -> int:
 
     arguments = [argument for argument in sys.argv[1:] if argument != "--reload"]
     command = shlex.join([sys.executable, "-m", "millstream", *arguments])
+    logging.getLogger("watchfiles").setLevel(logging.ERROR)  # the server says itself why it ended
     watchfiles.run_process(".", target=command, target_type="command", watch_filter=watchfiles.PythonFilter())
     return Exit.OK
