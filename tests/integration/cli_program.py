@@ -20,9 +20,11 @@ from pathlib import Path
 SECONDS = 120.0
 PROGRAM = [sys.executable, "-P", "-m", "millstream"]  # -P: the installed program does not import from here either
 _ESCAPE = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|\][^\x07]*\x07|[()][A-Z0-9])")
-# The terminal has to become the one of the session before the program starts: then Ctrl-C typed there is a SIGINT.
+# The terminal has to become the one of the session before the program starts: then Ctrl-C typed there is a SIGINT. A
+# shell that was told to run the tests in the background lets them ignore it, which a program would inherit.
 _ON_TERMINAL = """
-import fcntl, os, sys, termios
+import fcntl, os, signal, sys, termios
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.argv[1], sys.argv[1:])
 """

@@ -166,9 +166,15 @@ class Registry:
         matches = [known for known in self._known if known.rpartition(".")[2] == name]
         if len(matches) == 1:
             return self._known[matches[0]]
-        near = sorted(matches)[:_MOST_NEAR] or difflib.get_close_matches(name, self._known, _MOST_NEAR)
+        near = sorted(matches)[:_MOST_NEAR] or self._near(name)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise UnknownNameError(f"no task or flow is named {name!r}{hint}")
+
+    def _near(self, name: str) -> list[str]:
+        """Return the names that are most like one, or whose last parts are."""
+        whole = difflib.get_close_matches(name, self._known, _MOST_NEAR)
+        ends = difflib.get_close_matches(name, {known.rpartition(".")[2] for known in self._known}, _MOST_NEAR)
+        return whole or sorted(known for known in self._known if known.rpartition(".")[2] in ends)[:_MOST_NEAR]
 
     def work(self, name: str) -> Definition:
         """Return a definition by its whole name; also one that no import named, if its module is imported.
