@@ -5,6 +5,7 @@ It also gives each answer its security headers, and makes an answer of whatever 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
@@ -76,11 +77,12 @@ class AccessLayer:
                 is_over, message = True, {"type": "http.response.body", "body": b""}
             await send(message)
 
+        site: Site = scope["app"].state.site
+        look = partial(site.door.principal, scope, Headers(scope=scope))
         try:
-            scope[PRINCIPAL] = found = await self._admit(scope)
+            scope[PRINCIPAL] = found = await self._admit(scope, look)
             if found is not None:
-                site: Site = scope["app"].state.site
-                admission = Admission(partial(site.door.principal, scope, Headers(scope=scope)), site.clock)
+                admission = Admission(look, site.clock)
             await self._app(scope, receive, guarded)
         except ClientDisconnect:
             return  # nobody is there to be answered
@@ -89,19 +91,21 @@ class AccessLayer:
                 raise
             await answer(error, scope["path"])(scope, receive, guarded)
 
-    async def _admit(self, scope: Scope) -> Principal | None:
+    async def _admit(self, scope: Scope, look: Callable[[], Awaitable[Principal | None]]) -> Principal | None:
         """Return who makes a request; `None` where that does not matter.
+
+        Args:
+            scope: The request.
+            look: Tells who makes it, or `None` where it does not say.
 
         Raises:
             Problem: They have to say who they are (401), or may not do this (403).
         """
         if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
             raise Problem(431, f"the headers are larger than {MAX_HEADER_BYTES} bytes", headers={"Connection": "close"})
-        headers = Headers(scope=scope)
-        site: Site = scope["app"].state.site
         is_monitor = scope["path"].startswith(_MONITOR)
         try:
-            found = await site.door.principal(scope, headers)
+            found = await look()
         except Exception as error:
             if _route_of(scope) in PUBLIC:
                 return None  # whoever it is: a stale token keeps nobody from signing in
@@ -112,7 +116,7 @@ class AccessLayer:
             raise forbidden()
         if found is None:
             route = _route_of(scope)
-            if route not in PUBLIC and not (route in LOCAL and is_local(scope, headers)):
+            if route not in PUBLIC and not (route in LOCAL and is_local(scope, Headers(scope=scope))):
                 raise unauthorized()
         return found
 
