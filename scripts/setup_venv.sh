@@ -69,7 +69,7 @@ product)
 dev)
     need_rabbitmq
     pip install --quiet 'pip>=25.1' # the first that knows dependency groups
-    pip install --quiet --editable '.[celery,django,flask,postgres,server]' --group dev
+    pip install --quiet --editable '.[celery,django,flask,postgres,redis,server]' --group dev
     touch .venv/.product .venv/.dev
     ;;
 *) fail "usage: setup_venv.sh product|dev" ;;

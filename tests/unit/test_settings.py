@@ -8,6 +8,7 @@ import re
 from itertools import product
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ from pydantic import ValidationError
 import millstream.settings
 import millstream.urls
 from millstream.errors import SettingsError
-from millstream.settings import Settings, Source, missing_parts
+from millstream.settings import Settings, Source
 from millstream.urls import database_url
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "settings.md"
@@ -62,12 +63,6 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.fixture
-def with_all_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every setting be set, as in a version that has all parts."""
-    monkeypatch.setattr(millstream.settings, "_NOT_YET", {})
-
-
 def problems(*, env_file: Path | str | None = None, **overrides: object) -> list[str]:
     with pytest.raises(SettingsError) as caught:
         Settings.load(env_file=env_file, **overrides)
@@ -83,7 +78,6 @@ def test_without_any_source_every_setting_has_its_default() -> None:
 
 
 @pytest.mark.parametrize("present", list(product([True, False], repeat=6)))
-@pytest.mark.usefixtures("with_all_parts")
 def test_of_any_sources_the_best_one_counts(
     present: tuple[bool, ...], work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,7 +104,6 @@ def test_of_any_sources_the_best_one_counts(
     assert (settings.workers, str(settings.sources()["workers"])) == best
 
 
-@pytest.mark.usefixtures("with_all_parts")
 @given(
     name=st.sampled_from(["max_threads", "draw_timeout", "log_level", "durability", "gunicorn_preload", "superuser"]),
     text=st.one_of(
@@ -215,9 +208,13 @@ def test_a_setting_of_the_guides_has_the_default_they_give(name: str, default: o
 
 
 @pytest.mark.parametrize("name", OF_THE_GUIDES)
-@pytest.mark.usefixtures("with_all_parts")
 def test_a_setting_of_the_guides_is_read_under_its_langflow_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = {"job_queue_type": "redis", "database_url": "postgresql:///jobs", "superuser_password": "changeme"}
+    other = {
+        "job_queue_type": "redis",
+        "database_url": "postgresql:///jobs",
+        "redis_queue_url": "redis://localhost/1",
+        "superuser_password": "changeme",
+    }
     text = other.get(name, "1")
     monkeypatch.setenv("MILLSTREAM_BROKER_URL", "redis://localhost")  # which celery_enabled asks for
     monkeypatch.setenv(f"LANGFLOW_{name.upper()}", text)
@@ -230,7 +227,6 @@ def test_a_setting_of_our_own_is_not_read_under_a_langflow_name(name: str, monke
     assert Settings.load() == Settings()
 
 
-@pytest.mark.usefixtures("with_all_parts")
 def test_the_environment_of_the_guide_works_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     guide = """LANGFLOW_DATABASE_URL=postgresql://langflow:langflow@postgres:5432/langflow
     LANGFLOW_CONFIG_DIR=/app/langflow
@@ -250,18 +246,98 @@ def test_the_environment_of_the_guide_works_unchanged(monkeypatch: pytest.Monkey
     assert settings.superuser_password.get_secret_value() == "changeme"
 
 
+# ------------------------------------------------------------------------------------------------- the event log
 @pytest.mark.parametrize(
     ("settings", "event_log"),
     [
         (Settings(), "asyncio"),
         (Settings(redis_url="redis://r"), "asyncio"),
         (Settings(celery_enabled=True, broker_url="amqp://r"), "asyncio"),
-        (Settings(celery_enabled=True, redis_url="redis://r"), "asyncio"),
+        (Settings(celery_enabled=True, broker_url="redis://r"), "asyncio"),
+        (Settings(celery_enabled=True, redis_url="redis://r"), "redis"),
+        (Settings(celery_enabled=True, broker_url="amqp://r", redis_queue_url="redis://r/1"), "redis"),
+        (Settings(celery_enabled=True, broker_url="amqp://r", redis_queue_host="r"), "redis"),
+        (Settings(celery_enabled=True, redis_url="redis://r", job_queue_type="asyncio"), "asyncio"),
         (Settings(job_queue_type="redis"), "redis"),
     ],
 )
 def test_the_event_log_is_in_memory_unless_the_settings_name_another(settings: Settings, event_log: str) -> None:
     assert settings.effective_job_queue_type == event_log
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ({}, "redis://localhost:6379/1"),
+        ({"redis_host": "r"}, "redis://r:6379/1"),
+        ({"redis_host": "r", "redis_port": 7}, "redis://r:7/1"),
+        ({"redis_host": "r", "redis_queue_port": 8}, "redis://r:8/1"),
+        ({"redis_host": "r", "redis_queue_host": "q"}, "redis://q:6379/1"),
+        ({"redis_queue_host": "::1", "redis_queue_db": 4}, "redis://[::1]:6379/4"),
+        ({"redis_url": "redis://u:p@r:7/0?health_check_interval=3"}, "redis://u:p@r:7/1?health_check_interval=3"),
+        ({"redis_url": "rediss://:p@r", "redis_queue_db": 0}, "rediss://:p@r/0"),
+        ({"redis_url": "redis://r:7/0", "redis_queue_host": "q"}, "redis://q:6379/1"),
+        ({"redis_url": "redis://r:7/0", "redis_queue_url": "rediss://q/3", "redis_queue_host": "x"}, "rediss://q/3"),
+    ],
+)
+def test_the_event_log_is_where_the_most_particular_setting_says(given: dict[str, Any], url: str) -> None:
+    assert Settings(**given).effective_redis_queue_url == url
+
+
+@pytest.mark.parametrize(
+    ("queue", "broker", "is_refused"),
+    [
+        ({"redis_queue_url": "redis://r:6379/0"}, {"broker_url": "redis://r"}, True),
+        ({"redis_queue_url": "redis://:p@localhost/2"}, {"redis_url": "redis://127.0.0.1:6379/2"}, True),
+        ({"redis_queue_db": 0}, {"redis_url": "redis://r/0"}, True),
+        ({"redis_queue_host": "r"}, {"broker_url": "redis://one/1;redis://r/1"}, True),
+        ({"redis_queue_url": "redis://r/1"}, {"broker_url": "redis://r/0"}, False),
+        ({"redis_queue_url": "redis://q/0"}, {"broker_url": "redis://r/0"}, False),
+        ({"redis_queue_url": "redis://r/0"}, {"broker_url": "amqp://r"}, False),
+        ({}, {"redis_url": "redis://r/1"}, False),  # one of them is a default: their keys have other names
+    ],
+)
+def test_event_log_and_broker_in_one_database_by_hand_are_refused_in_one_line(
+    queue: dict[str, Any],
+    broker: dict[str, Any],
+    is_refused: bool,  # noqa: FBT001  a column of the table above
+) -> None:
+    given = {"celery_enabled": True, "job_queue_type": "redis", **queue, **broker}
+    if not is_refused:
+        Settings.load(**given)
+        return
+    (problem,) = problems(**given)
+    assert problem.endswith(
+        "the broker is in that database; give the event log one of its own, as in redis://HOST:PORT/1"
+    )
+    assert problem.startswith(("redis_queue_url = redis://", "redis_queue_db = "))
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("http://r", "give the URL of one Redis server, as in redis://HOST:PORT/1"),
+        ("redis://a;redis://b", "give the URL of one Redis server, as in redis://HOST:PORT/1"),
+        ("redis://r/first", "a database of Redis is a number; give redis://HOST:PORT/DATABASE, as in redis://HOST/1"),
+        (
+            "redis://r:x/1",
+            "a port is a number from 1 to 65535; give redis://HOST:PORT/DATABASE, as in redis://HOST:6379/1",
+        ),
+    ],
+)
+def test_what_is_no_redis_server_is_refused(url: str, told: str) -> None:
+    (problem,) = problems(redis_queue_url=url)
+    assert problem == f"redis_queue_url = {url!r} (argument): {told}"
+    (problem,) = problems(redis_url=url, job_queue_type="redis")
+    assert problem == f"redis_url = {url} (argument): {told}; or set redis_queue_url"
+
+
+def test_a_redis_event_log_without_the_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(millstream.settings.event_log, "find_spec", lambda _: None)
+    (problem,) = problems(job_queue_type="redis")
+    assert problem == (
+        'job_queue_type = redis (argument): needs redis; install it with pip install "millstream[redis]"'
+    )
 
 
 # ------------------------------------------------------------------------------------------------- the database
@@ -396,15 +472,16 @@ def test_unknown_variables_of_langflow_are_left_alone(work: Path, monkeypatch: p
 
 def test_several_problems_are_one_error_with_a_line_for_each(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MILLSTREAM_MAX_THREADS", "0")
-    monkeypatch.setenv("LANGFLOW_WORKERS", "3")
+    monkeypatch.setenv("LANGFLOW_HOST", "0.0.0.0")  # noqa: S104  nothing listens
+    monkeypatch.setenv("LANGFLOW_AUTO_LOGIN", "true")
+    too_open = "whoever reaches 0.0.0.0 would be the superuser; leave it unset"
     (work / "config.yaml").write_text("nonsense: 1")
-    needs_the_server = "needs the server of several processes, which this version does not have yet"
     assert problems(env_file="none.env", draw_timeout=-1) == [
         f"{work / 'none.env'}: there is no such .env file",
         f"nonsense (config.yaml ({work / 'config.yaml'})): no such setting",
         "draw_timeout = -1 (argument): give a number above 0",
         "max_threads = '0' (environment MILLSTREAM_MAX_THREADS): give a whole number from 1 to 1000",
-        f"workers = 3 (environment LANGFLOW_WORKERS): {needs_the_server}; leave it at 1",
+        f"auto_login = true (environment LANGFLOW_AUTO_LOGIN): {too_open}",
     ]
 
 
@@ -438,47 +515,12 @@ def test_a_directory_called_env_is_no_env_file(work: Path) -> None:
     assert problems(env_file=".env") == [f"{work / '.env'}: there is no such .env file"]
 
 
-# ------------------------------------------------------------------------------------- parts that are not there yet
-NOT_YET = {
-    "gunicorn_preload": "true",
-    "job_queue_type": "redis",
-    "redis_host": "redis",
-    "redis_queue_cancel_channel_enabled": "false",
-    "redis_queue_ttl": "60",
-    "redis_queue_url": "redis://localhost/1",
-    "worker_timeout": "120",
-    "workers": "2",
-}
-
-
-@pytest.mark.parametrize(("name", "value"), NOT_YET.items())
-def test_a_setting_whose_part_is_not_there_yet_is_refused(
-    name: str, value: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(f"MILLSTREAM_{name.upper()}", value)
-    (problem,) = problems()
-    assert re.fullmatch(
-        rf"{name} = .+ \(environment MILLSTREAM_{name.upper()}\): needs the {missing_parts()[name]},"
-        r" which this version does not have yet; leave it (unset|at \S+)",
-        problem,
-    )
-
-
 @pytest.mark.parametrize("name", sorted(Settings.model_fields))
 def test_a_value_equal_to_the_default_is_never_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     default = getattr(Settings(), name)
     if default not in (None, ()):
         monkeypatch.setenv(f"MILLSTREAM_{name.upper()}", str(default))
         assert getattr(Settings.load(), name) == default
-
-
-def test_the_name_of_the_event_log_in_use_is_not_refused() -> None:
-    assert Settings.load(job_queue_type="asyncio").effective_job_queue_type == "asyncio"
-
-
-def test_every_setting_that_is_not_there_yet_is_a_setting() -> None:
-    assert missing_parts().keys() <= Settings.model_fields.keys()
-    assert set(missing_parts().values()) == set(millstream.settings._NOT_YET)
 
 
 # ------------------------------------------------------------------------------------------------ Celery workers
@@ -588,11 +630,12 @@ def test_a_short_message_key_is_refused_and_no_key_is_shown() -> None:
 def test_no_password_is_ever_shown(password: str) -> None:
     secret = f"{password}s3cr3t"
     url = f"redis://me:{secret}@example.org:6379/1"
-    settings = Settings(redis_url=url, superuser_password=secret, redis_host=url)  # type: ignore[arg-type]
+    settings = Settings(redis_url=url, superuser_password=secret)  # type: ignore[arg-type]
     assert settings.redis_url == url
+    wrong = Settings.model_construct(redis_host=url)
     for shown in (
         settings.display("redis_url"),
-        settings.display("redis_host"),
+        wrong.display("redis_host"),
         settings.display("superuser_password"),
         repr(settings),
         str(settings),
@@ -611,7 +654,8 @@ def test_no_password_is_ever_shown(password: str) -> None:
         ("database_url", "postgresql+psycopg://u:p@w@db/jobs", "postgresql+psycopg://***@db/jobs"),
         ("database_url", "postgresql:///jobs?user=u&password=pw&x=1", "postgresql:///jobs?user=u&password=***&x=1"),
         ("broker_url", "amqp://u:one@a;amqp://u:two@b", "amqp://***@b"),
-        ("redis_queue_url", "u:pw@host", "***@host"),
+        ("redis_queue_url", "redis://u:pw@host", "redis://***@host"),
+        ("result_backend", "redis://u:pw@host", "redis://***@host"),
         ("superuser_password", "pw", "***"),
         ("superuser", "admin", "admin"),
         ("imports", "a,b", "a,b"),
@@ -675,9 +719,8 @@ def test_the_page_lists_exactly_the_settings() -> None:
 
 @pytest.mark.parametrize("name", sorted(Settings.model_fields))
 def test_the_page_tells_a_setting_as_it_is(name: str) -> None:
-    _, variables, default, effect, not_yet = ROWS[name]
+    _, variables, default, effect, *_ = ROWS[name]
     prefixes = ["MILLSTREAM_", "LANGFLOW_"] if name in OF_THE_GUIDES else ["MILLSTREAM_"]
     assert variables == ", ".join(f"`{prefix}{name.upper()}`" for prefix in prefixes)
     assert default.strip("`") == Settings().display(name)
     assert effect
-    assert (f"not yet ({missing_parts().get(name)})" in not_yet) == (name in missing_parts())

@@ -7,13 +7,11 @@ Importing this module imports pydantic, so the facade imports it on first use.
 from __future__ import annotations
 
 import difflib
-import fnmatch
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import yaml  # type: ignore[import-untyped, unused-ignore]  # PyYAML ships no types; the stubs may be installed or not
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError
@@ -24,22 +22,6 @@ from millstream.settings.kinds import Count, Destinations, Directory, Modules, S
 from millstream.settings.langflow import LangflowSettings
 from millstream.settings.server import ServerSettings
 from millstream.urls import without_password
-
-# What this version does not have yet, and the settings that need it: they are refused unless they have their default,
-# or the value that says the default aloud. Whoever adds a part takes its line out; a trailing `*` stands for the rest.
-_NOT_YET: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
-    {
-        "Redis event log": (
-            "job_queue_type",
-            "redis_host",
-            "redis_port",
-            "redis_queue_[!p]*",
-            "redis_queue_port",
-        ),
-        "server of several processes": ("gunicorn_preload", "worker_timeout", "workers"),
-    }
-)
-_SAYS_THE_DEFAULT: Final[Mapping[str, object]] = MappingProxyType({"job_queue_type": "asyncio"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +50,7 @@ class Settings(ServerSettings):
     """All settings of one process, checked and frozen.
 
     `Settings.load` reads them from where the user put them. Made directly, a `Settings` has the values that are passed
-    and the defaults: no file or environment is read, and a part that is not there yet is not noticed.
+    and the defaults: no file or environment is read, and what is missing for them is not noticed.
 
     Example:
         >>> Settings(max_threads=8).max_threads
@@ -118,8 +100,8 @@ class Settings(ServerSettings):
             The settings; `sources` tells where each was read.
 
         Raises:
-            SettingsError: A name is unknown, a value is wrong or needs a part that this version does not have, or a
-                file cannot be read. The message has one line for each such problem.
+            SettingsError: A name is unknown, a value is wrong or needs what is not there, or a file cannot be read. The
+                message has one line for each such problem.
 
         Example:
             >>> Settings.load(imports="shop.tasks, shop.flows").imports
@@ -179,16 +161,6 @@ class Settings(ServerSettings):
     def _own_directory(self) -> Path:
         return (self.config_dir or Path(".millstream")).absolute()
 
-    @property
-    def effective_job_queue_type(self) -> Literal["asyncio", "redis"]:
-        """The event log in use: `job_queue_type`, else `asyncio`.
-
-        Example:
-            >>> Settings(celery_enabled=True, redis_url="redis://localhost").effective_job_queue_type
-            'asyncio'
-        """
-        return self.job_queue_type or "asyncio"
-
     def sources(self) -> dict[str, Source]:
         """Return where the value of each setting was read, by name of the setting.
 
@@ -226,7 +198,7 @@ class Settings(ServerSettings):
         return [(name, self.display(name)) for name in type(self).model_fields if name in self.model_fields_set]
 
     def missing(self, refused: Collection[str] = ()) -> Iterator[str]:
-        """Yield a line for each value that needs what is not there: a part, a package or another setting.
+        """Yield a line for each value that needs what is not there: a package or another setting.
 
         Args:
             refused: Settings that were given, but not as they have to be: nothing is missing for want of them.
@@ -235,31 +207,10 @@ class Settings(ServerSettings):
             >>> next(Settings(celery_enabled=True).missing()).partition(";")[0]
             'celery_enabled = true (argument): needs a broker'
         """
-        sources, plain = self.sources(), Settings()
-        wrong = self._celery_problems(refused, is_durable=self.durability != "off")
-        for name, problem in chain(wrong, self._server_problems()):
+        sources = self.sources()
+        of_workers = self._celery_problems(refused, is_durable=self.durability != "off")
+        for name, problem in chain(of_workers, self._event_log_problems(), self._server_problems()):
             yield f"{name} = {self.display(name)} ({sources[name]}): {problem}"
-        for name, part in missing_parts().items():
-            default = getattr(plain, name)
-            if getattr(self, name) not in (default, _SAYS_THE_DEFAULT.get(name, default)):
-                found = f"{name} = {self.display(name)} ({sources[name]})"
-                way_out = "leave it unset" if default is None else f"leave it at {plain.display(name)}"
-                yield f"{found}: needs the {part}, which this version does not have yet; {way_out}"
-
-
-def missing_parts() -> dict[str, str]:
-    """Return the settings that this version refuses, each with the part that it needs.
-
-    Example:
-        >>> missing_parts()["redis_host"]
-        'Redis event log'
-    """
-    return {
-        name: part
-        for part, patterns in _NOT_YET.items()
-        for pattern in patterns
-        for name in fnmatch.filter(Settings.model_fields, pattern)
-    }
 
 
 class _Given(NamedTuple):

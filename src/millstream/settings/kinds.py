@@ -6,6 +6,7 @@ import re
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
@@ -90,6 +91,33 @@ def brokers(urls: str) -> str:
     return urls
 
 
+def _host(name: str) -> str:
+    if not name or any(letter.isspace() or letter in "/@,;" for letter in name):
+        raise ValueError("give a host name or an address, as in redis.example.org; a URL goes into redis_queue_url")
+    return name
+
+
+def redis_server(url: str) -> str:
+    """Return the URL of one Redis server as it was written.
+
+    Raises:
+        ValueError: It is none; the message says what to give.
+    """
+    if not url.startswith(_REDIS) or ";" in url or "," in url:
+        raise ValueError("give the URL of one Redis server, as in redis://HOST:PORT/1")
+    if not _has_number(url):
+        raise ValueError("a database of Redis is a number; give redis://HOST:PORT/DATABASE, as in redis://HOST/1")
+    try:
+        is_place = urlsplit(url).port != 0
+    except ValueError:
+        is_place = False
+    if not is_place:
+        raise ValueError(
+            "a port is a number from 1 to 65535; give redis://HOST:PORT/DATABASE, as in redis://HOST:6379/1"
+        )
+    return url
+
+
 def _has_number(url: str) -> bool:
     """Whether the path of a URL is a number, or empty."""
     place = url.partition("://")[2].rpartition("@")[2]
@@ -124,6 +152,8 @@ def _network(text: str) -> str:
     return text
 
 
+Host = Annotated[str, AfterValidator(_host)]
+RedisServer = Annotated[str, AfterValidator(redis_server)]
 Brokers = Annotated[str, AfterValidator(brokers)]
 QueueName = Annotated[str, AfterValidator(_queue)]
 Key = Annotated[SecretStr, AfterValidator(_key)]

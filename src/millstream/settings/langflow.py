@@ -6,7 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
-from millstream.settings.kinds import Count, Database, Directory, Port, Seconds, SomeSeconds, lower
+from millstream.settings.kinds import (
+    Count,
+    Database,
+    Directory,
+    Host,
+    Port,
+    RedisServer,
+    Seconds,
+    SomeSeconds,
+    lower,
+)
 
 
 class LangflowSettings(BaseModel):
@@ -30,12 +40,12 @@ class LangflowSettings(BaseModel):
 
     celery_enabled: bool = False
     redis_url: str | None = None
-    redis_host: str = "localhost"
+    redis_host: Host = "localhost"
     redis_port: Port = 6379
 
     job_queue_type: Annotated[Literal["asyncio", "redis"], BeforeValidator(lower)] | None = None
-    redis_queue_url: str | None = None
-    redis_queue_host: str | None = None  # None: redis_host
+    redis_queue_url: RedisServer | None = None
+    redis_queue_host: Host | None = None  # None: redis_host
     redis_queue_port: Port | None = None  # None: redis_port
     redis_queue_db: Annotated[int, Field(ge=0)] = 1
     redis_queue_ttl: Count = 3600

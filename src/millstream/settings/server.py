@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from millstream.settings.celery import CelerySettings
+from millstream.settings.event_log import EventLogSettings
 from millstream.settings.kinds import Addresses, Origins
 from millstream.urls import is_loopback
 
@@ -13,7 +13,7 @@ SHORTEST_PASSWORD: Final = 8
 """Characters of a password that the server takes."""
 
 
-class ServerSettings(CelerySettings):
+class ServerSettings(EventLogSettings):
     """Who may call the server from elsewhere; `host`, `port` and the accounts are Langflow's."""
 
     backend_only: bool = False
