@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from millstream.settings import Settings
+from tests.server.fleet import Fleet, Kind
 from tests.server.running import PASSWORD, RunningServer, signed_in
 
 
@@ -75,3 +76,32 @@ def alice(sign_in: Callable[[str], httpx.Client]) -> httpx.Client:
 def bob(sign_in: Callable[[str], httpx.Client]) -> httpx.Client:
     """Another user."""
     return sign_in("bob")
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(("separate", "asyncio", "sqlite"), id="separate-asyncio-sqlite"),
+        pytest.param(
+            ("separate", "asyncio", "postgresql"),
+            id="separate-asyncio-postgresql",
+            marks=[pytest.mark.postgresql, pytest.mark.matrix],
+        ),
+    ]
+)
+def combination(request: pytest.FixtureRequest) -> tuple[Kind, str, str]:
+    """How server processes are started, what carries their events, and where their ledger lies."""
+    found: tuple[Kind, str, str] = request.param
+    return found
+
+
+@pytest.fixture
+def fleet(combination: tuple[Kind, str, str], tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Fleet]:
+    """Three server processes on one ledger."""
+    kind, queue, ledger = combination
+    settings = {"database_url": f"sqlite:///{tmp_path}/ledger.db", "job_queue_type": queue}
+    if ledger == "postgresql":
+        settings["database_url"] = request.getfixturevalue("postgres_url")
+    if queue == "redis":
+        settings["redis_queue_url"] = request.getfixturevalue("valkey_url")
+    with Fleet(tmp_path, settings, kind=kind) as running:
+        yield running
