@@ -1,0 +1,43 @@
+"""The names of everything in Redis: keys and channels, each beginning with the ledger that it belongs to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The names that the processes of one ledger use.
+
+    Attributes:
+        ledger: Id of the ledger (see `Identity`): several may use one database of Redis.
+
+    Example:
+        >>> Keys("0198").stream("01ab")
+        'millstream:0198:job:01ab:events'
+    """
+
+    ledger: str
+
+    @property
+    def prefix(self) -> str:
+        """What every name begins with."""
+        return f"millstream:{self.ledger}:"
+
+    def stream(self, job_id: str) -> str:
+        """Return the key of a job's events: a stream, whose ids are their cursors."""
+        return f"{self.prefix}job:{job_id}:events"
+
+    def state(self, job_id: str) -> str:
+        """Return the key of what the append script knows of a job: a hash."""
+        return f"{self.prefix}job:{job_id}:state"
+
+    @property
+    def probe(self) -> str:
+        """The key that is written to find out whether Redis takes anything."""
+        return f"{self.prefix}probe"
+
+    @property
+    def wake(self) -> str:
+        """The channel that tells which jobs have new events: `<publisher> <job id> <job id> …`."""
+        return f"{self.prefix}wake"
