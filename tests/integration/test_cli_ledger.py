@@ -70,7 +70,7 @@ def test_a_check_tells_what_there_is_and_that_nothing_is_wrong(work: Path) -> No
     assert (done.returncode, done.stderr) == (0, "")
     assert re.sub(r"[\d.]+ kB\)", "N kB)", done.stdout) == dedent(
         f"""\
-        ledger         sqlite:///{work / PLACE} (revision 0005, N kB)
+        ledger         sqlite:///{work / PLACE} (revision 0006, N kB)
         jobs           1 succeeded
         events         4
         large values   1 (N kB)
@@ -94,7 +94,7 @@ def test_a_check_for_programs(work: Path) -> None:
     told = json.loads(done.stdout)
     assert done.returncode == 1
     assert told["ledger"] == f"sqlite:///{work / PLACE}"
-    assert (told["revision"], told["jobs"], told["events"], told["large_values"]) == ("0005", {"succeeded": 1}, 3, 1)
+    assert (told["revision"], told["jobs"], told["events"], told["large_values"]) == ("0006", {"succeeded": 1}, 3, 1)
     assert [problem["job"] for problem in told["problems"]] == [job]
 
 
@@ -123,14 +123,14 @@ def test_zero_days_keep_everything(work: Path) -> None:
 
 def test_an_upgrade_says_from_where_to_where(work: Path) -> None:
     done = millstream("ledger", "upgrade", cwd=work)
-    assert (done.returncode, done.stdout) == (0, "nothing to do: the ledger has revision 0005\n")
+    assert (done.returncode, done.stdout) == (0, "nothing to do: the ledger has revision 0006\n")
     done = millstream("ledger", "upgrade", cwd=work, MILLSTREAM_DATABASE_URL="sqlite:///new.db")
-    assert (done.returncode, done.stdout) == (0, "made the ledger, with revision 0005\n")
+    assert (done.returncode, done.stdout) == (0, "made the ledger, with revision 0006\n")
     make_first_revision(work / "old.db")
     told = json.loads(
         millstream("ledger", "upgrade", "--json", cwd=work, MILLSTREAM_DATABASE_URL="sqlite:///old.db").stdout
     )
-    assert (told["before"], told["after"]) == ("0001", "0005")
+    assert (told["before"], told["after"]) == ("0001", "0006")
 
 
 # ------------------------------------------------------------------------------------------------------------ refusals

@@ -85,7 +85,7 @@ async def test_a_newer_ledger_is_refused_with_one_line(url: str, connection: Con
     with transaction(connection):
         connection.raw.execute(sa.update(schema.revision).values(version_num="9999"))
     ledger = SqlLedger(url, SystemClock())
-    with pytest.raises(NewerLedgerError, match=r"newer version .*revision 9999, this version knows 0005") as refused:
+    with pytest.raises(NewerLedgerError, match=r"newer version .*revision 9999, this version knows 0006") as refused:
         await ledger.open()
     assert "\n" not in str(refused.value)
     await ledger.close()
@@ -173,6 +173,30 @@ async def test_the_jobs_of_a_ledger_from_before_there_were_owners_belong_to_nobo
     await submit(ledger, mine, None)
     assert await ledger.find(Filter(owner=user.id)) == [mine]
     assert {claim.job.id for claim in await ledger.claim(OTHER, 10)} == {queued.id, mine.id}
+    await ledger.close()
+    assert Keeper(url).check().problems == []
+
+
+async def test_the_jobs_and_members_of_a_ledger_from_before_there_was_presence_go_on(
+    url: str, connection: Connection, tmp_path: Path
+) -> None:
+    made = SqlLedger(f"sqlite:///{tmp_path}/made.db", SystemClock())
+    await made.join(ME, nobody)
+    queued = make_job()
+    await submit(made, queued, None)
+    await made.close()
+    migrate(connection, "0005")
+    copy(f"sqlite:///{tmp_path}/made.db", connection)
+    assert not connection.has_table(schema.activity.name)
+
+    ledger = SqlLedger(url, SystemClock())
+    await ledger.join(OTHER, nobody)
+    assert await ledger.get(queued.id) == queued
+    assert not queued.is_interactive
+    looked_at = make_job(is_interactive=True)
+    await submit(ledger, looked_at, None)
+    assert await ledger.get(looked_at.id) == looked_at
+    assert {claim.job.is_interactive for claim in await ledger.claim(OTHER, 10)} == {False, True}
     await ledger.close()
     assert Keeper(url).check().problems == []
 

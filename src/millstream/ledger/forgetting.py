@@ -27,6 +27,7 @@ _OF_JOBS = (
     schema.segment.c.job,
     schema.blob_use.c.job,
     schema.alias.c.job,
+    schema.activity.c.job,
     schema.job.c.id,
 )
 

@@ -42,6 +42,7 @@ JOB_COLUMNS: Final[tuple[sa.Column[Any], ...]] = (
     _J.parent,
     _J.queue,
     _J.owner,
+    _J.is_interactive,
     _J.inputs,
     _J.result,
     _J.error,
@@ -229,6 +230,7 @@ def write_job(
         job.parent,
         job.queue,
         job.owner,
+        job.is_interactive,
         inputs.raw,
         len(drafts) + 1,
         bindings.raw,
@@ -268,9 +270,8 @@ def job_record(row: Sequence[Any], load: Load | None) -> JobRecord:
         NotSerializableError: A value's class is not to be found here.
     """
     *plain, inputs, result, error = row
-    (job_id, flow, version, graph, state, reason, cancel, priority, durability, *times, key, parent, queue, owner) = (
-        plain
-    )
+    job_id, flow, version, graph, state, reason, cancel, priority, durability, *times_and_whose = plain
+    *times, key, parent, queue, owner, is_interactive = times_and_whose
     created_at, started_at, ended_at, starts_at, expires_at = times
 
     def value(raw: bytes) -> Any:
@@ -295,6 +296,7 @@ def job_record(row: Sequence[Any], load: Load | None) -> JobRecord:
         parent=parent,
         queue=queue,
         owner=owner,
+        is_interactive=bool(is_interactive),
         inputs=value(inputs),
         result=None if result is None else value(result)[_VALUE],
         error=None if error is None else decode_shown(error),

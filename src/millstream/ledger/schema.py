@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-REVISION: Final = "0005"
+REVISION: Final = "0006"
 """The revision of the tables below; a test holds it equal to the newest migration's."""
 
 metadata = sa.MetaData()
@@ -58,6 +58,7 @@ job = _table(
     _column("parent", _text, nullable=True),
     _column("queue", _text, nullable=True),
     _column("owner", _text, nullable=True),
+    _column("is_interactive", sa.Boolean, server_default=sa.false()),
 )
 sa.Index("millstream_job_by_state", job.c.state, job.c.id)
 sa.Index("millstream_job_by_flow", job.c.flow, job.c.state, job.c.id)
@@ -154,6 +155,18 @@ process = _table(
     _column("lease_end", _seconds),
     _column("dead", sa.Boolean),
     _column("executes", sa.Boolean, server_default=sa.true()),
+    _column("job_queue", _text, nullable=True),
+    clustered=True,
+)
+
+# Who looks at interactive jobs: one row for each process that has, or had, readers of a job.
+activity = _table(
+    "activity",
+    _column("job", _text, primary_key=True),
+    _column("process", _text, primary_key=True),
+    _column("is_open", sa.Boolean),
+    _column("is_polled", sa.Boolean),
+    _column("seen_at", _seconds),
     clustered=True,
 )
 

@@ -121,6 +121,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
         parent: Task id of the running task that submitted it.
         queue: The queue that its main segment is claimed from; `None` for the default one.
         owner: Id of the user whose it is; `None` where nobody was named.
+        is_interactive: Whether it is cancelled when nobody who looked at it does any more.
     """
 
     id: str
@@ -144,6 +145,7 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     parent: str | None = None
     queue: str | None = None
     owner: str | None = None
+    is_interactive: bool = False
 
 
 class Decision(msgspec.Struct, frozen=True, tag=True):
