@@ -7,7 +7,8 @@
   with 0. One that ends with ` &` goes on until the document ends. Lines `$ export NAME=value`, and `$ NAME=$(curl …)`,
   hold for what follows.
 - Where a document runs `millstream serve &`, localhost:7860 is that server, on a port of its own.
-- Where an HTML comment `runs with: broker` stands in a document, redis://localhost:6379/0 is a private server for it.
+- Where an HTML comment `runs with: broker` stands in a document, redis://localhost:6379 is a private server for it; with
+  `runs with: broker, database` so is postgresql://millstream:secret@localhost:5432/millstream.
 - A block right after an HTML comment `not run: reason` is left out.
 
 `check_docs.py [DOCUMENT]...` runs these documents, or all of them.
@@ -39,8 +40,9 @@ FENCE = re.compile(
 COMMAND = re.compile(r"^\$ (?P<command>(?:millstream |export |curl |\w+=\$\(curl )(?:[^\n]*\\\n)*[^\n]*)", re.MULTILINE)
 EXPORT = re.compile(r"export (?P<name>\w+)=(?P<value>\S+)")
 ASSIGNMENT = re.compile(r"(?P<name>\w+)=\$\(curl ")
-WITH_BROKER = re.compile(r"<!--\s*runs with: broker\s*-->")
-BROKER = "redis://localhost:6379/0"
+WITH_SERVERS = re.compile(r"<!--\s*runs with: (?P<names>\w+(?:, \w+)*)\s*-->")
+BROKER = "redis://localhost:6379/"
+DATABASE = "postgresql://millstream:secret@localhost:5432/millstream"
 SERVES = "$ millstream serve &"
 SERVER = "localhost:7860"
 LEFT_OUT = re.compile(r"<!--\s*not run:\s*\S(?:(?!-->).)*-->\s*\Z", re.DOTALL)
@@ -118,8 +120,8 @@ def failures(document: Path) -> list[str]:
     text = document.read_text(encoding="utf-8")
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="millstream-docs-")))
-        if WITH_BROKER.search(text):
-            text = text.replace(BROKER, stack.enter_context(private_broker()))
+        for name in server_names(text):
+            text = text.replace(*stack.enter_context(SERVERS[name]()))
         variables = environment(work)
         if SERVES in text:
             server = f"localhost:{free_port()}"
@@ -144,13 +146,36 @@ def failures(document: Path) -> list[str]:
     return found
 
 
+def server_names(text: str) -> list[str]:
+    """Return the names of the servers that a document asks for.
+
+    Example:
+        >>> server_names("<!-- runs with: broker, database -->")
+        ['broker', 'database']
+    """
+    asked = WITH_SERVERS.search(text)
+    return asked["names"].split(", ") if asked else []
+
+
 @contextmanager
-def private_broker() -> Iterator[str]:
-    """Give the URL of a server of this document's own."""
-    from tests.valkey import ValkeyServer  # noqa: PLC0415  only documents on workers need one
+def private_broker() -> Iterator[tuple[str, str]]:
+    """Give what documents write, and the URL of a server of this document's own."""
+    from tests.valkey import ValkeyServer  # noqa: PLC0415  only some documents need one
 
     with ValkeyServer() as server:
-        yield server.url
+        yield BROKER, server.url.removesuffix("0")
+
+
+@contextmanager
+def private_database() -> Iterator[tuple[str, str]]:
+    """Give what documents write, and the URL of a database of this document's own."""
+    from tests.services import PostgresServer  # noqa: PLC0415  as above
+
+    with PostgresServer() as server, server.database() as url:
+        yield DATABASE, url
+
+
+SERVERS = {"broker": private_broker, "database": private_database}
 
 
 def free_port() -> int:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.check_docs import blocks, failures
+from scripts.check_docs import blocks, failures, server_names
 
 PAGE = """\
 # Page
@@ -115,8 +115,13 @@ def test_variables_hold_for_what_follows_and_a_command_may_go_on_beside_it(page:
 
 
 def test_a_page_with_a_broker_gets_a_private_one(page: Path) -> None:
-    told = "```python\nassert 'redis://localhost:6379/0'.rpartition(':')[2] {} '6379/0'\n```\n"
+    told = "```python\nassert 'redis://localhost:6379/1'.rpartition(':')[2] {} '6379/1'\n```\n"
     page.write_text("<!-- runs with: broker -->\n" + told.format("!="), encoding="utf-8")
     assert failures(page) == []
     page.write_text(told.format("=="), encoding="utf-8")
     assert failures(page) == []
+
+
+def test_the_servers_that_a_page_asks_for_are_named_in_a_comment() -> None:
+    assert server_names("<!-- runs with: broker, database -->") == ["broker", "database"]
+    assert server_names("It runs with: broker.") == []
