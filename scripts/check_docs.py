@@ -7,8 +7,8 @@
   with 0. One that ends with ` &` goes on until the document ends. Lines `$ export NAME=value`, and `$ NAME=$(curl …)`,
   hold for what follows.
 - Where a document runs `millstream serve &`, localhost:7860 is that server, on a port of its own.
-- Where an HTML comment `runs with: broker` stands in a document, redis://localhost:6379 is a private server for it; with
-  `runs with: broker, database` so is postgresql://millstream:secret@localhost:5432/millstream.
+- Where an HTML comment `runs with: broker` stands in a document, redis://localhost:6379 is a private server for it;
+  with `runs with: broker, database` so is postgresql://millstream:secret@localhost:5432/millstream.
 - A block right after an HTML comment `not run: reason` is left out.
 
 `check_docs.py [DOCUMENT]...` runs these documents, or all of them.
