@@ -9,9 +9,11 @@ from typing import Any
 import msgspec
 
 from millstream.desk.story import Story
+from millstream.errors import NotSerializableError
 from millstream.model.event import Event
 from millstream.model.failure import Failure
 from millstream.model.job import JobRecord
+from millstream.model.value import Reference, decode_shown, encode
 
 
 def iso(seconds: float | None) -> str | None:
@@ -85,14 +87,34 @@ def whole(record: JobRecord, story: Story, names: Mapping[str, str]) -> dict[str
 
 
 def event(happened: Event) -> dict[str, Any]:
-    """Return an event."""
+    """Return an event: the same whether it was just put into the event log, or comes from the ledger.
+
+    >>> msgspec.json.encode(event(Event(1, 0, "noted", 0.0, "a", {"value": b"abc"}))["data"])
+    b'{"value":{"$type":"bytes","size":3}}'
+    """
     return {
         "cursor": str(happened.cursor),
         "type": happened.type,
         "at": iso(happened.at),
         "node": happened.node,
-        "data": value(happened.data),
+        "data": value(_shown(happened.data)),
     }
+
+
+def _shown(data: Any) -> Any:
+    """Return what is shown of an event's data, which has what tasks returned in it while a job runs."""
+    if isinstance(data, dict):
+        return {name: _plain(item) for name, item in data.items()}
+    return _plain(data)
+
+
+def _plain(item: Any) -> Any:
+    if item is None or isinstance(item, str | int | Reference):
+        return item
+    try:
+        return decode_shown(encode(item))
+    except NotSerializableError:  # of a job of durability off: no ledger shows another form
+        return item
 
 
 def value(given: Any) -> Any:
