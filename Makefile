@@ -34,8 +34,9 @@ check: .venv/.dev ## check style, types, direction of imports, sizes and the loc
 	$(BIN)/python scripts/check_sizes.py
 	$(BIN)/python scripts/check_lock.py
 
-chaos: .venv/.dev ## kill processes under load and judge what they did (ROUNDS=4 SEED=1 BROKERS="none redis rabbitmq")
-	@$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),4) --seed $(or $(SEED),1) --brokers $(or $(BROKERS),none)
+chaos: .venv/.dev ## kill processes under load and judge what they did (ROUNDS=4 SEED=1 BROKERS="none redis rabbitmq" SERVERS=0)
+	@$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),4) --seed $(or $(SEED),1) --brokers $(or $(BROKERS),none) \
+		--servers $(or $(SERVERS),0)
 
 bench: .venv/.dev ## measure speed on this machine
 	@$(BIN)/python -m benchmarks

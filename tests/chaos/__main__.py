@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.celery_rounds import CeleryRound, CelerySetup
+from tests.chaos.fleet_rounds import FleetRound, FleetSetup
 from tests.chaos.rounds import Outcome, Round, Setup
 from tests.chaos.witness import Witness
 from tests.rabbitmq import RabbitMQServer
@@ -21,6 +22,8 @@ from tests.valkey import ValkeyServer
 
 DATABASES = ("sqlite", "postgresql")
 POOLS = ("prefork", "async")
+UNDER = ("apart",)
+QUEUES = ("asyncio",)
 BROKERS: dict[str, type[ValkeyServer | RabbitMQServer]] = {"redis": ValkeyServer, "rabbitmq": RabbitMQServer}
 
 _HEAD = (
@@ -45,11 +48,21 @@ def rounds(options: argparse.Namespace, home: Path, server: PostgresServer, stac
             "has_proof": has_proof,
             "lease": 3.0 if has_proof else 1.0,
         }
-        if broker == "none":
+        if options.servers:
+            yield from fleet_rounds(options, number, stack, how)
+        elif broker == "none":
             yield Round(Setup(workers=1 + number % 3, action=options.action, **how))
         else:
             with BROKERS[broker]() as started:
                 yield CeleryRound(CelerySetup(workers=2, broker=started, pool=pool, **how))
+
+
+def fleet_rounds(options: argparse.Namespace, number: int, stack: ExitStack, how: dict[str, Any]) -> Iterator[Round]:
+    """Yield a round with server processes; event logs, and ways to start the processes, take turns."""
+    turns = list(product(options.under, options.queues))
+    under, queue = turns[number // 2 % len(turns)]
+    redis = stack.enter_context(ValkeyServer()) if queue == "redis" else None
+    yield FleetRound(FleetSetup(workers=options.servers, under=under, redis=redis, **how))
 
 
 def row(number: int, outcome: Outcome) -> tuple[object, ...]:
@@ -93,16 +106,23 @@ def main() -> int:
     parser.add_argument("--databases", nargs="+", choices=DATABASES, default=DATABASES)
     parser.add_argument("--brokers", nargs="+", choices=("none", *BROKERS), default=("none",), help="of Celery workers")
     parser.add_argument("--pools", nargs="+", choices=POOLS, default=POOLS, help="of Celery workers")
+    parser.add_argument("--servers", type=int, default=0, help="processes of `serve`, which get their load over HTTP")
+    parser.add_argument("--under", nargs="+", choices=UNDER, default=UNDER, help="whose children they are")
+    parser.add_argument("--queues", nargs="+", choices=QUEUES, default=QUEUES, help="their event logs")
     options = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="millstream-chaos-"))
     outcomes: list[Outcome] = []
-    with PostgresServer() as server, ExitStack() as stack:
+    with ExitStack() as stack:
+        server = PostgresServer()
+        is_used = "postgresql" in options.databases
+        if is_used:
+            stack.enter_context(server)
         say(*_HEAD)
         for played in rounds(options, home, server, stack):
             outcomes.append(played.play())
             say(*row(len(outcomes), outcomes[-1]))
             sys.stdout.writelines(f"{' '.join(violation)}\n" for violation in outcomes[-1].violations[:20])
-        deadlocks = Witness(server.url).count("SELECT sum(deadlocks) FROM pg_stat_database")
+        deadlocks = Witness(server.url).count("SELECT sum(deadlocks) FROM pg_stat_database") if is_used else 0
     say("sum", "", "", "", "", "", "", *figures(outcomes))
     points = sum((one.points for one in outcomes), Counter[str]())
     told = ", ".join(f"{name} {number}" for name, number in sorted(points.items()))

@@ -106,6 +106,17 @@ def work() -> None:
     sys.exit(program.main(["worker", "-A", FLOWS]))
 
 
+def serve(port: int, processes: int) -> None:
+    """Be a server, as the command line starts one.
+
+    Args:
+        port: Where it listens, on 127.0.0.1.
+        processes: How many answer; each of several is a fork of this one.
+    """
+    os.register_at_fork(after_in_child=lambda: os.environ.update({CLAIMER: str(os.getpid())}))
+    sys.exit(program.main(["serve", "-A", FLOWS, "--port", str(port), "--workers", str(processes)]))
+
+
 def submit(plan: Plan) -> None:
     """Be a client, which also executes; asked to stop, it hands on what runs."""
 

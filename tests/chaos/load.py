@@ -7,14 +7,15 @@ import hashlib
 import itertools
 import os
 import random
+import re
 import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from millstream import ctx, flow, sleep, task
-from millstream.testing.history import Began, Finished, ObservationLog, now
+from millstream import approval, ctx, flow, sleep, task
+from millstream.testing.history import Began, Finished, ObservationLog, digest, now
 
 EFFECTS = "CHAOS_EFFECTS"
 """The variable that names the effect log."""
@@ -24,6 +25,9 @@ CLAIMER = "CHAOS_CLAIMER"
 
 PURE = "pure:"
 """Begins the marks of effects that need not be committed before their successors start."""
+
+MARK = re.compile(rf"({PURE})?\d+-\d+-\d+")
+"""What a mark looks like: other texts have hyphens, too."""
 
 _numbers = itertools.count()
 
@@ -294,3 +298,53 @@ def sized(size: int) -> Any:
 @flow
 def paced() -> Any:
     return step(step(seconds=0.5))
+
+
+@task
+async def chatty(*given: str, seconds: float = 0.01) -> str:
+    """Say under way, in events that are not kept, whose effect this is."""
+    with effect(given) as mark:
+        for _ in range(6):
+            ctx.log(mark)
+            await asyncio.sleep(seconds)
+    return mark
+
+
+@flow
+def talking() -> Any:
+    return step(chatty(chatty(step())))
+
+
+@flow
+def asked() -> Any:
+    """Wait for somebody's answer between two steps."""
+    first, answer = step(), approval("go on?")
+    first >> answer
+    last = step(first)
+    answer >> last
+    return last
+
+
+@flow
+def hooked(payload: Any) -> Any:  # noqa: ARG001  it only has to be taken
+    return step(step())
+
+
+@flow
+def listed(width: int = 6) -> Any:
+    """Be part of a flow document; a list, since the value is the effect of a node in it."""
+    return [join(item.map(list(range(width))))]
+
+
+@task
+async def noted(text: Any = None) -> list[str]:  # noqa: ARG001  as above
+    """Have an effect in a flow document; a list, as above: other nodes pass it on."""
+    with effect() as mark:
+        await asyncio.sleep(0.01)
+    return [mark]
+
+
+@task
+def tossed(text: Any = None) -> bool:
+    """Say whether a loop has turned often enough: what the first process to ask is told counts for all."""
+    return digest(text) < "6"

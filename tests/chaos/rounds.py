@@ -203,7 +203,11 @@ class Round:
         variables = children.environment(
             setup.url, setup.home, setup.lease, has_proof=setup.has_proof, at=str(at or "")
         )
-        return children.fork(work, variables, setup.home / "said")
+        return children.fork(work, variables | self._further_variables(), setup.home / "said")
+
+    def _further_variables(self) -> dict[str, str]:
+        """Return environment variables of the processes, beyond those that all rounds have."""
+        return {}
 
     def _fill(self, *, is_armed: bool) -> None:
         """Replace who is missing."""
