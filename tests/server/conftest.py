@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from millstream.settings import Settings
-from tests.server.fleet import Fleet, Kind
+from tests.server.fleet import Combination, Fleet
 from tests.server.running import PASSWORD, RunningServer, signed_in
+from tests.services import PostgresServer
+from tests.valkey import ValkeyServer
 
 
 @pytest.fixture(scope="module")
@@ -78,30 +82,55 @@ def bob(sign_in: Callable[[str], httpx.Client]) -> httpx.Client:
     return sign_in("bob")
 
 
-@pytest.fixture(
-    params=[
-        pytest.param(("separate", "asyncio", "sqlite"), id="separate-asyncio-sqlite"),
-        pytest.param(
-            ("separate", "asyncio", "postgresql"),
-            id="separate-asyncio-postgresql",
-            marks=[pytest.mark.postgresql, pytest.mark.matrix],
-        ),
-    ]
-)
-def combination(request: pytest.FixtureRequest) -> tuple[Kind, str, str]:
+# --------------------------------------------------------------------------------------------- several processes
+_LEDGERS = {"sqlite": (), "postgresql": (pytest.mark.postgresql,)}
+_TRIED = ("separate", "asyncio", "sqlite")
+"""The combination that is always tried; the others are a matrix."""
+
+
+def _combinations() -> Iterator[Any]:
+    for kind in ("separate",):
+        for queue in ("asyncio",):
+            for ledger, marks in _LEDGERS.items():
+                one = (kind, queue, ledger)
+                matrix = () if one == _TRIED else (pytest.mark.matrix,)
+                yield pytest.param(one, id="-".join(one), marks=[*marks, *matrix])
+
+
+@pytest.fixture(scope="module", params=_combinations())
+def combination(request: pytest.FixtureRequest) -> Combination:
     """How server processes are started, what carries their events, and where their ledger lies."""
-    found: tuple[Kind, str, str] = request.param
-    return found
+    return Combination(*request.param)
+
+
+@pytest.fixture(scope="module")
+def fleet_settings() -> dict[str, str]:
+    """The settings of the module's fleet; a module that needs others has a fixture of this name."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def module_fleet(
+    combination: Combination,
+    fleet_settings: dict[str, str],
+    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
+) -> Iterator[Fleet]:
+    """Three server processes on one ledger; for tests that end them, see `fleet`."""
+    home = tmp_path_factory.mktemp("fleet")
+    with ExitStack() as stack:
+        given = {"job_queue_type": combination.queue, "database_url": f"sqlite:///{home}/ledger.db"}
+        if combination.ledger == "postgresql":
+            server: PostgresServer = request.getfixturevalue("shared_postgres")
+            given["database_url"] = stack.enter_context(server.database())
+        if combination.queue == "redis":
+            valkey: ValkeyServer = request.getfixturevalue("shared_valkey")
+            given["redis_queue_url"] = stack.enter_context(valkey.database())
+        yield stack.enter_context(Fleet(home, given | fleet_settings, kind=combination.kind))
 
 
 @pytest.fixture
-def fleet(combination: tuple[Kind, str, str], tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Fleet]:
-    """Three server processes on one ledger."""
-    kind, queue, ledger = combination
-    settings = {"database_url": f"sqlite:///{tmp_path}/ledger.db", "job_queue_type": queue}
-    if ledger == "postgresql":
-        settings["database_url"] = request.getfixturevalue("postgres_url")
-    if queue == "redis":
-        settings["redis_queue_url"] = request.getfixturevalue("valkey_url")
-    with Fleet(tmp_path, settings, kind=kind) as running:
-        yield running
+def fleet(module_fleet: Fleet) -> Fleet:
+    """The module's server processes; those that the last test ended are started anew."""
+    module_fleet.heal()
+    return module_fleet

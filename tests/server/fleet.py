@@ -12,10 +12,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 import httpx
 
@@ -35,6 +35,21 @@ WITH_CRASHES = "import os; from millstream.testing import crash; crash.arm_from(
 
 Kind = Literal["separate", "gunicorn"]
 T = TypeVar("T")
+
+
+class Combination(NamedTuple):
+    """What several server processes may be made of.
+
+    Attributes:
+        kind: How they are started.
+        queue: What carries events from one to another: `asyncio` (the ledger) or `redis`.
+        ledger: `sqlite` or `postgresql`.
+    """
+
+    kind: Kind
+    queue: Literal["asyncio", "redis"]
+    ledger: Literal["sqlite", "postgresql"]
+
 
 _PROGRAM = "import sys; from millstream.cli.program import main; sys.exit(main())"
 _READY = r"✓ millstream is ready at (http://\S+)"
@@ -82,9 +97,13 @@ class ServerProcess:
         """Let it go on."""
         self.send(signal.SIGCONT)
 
+    def ask_to_stop(self) -> None:
+        """Ask it to end in order."""
+        self.send(signal.SIGTERM)
+
     def stop(self) -> None:
         """End it in order, and wait until it is gone."""
-        self.send(signal.SIGTERM)
+        self.ask_to_stop()
         self.wait()
 
     def wait(self) -> None:
@@ -156,21 +175,34 @@ class Fleet:
         if self.kind == "gunicorn":
             self._port = free_port()
             self._launch("--port", str(self._port), "--workers", str(self.size))
-            self.await_size()
-        else:
-            logs = [self._launch("--port", "0") for _ in range(self.size)]
-            self._alone += [self._ready(program) for program in logs]
+        self.heal()
 
-    def start_one(
+    @contextmanager
+    def another(
         self,
         settings: Mapping[str, str] | None = None,
         changes: Sequence[str] = (),
         variables: Mapping[str, str] | None = None,
-    ) -> ServerProcess:
-        """Start one more program of its own, which may differ from the others, and wait until it answers."""
-        started = self._ready(self._launch("--port", "0", settings=settings, changes=changes, variables=variables))
-        self._alone.append(started)
-        return started
+    ) -> Iterator[ServerProcess]:
+        """Start one more program of its own, which may differ from the others; at the end it is killed."""
+        program = self._launch("--port", "0", settings=settings, changes=changes, variables=variables)
+        try:
+            started = self._ready(program)
+            self._alone.append(started)
+            yield started
+        finally:
+            program.kill()
+            program.wait(PATIENCE)
+
+    def heal(self) -> None:
+        """Start those that are missing, and wait until they answer."""
+        for process in self.processes():
+            process.resume()
+        if self.kind == "gunicorn":
+            self.await_size()
+        else:
+            missing = [self._launch("--port", "0") for _ in range(self.size - len(self.processes()))]
+            self._alone += [self._ready(program) for program in missing]
 
     def await_size(self, size: int | None = None) -> list[ServerProcess]:
         """Wait until so many live and take part in the ledger, and return them."""
@@ -381,9 +413,15 @@ def until(what: Callable[[], T | None], else_: Callable[[], str] = lambda: "it n
     return found
 
 
-def effects(home: Path) -> Iterator[tuple[str, int, int]]:
-    """Yield what the steps of a walk noted: `began` or `done`, the number of the step, and in which process."""
+def effects(home: Path) -> list[tuple[str, int, int]]:
+    """Return what the steps of a walk noted: `began` or `done`, the number of the step, and in which process."""
     path = home / "effects"
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        what, number, pid = line.split()
-        yield what, int(number), int(pid)
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [(what, int(number), int(pid)) for what, number, pid in map(str.split, lines)]
+
+
+def hold(home: Path, number: int) -> Path:
+    """Let the walks of a directory wait in a step, until the file that is returned is removed."""
+    held = home / f"hold-{number}"
+    held.touch()
+    return held

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import httpx
@@ -36,19 +38,22 @@ class Reader(threading.Thread):
         job_id: The build.
         processes: From where, in turn: from the next one when the stream was cut; those that are gone are left out, and
             when none is left, any.
+        after: The cursor to begin after.
 
     Attributes:
         seen: What came, once each.
-        cuts: How often its stream was cut.
+        cuts: How its streams ended before the build did: with an error of the connection, or with `None` politely.
     """
 
-    def __init__(self, fleet: Fleet, job_id: str, *processes: ServerProcess) -> None:
+    def __init__(self, fleet: Fleet, job_id: str, *processes: ServerProcess, after: str | None = None) -> None:
         """Begin to read."""
         super().__init__(daemon=True, name=f"reader of {job_id}")
         self._fleet, self._job_id, self._route = fleet, job_id, iter(processes)
+        self._after = after
+        self._socket: socket.socket | None = None
         self._stopped = threading.Event()
         self.seen: list[Seen] = []
-        self.cuts = 0
+        self.cuts: list[Exception | None] = []
         self.error: BaseException | None = None
         self.start()
 
@@ -79,6 +84,10 @@ class Reader(threading.Thread):
 
         until(holds, lambda: f"{self.told()}\n{self._fleet.said()}")
 
+    def count(self, event: str) -> int:
+        """Return how many events of a name came."""
+        return [seen.event for seen in self.seen].count(event)
+
     def wait_end(self) -> Reader:
         """Wait until the last event has come."""
         try:
@@ -86,6 +95,15 @@ class Reader(threading.Thread):
         finally:
             self._stopped.set()
         return self
+
+    def leave(self) -> None:
+        """Read no further once something has come: cut the connection, as a browser whose tab is closed."""
+        self.wait_for(lambda reader: reader.seen)
+        self._stopped.set()
+        if self._socket is not None:
+            with suppress(OSError):  # the server was quicker
+                self._socket.shutdown(socket.SHUT_RDWR)
+        self.join()
 
     def check(self) -> None:
         """Raise what went wrong."""
@@ -99,17 +117,24 @@ class Reader(threading.Thread):
     def _read(self) -> None:
         """Read from the next process until the stream ends, however it does."""
         process = self._process()
-        after = str(self.seen[-1].cursor) if self.seen else None
+        after = str(self.seen[-1].cursor) if self.seen else self._after
+        cut: Exception | None = None
         try:
             with self._fleet.client(process) as client:
-                for seen in streamed(client, self._job_id, after):
+                for seen in streamed(client, self._job_id, after, self._opened):
                     self.seen += seen
-        except (httpx.TransportError, httpx.HTTPStatusError) as error:
-            if isinstance(error, httpx.HTTPStatusError) and error.response.status_code != 503:
+        except httpx.TransportError as error:
+            cut = error
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != 503:
                 raise
+            cut = error
         if not self.has_end:
-            self.cuts += 1
+            self.cuts.append(cut)
             self._stopped.wait(_PAUSE_SECONDS)
+
+    def _opened(self, connection: socket.socket) -> None:
+        self._socket = connection
 
     def _process(self) -> ServerProcess:
         """Return where to read next."""
@@ -117,7 +142,12 @@ class Reader(threading.Thread):
         return found or until(lambda: next(iter(self._fleet.processes()), None), self._fleet.said)
 
 
-def streamed(client: httpx.Client, job_id: str, after: str | None = None) -> Iterator[list[Seen]]:
+def streamed(
+    client: httpx.Client,
+    job_id: str,
+    after: str | None = None,
+    opened: Callable[[socket.socket], None] = lambda _: None,
+) -> Iterator[list[Seen]]:
     """Yield the events of a build as they come, those of one cursor together: between them nobody can go on.
 
     Raises:
@@ -127,6 +157,7 @@ def streamed(client: httpx.Client, job_id: str, after: str | None = None) -> Ite
     headers = {"Accept": "text/event-stream", **({} if after is None else {"Last-Event-ID": after})}
     with client.stream("GET", f"/api/v1/build/{job_id}/events", headers=headers) as answer:
         answer.raise_for_status()
+        opened(answer.extensions["network_stream"].get_extra_info("socket"))
         told: list[dict[str, Any]] = []
         cursor = None
         for line in answer.iter_lines():
