@@ -8,7 +8,6 @@ import os
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -16,8 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 import millstream
-from millstream.cli import probes
+from millstream.cli import probes, servers
 from millstream.cli.exits import Exit
+from millstream.cli.findings import Finding, since
 from millstream.cli.load import known_definitions
 from millstream.cli.options import AsJson, Debug, EnvFile
 from millstream.cli.pages import table
@@ -28,35 +28,21 @@ from millstream.urls import without_password
 if TYPE_CHECKING:
     from millstream.settings import Settings
 
-OPTIONAL = ("celery", "fastapi", "flask", "fsspec", "psycopg", "redis", "uvicorn", "uvloop")
+OPTIONAL = ("celery", "fastapi", "flask", "fsspec", "gunicorn", "psycopg", "redis", "uvicorn", "uvloop")
 _PROBES = (("event loop", probes.on_loop), ("threads", probes.in_thread), ("processes", probes.in_process))
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check found.
-
-    Attributes:
-        check: What was checked.
-        is_ok: Whether it works.
-        detail: What was found.
-        milliseconds: How long that took.
-    """
-
-    check: str
-    is_ok: bool
-    detail: str
-    milliseconds: float
 
 
 def doctor(context: typer.Context, as_json: AsJson = False, env_file: EnvFile = None, debug: Debug = False) -> Exit:
     """Check that jobs can run here; exit 1 if something fails.
 
-    Opens the ledger, and really runs a task on the event loop, in a thread and in a process; leaves nothing behind.
+    Opens the ledger, asks the Redis of the event log and the broker where the settings name them, and really runs a
+    task on the event loop, in a thread and in a process; leaves nothing behind.
     """
     session = Session.of(context, debug=debug, env_file=env_file)
     settings, finding = _look_at_settings(session)
-    findings = [finding, _look_at_ledger(settings), *asyncio.run(_probe(session, settings))]
+    findings = [finding, _look_at_ledger(settings)]
+    findings += [*servers.look_at_event_log(settings), *servers.look_at_broker(settings)]
+    findings += asyncio.run(_probe(session, settings))
     machine = {
         "millstream": millstream.__version__,
         "python": f"{platform.python_implementation()} {platform.python_version()}",
@@ -78,9 +64,9 @@ def _look_at_settings(session: Session) -> tuple[Settings, Finding]:
         settings = session.settings()
         known_definitions(None, settings.imports)
     except MillstreamError as error:
-        return session.default_settings(), Finding("settings", False, str(error), _since(began))
+        return session.default_settings(), Finding("settings", False, str(error), since(began))
     given = sum(source.kind != "default" for source in settings.sources().values())
-    return settings, Finding("settings", True, f"{given or 'none'} set, all valid", _since(began))
+    return settings, Finding("settings", True, f"{given or 'none'} set, all valid", since(began))
 
 
 def _look_at_ledger(settings: Settings) -> Finding:
@@ -91,10 +77,10 @@ def _look_at_ledger(settings: Settings) -> Finding:
     try:
         revision = Keeper(settings.effective_database_url).look()
     except NoLedgerError:
-        return Finding("ledger", True, f"none yet: {place}", _since(began))
+        return Finding("ledger", True, f"none yet: {place}", since(began))
     except MillstreamError as error:
-        return Finding("ledger", False, str(error), _since(began))
-    return Finding("ledger", True, f"{place}, revision {revision}", _since(began))
+        return Finding("ledger", False, str(error), since(began))
+    return Finding("ledger", True, f"{place}, revision {revision}", since(began))
 
 
 async def _probe(session: Session, settings: Settings) -> list[Finding]:
@@ -104,9 +90,9 @@ async def _probe(session: Session, settings: Settings) -> list[Finding]:
             began = time.perf_counter()
             try:
                 job = await app.submit(work)
-                findings.append(Finding(name, True, f"{await job.result()} answered", _since(began)))
+                findings.append(Finding(name, True, f"{await job.result()} answered", since(began)))
             except Exception as error:  # noqa: BLE001  whatever does not work here is a finding
-                findings.append(Finding(name, False, f"{type(error).__name__}: {error}", _since(began)))
+                findings.append(Finding(name, False, f"{type(error).__name__}: {error}", since(began)))
     return findings
 
 
@@ -146,7 +132,3 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _since(began: float) -> float:
-    return round((time.perf_counter() - began) * 1000, 1)

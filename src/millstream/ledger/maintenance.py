@@ -22,6 +22,7 @@ from millstream.ledger.blobs import KEPT_SECONDS
 from millstream.ledger.database import (
     Connection,
     Database,
+    NoLedgerError,
     database,
     first_line,
     original,
@@ -84,6 +85,20 @@ class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
     is_compacted: bool
 
 
+class Member(msgspec.Struct, frozen=True):
+    """A process that uses the ledger.
+
+    Attributes:
+        host: The machine.
+        pid: Its process id there.
+        job_queue: The event log that it has, where it said so.
+    """
+
+    host: str
+    pid: int
+    job_queue: str | None
+
+
 class Keeper:
     """Looks after a ledger. All its methods block, for as long as they need.
 
@@ -119,6 +134,24 @@ class Keeper:
             connection.begin()
             connection.rollback()
             return schema.REVISION
+
+    def members(self) -> list[Member]:
+        """Return the processes that use the ledger, as far as their leases say; none where there is no ledger.
+
+        Raises:
+            NewerLedgerError: Its tables are of a newer version.
+            StaleLedgerError: Its tables are of an older version.
+            LedgerUnavailableError: It cannot be reached.
+        """
+        member = schema.process.c
+        alive = sa.select(member.host, member.pid, member.job_queue).where(
+            ~member.dead, member.lease_end > self._queries.now
+        )
+        try:
+            with self._opened() as connection:
+                return [Member(*row) for row in connection.raw.execute(alive.order_by(member.id))]
+        except NoLedgerError:
+            return []
 
     def check(self) -> Report:
         """Check the database and all that the ledger promises of it; nothing is changed.

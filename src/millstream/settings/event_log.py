@@ -50,6 +50,20 @@ class EventLogSettings(CelerySettings):
         host, port = self.redis_queue_host or self.redis_host, self.redis_queue_port or self.redis_port
         return f"redis://{f'[{host}]' if ':' in host else host}:{port}/{self.redis_queue_db}"
 
+    @property
+    def shares_database_with_broker(self) -> bool:
+        """Whether the event log's database is the broker's too; names of keys keep them apart.
+
+        Example:
+            >>> EventLogSettings(celery_enabled=True, redis_url="redis://r/1").shares_database_with_broker
+            True
+        """
+        broker = self.broker_url or self.redis_url
+        if not (self.celery_enabled and broker):
+            return False
+        queue = _place(self.effective_redis_queue_url)
+        return any(_place(url) == queue for url in each_broker(broker) if url.startswith(("redis://", "rediss://")))
+
     def _event_log_problems(self) -> Iterator[tuple[str, str]]:
         """Yield what keeps processes from sharing an event log: the name of a setting, and what is wrong with it."""
         if self.effective_job_queue_type != "redis":
@@ -61,7 +75,8 @@ class EventLogSettings(CelerySettings):
         if source == "redis_url" and (problem := self._wrong_redis_url(self.redis_url or "")):
             yield source, problem
             return
-        if self._shares_database_with_broker():
+        by_hand = self.model_fields_set.intersection({"redis_queue_url", "redis_queue_db", "redis_queue_host"})
+        if by_hand and self.shares_database_with_broker:
             yield (
                 "redis_queue_url" if self.redis_queue_url else "redis_queue_db",
                 "the broker is in that database; give the event log one of its own, as in redis://HOST:PORT/1",
@@ -86,15 +101,6 @@ class EventLogSettings(CelerySettings):
         except ValueError as error:
             return f"{error}; or set redis_queue_url"
         return None
-
-    def _shares_database_with_broker(self) -> bool:
-        """Whether both were set by hand, to one database; where one is a default, names of keys keep them apart."""
-        by_hand = self.model_fields_set.intersection({"redis_queue_url", "redis_queue_db", "redis_queue_host"})
-        broker = self.broker_url or self.redis_url
-        if not (self.celery_enabled and by_hand and broker):
-            return False
-        queue = _place(self.effective_redis_queue_url)
-        return any(_place(url) == queue for url in each_broker(broker) if url.startswith(("redis://", "rediss://")))
 
 
 def _place(url: str) -> tuple[str, int, int]:

@@ -1,0 +1,79 @@
+"""The checks of `millstream doctor` that ask servers: the Redis of the event log, the broker, and whoever uses them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from millstream.cli.findings import Finding, since
+from millstream.errors import MillstreamError
+from millstream.urls import without_password
+
+if TYPE_CHECKING:
+    from millstream.settings import Settings
+
+
+def look_at_event_log(settings: Settings) -> Iterator[Finding]:
+    """Look at the event log that processes share, where they share one, and whether all of them do."""
+    began = time.perf_counter()
+    others = list(_who_disagrees(settings))
+    if others:
+        yield Finding("event log", False, "; ".join(others), since(began))
+    elif settings.effective_job_queue_type == "redis":
+        yield _look_at_redis(settings)
+
+
+def _look_at_redis(settings: Settings) -> Finding:
+    from millstream.events.redis.link import RedisUnavailableError  # noqa: PLC0415  only these settings need redis
+    from millstream.events.redis.look import OLDEST, look  # noqa: PLC0415  as above
+
+    began = time.perf_counter()
+    try:
+        found = look(settings.effective_redis_queue_url)
+    except RedisUnavailableError as error:
+        return Finding("event log", False, str(error), since(began))
+    told = [without_password(settings.effective_redis_queue_url), found.name]
+    if found.is_too_old or found.is_cluster:
+        wrong = f"too old: give version {OLDEST} or later" if found.is_too_old else "a cluster: give one server"
+        return Finding("event log", False, ", ".join([*told, wrong]), since(began))
+    told += [f"answers in {found.milliseconds} ms", found.eviction if found.is_bounded else "no maxmemory"]
+    if found.loses_live_events:
+        told.append("tokens of running jobs may be evicted: set maxmemory-policy volatile-lru")
+    if settings.shares_database_with_broker:
+        told.append("in the broker's database: set redis_queue_db")
+    return Finding("event log", True, ", ".join(told), since(began))
+
+
+def _who_disagrees(settings: Settings) -> Iterator[str]:
+    from millstream.ledger.maintenance import Keeper  # noqa: PLC0415  SQLAlchemy: --help does without
+
+    mine = settings.effective_job_queue_type
+    try:
+        members = Keeper(settings.effective_database_url).members()
+    except MillstreamError:  # the check of the ledger tells it
+        return
+    for member in members:
+        if member.job_queue not in (None, mine):
+            where = f"process {member.pid} on {member.host}"
+            yield f"{where} has job_queue_type {member.job_queue}, and this one {mine}: give all the same"
+
+
+def look_at_broker(settings: Settings) -> Iterator[Finding]:
+    """Look at the broker of workers, where there are such."""
+    if not settings.celery_enabled:
+        return
+    from millstream.backends.celery.link import Link  # noqa: PLC0415  only these settings need Celery
+
+    began, place = time.perf_counter(), "; ".join(map(without_password, settings.effective_broker_url.split(";")))
+    link = None
+    try:
+        link = Link(settings.effective_broker_url)
+        link.open()
+    except Exception as error:  # noqa: BLE001  each library has its own
+        yield Finding("broker", False, f"{place} cannot be reached: {error}", since(began))
+    else:
+        yield Finding("broker", True, place, since(began))
+    finally:
+        if link is not None:
+            link.drop()

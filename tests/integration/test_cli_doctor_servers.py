@@ -1,0 +1,84 @@
+"""What the doctor says of the servers that the settings name: the event log's, the broker; and of other processes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from millstream import Millstream, Settings
+from millstream.cli.servers import look_at_broker, look_at_event_log
+from millstream.ledger import schema
+from tests.integration.cli_program import millstream as run
+from tests.lifeline import free_port
+from tests.valkey import ValkeyServer
+
+
+def test_the_doctor_asks_the_event_log_and_the_broker(valkey_server: ValkeyServer, tmp_path: Path) -> None:
+    variables = {"MILLSTREAM_CELERY_ENABLED": "true", "MILLSTREAM_REDIS_URL": valkey_server.url_of(0)}
+    done = run("doctor", "--json", cwd=tmp_path, **variables)
+    told = {check["check"]: check for check in json.loads(done.stdout)["checks"]}
+    assert done.returncode == 0, done.stdout
+    assert told["event log"]["detail"].startswith(f"{valkey_server.url_of(1)}, Valkey ")
+    assert told["event log"]["detail"].endswith(" ms, no maxmemory")
+    assert told["broker"]["detail"] == valkey_server.url_of(0)
+    valkey_server.stop()
+    done = run("doctor", cwd=tmp_path, **variables)
+    assert done.returncode == 1
+    for check in ("event log", "broker"):
+        assert f"✗   {check}" in done.stdout
+
+
+def test_passwords_of_redis_are_shown_nowhere(tmp_path: Path) -> None:
+    url = f"redis://me:s3cr3t@127.0.0.1:{free_port()}/1"
+    variables = {"MILLSTREAM_JOB_QUEUE_TYPE": "redis", "MILLSTREAM_REDIS_QUEUE_URL": url, "MILLSTREAM_REDIS_URL": url}
+    for command in (["doctor"], ["config", "show", "--sources"], ["config", "show", "--json"]):
+        done = run(*command, cwd=tmp_path, **variables)
+        assert "redis://***@127.0.0.1:" in done.stdout
+        assert "s3cr3t" not in done.stdout + done.stderr
+
+
+def test_the_doctor_advises_where_events_in_use_would_be_evicted_and_where_the_broker_is(
+    valkey_server: ValkeyServer,
+) -> None:
+    settings = Settings(celery_enabled=True, redis_url=valkey_server.url_of(1))
+    with valkey_server.client() as client:
+        client.config_set("maxmemory", "64mb")
+        client.config_set("maxmemory-policy", "allkeys-lru")
+    (finding,) = look_at_event_log(settings)
+    assert finding.is_ok
+    assert "allkeys-lru, tokens of running jobs may be evicted: set maxmemory-policy volatile-lru" in finding.detail
+    assert finding.detail.endswith("in the broker's database: set redis_queue_db")
+    with valkey_server.client() as client:
+        client.config_set("maxmemory-policy", "volatile-lru")
+    (finding,) = look_at_event_log(settings)
+    assert ", volatile-lru, in the broker's" in finding.detail
+
+
+def test_a_redis_that_takes_nothing_is_a_finding(valkey_server: ValkeyServer) -> None:
+    valkey_server.fill()
+    (finding,) = look_at_event_log(Settings(job_queue_type="redis", redis_queue_url=valkey_server.url_of(1)))
+    assert not finding.is_ok
+    assert "command not allowed when used memory > 'maxmemory'" in finding.detail
+
+
+async def test_processes_that_have_another_event_log_are_named(tmp_path: Path, valkey_url: str) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    mine = Settings(database_url=url, job_queue_type="redis", redis_queue_url=valkey_url)
+    async with Millstream(settings=Settings(database_url=url)) as other:
+        await other.accounts()
+        engine = sa.create_engine(url)
+        with engine.begin() as connection:
+            connection.execute(sa.update(schema.process).values(job_queue="asyncio"))
+        engine.dispose()
+        (finding,) = look_at_event_log(mine)
+        assert not finding.is_ok
+        assert finding.detail.endswith("has job_queue_type asyncio, and this one redis: give all the same")
+        assert list(look_at_event_log(Settings(database_url=url))) == []
+    (finding,) = look_at_event_log(mine)
+    assert finding.is_ok
+
+
+def test_without_workers_and_redis_no_server_is_asked() -> None:
+    assert [*look_at_event_log(Settings()), *look_at_broker(Settings())] == []
