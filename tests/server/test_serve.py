@@ -140,8 +140,6 @@ def test_a_port_that_is_taken_is_one_line(directory: Path) -> None:
         ([], {"MILLSTREAM_CORS_ORIGINS": "*", "MILLSTREAM_CORS_ALLOW_CREDENTIALS": "true"}, "cors_origins = *"),
         ([], {"MILLSTREAM_MESSAGE_KEY": "short"}, "message_key = ***"),
         ([], {"MILLSTREAM_SUPERUSER_PASSWORD": "short"}, "superuser_password = ***"),
-        (["--workers", "2"], {}, "workers = 2"),
-        ([], {"LANGFLOW_GUNICORN_PRELOAD": "true"}, "gunicorn_preload = true"),
     ],
 )
 def test_what_is_not_safe_or_not_there_yet_does_not_start(

@@ -42,6 +42,13 @@ def configure(level: str, form: Literal["console", "json"]) -> None:
         )
 
 
+def forget() -> None:
+    """Undo `configure`, in a process that has inherited it and will load the user's code, which may set up its own."""
+    for handler in logging.root.handlers[:]:
+        logging.root.removeHandler(handler)
+    structlog.reset_defaults()
+
+
 def _renderers(form: Literal["console", "json"]) -> list[Any]:
     if form == "json":
         # Local variables may hold passwords.

@@ -1,4 +1,4 @@
-"""`millstream serve`: the HTTP server, in one process, until it is stopped."""
+"""`millstream serve`: the HTTP server, until it is stopped; that of several processes is in `processes.py`."""
 
 from __future__ import annotations
 
@@ -7,18 +7,26 @@ import gc
 import logging
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from millstream.cli.exits import Exit, WrongUseError
 from millstream.cli.interrupts import Interrupts
 from millstream.cli.options import AppOption, Debug, EnvFile
+from millstream.cli.processes import (
+    Processes,
+    assemble,
+    can_be_several,
+    has_gunicorn,
+    wants_several,
+    warn_of_network,
+)
 from millstream.cli.session import Session
 from millstream.cli.worker import collect_seldom
-from millstream.urls import is_loopback
+from millstream.errors import SettingsError
 
 if TYPE_CHECKING:
     from millstream.server.launch import HttpServer
@@ -32,7 +40,9 @@ def serve(  # noqa: PLR0913, PLR0917  these are the options of a program
     port: Annotated[
         int | None, typer.Option(min=0, max=65_535, help="The port; 0 takes one that is free. By default the setting.")
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Server processes; this version has one.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Server processes; by default the setting workers.")
+    ] = None,
     backend_only: Annotated[bool, typer.Option("--backend-only", help="Serve the API, and no pages.")] = False,
     reload: Annotated[bool, typer.Option("--reload", help="Start again when a Python file here changes.")] = False,
     env_file: EnvFile = None,
@@ -46,11 +56,16 @@ def serve(  # noqa: PLR0913, PLR0917  these are the options of a program
     session = Session.of(context, debug=debug, env_file=env_file)
     if find_spec("fastapi") is None or find_spec("uvicorn") is None:
         raise WrongUseError('serve needs the extra "server"; install it with pip install "millstream[server]"')
+    given: dict[str, Any] = {"host": host, "port": port, "workers": workers, "backend_only": backend_only or None}
     if reload:
-        return _reload()
+        return _reload(session.settings(**given))
     gc.disable()  # what is imported stays; looking through it for garbage took a sixth of the start
-    session.take_in(app)
-    settings = session.settings(host=host, port=port, workers=workers, backend_only=backend_only or None)
+    settings = _first_look(session, app, given)
+    if settings is None or not (wants_several(settings) and has_gunicorn()):
+        session.take_in(app)
+        settings = session.settings(**given)
+    if wants_several(settings) and can_be_several(session, settings):
+        return Processes(session, app, given).run(preload=settings.gunicorn_preload)
     server = _server(session, settings)
 
     def say_stopping() -> None:
@@ -61,16 +76,24 @@ def serve(  # noqa: PLR0913, PLR0917  these are the options of a program
     return Exit.OK
 
 
-def _server(session: Session, settings: Settings) -> HttpServer:
-    from millstream.server.assemble import create_app  # noqa: PLC0415  FastAPI: --help does without
-    from millstream.server.launch import HttpServer  # noqa: PLC0415  as above
+def _first_look(session: Session, app: str | None, given: Mapping[str, Any]) -> Settings | None:
+    """Return the settings before the user's code is loaded; `None` where they are not complete without it.
 
-    program = session.app(settings, executes=None)
-    program.registry.adopt(session.known(settings.imports))
-    if not is_loopback(settings.host) and not settings.trusted_proxies:
-        told = "passwords and tokens can be read on the way; put a proxy with TLS in front, and set trusted_proxies"
-        session.complain([f"listening on {settings.host} without TLS: {told}"])
-    api = create_app(settings, app=program, say=lambda line: session.err.print(line, soft_wrap=True))
+    With several processes that code is loaded in each of them, and not here: so a reload takes what has changed.
+    """
+    try:
+        return session.settings(**given)
+    except SettingsError:
+        if app is None:
+            raise
+        return None
+
+
+def _server(session: Session, settings: Settings) -> HttpServer:
+    from millstream.server.launch import HttpServer  # noqa: PLC0415  FastAPI: --help does without
+
+    warn_of_network(session, settings)
+    api = assemble(session, settings, lambda line: session.err.print(line, soft_wrap=True), executes=None)
     return HttpServer(api, settings)
 
 
@@ -93,9 +116,14 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return make
 
 
-def _reload() -> int:
+def _reload(settings: Settings) -> int:
     """Run this command without `--reload` in a process of its own, and start it again when a Python file changes."""
     import watchfiles  # noqa: PLC0415  only this needs it
+
+    if wants_several(settings):
+        name = "gunicorn_preload" if settings.workers == 1 else "workers"
+        shown = f"{name} = {settings.display(name)} ({settings.sources()[name]})"
+        raise WrongUseError(f"--reload is for one process, and {shown}; leave one of the two")
 
     arguments = [argument for argument in sys.argv[1:] if argument != "--reload"]
     command = shlex.join([sys.executable, "-m", "millstream", *arguments])

@@ -1,4 +1,4 @@
-"""Runs the server in one process: Uvicorn on one socket, and a polite end."""
+"""Runs the server in this process, alone or as one of several: Uvicorn on one socket, and a polite end."""
 
 from __future__ import annotations
 
@@ -43,15 +43,22 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
+def url_of(listening: socket.socket) -> str:
+    """Return where a socket listens, as a URL."""
+    host, port = listening.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
 class HttpServer(uvicorn.Server):
-    """Serves an application until `should_exit` is set.
+    """Serves an application until it is told to stop.
 
     Args:
         api: What `create_app` returned.
         settings: Where to listen, which proxies are in front, and how long open requests may take at the end.
+        most_requests: After so many it stops by itself; `None`: never.
     """
 
-    def __init__(self, api: FastAPI, settings: Settings) -> None:
+    def __init__(self, api: FastAPI, settings: Settings, *, most_requests: int | None = None) -> None:
         """Listen to nothing yet."""
         proxies = list(settings.trusted_proxies)
         super().__init__(
@@ -67,35 +74,55 @@ class HttpServer(uvicorn.Server):
                 forwarded_allow_ips=proxies,
                 timeout_keep_alive=_KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=math.ceil(settings.drain_grace),
+                limit_max_requests=most_requests,
             )
         )
         self._api, self._address = api, (settings.host, settings.port)
         self._ready: Callable[[str], None] = _unheard
+        self._leaving: Callable[[], None] = _nothing
 
-    async def run_until_stopped(self, ready: Callable[[str], None]) -> None:
+    async def run_until_stopped(
+        self,
+        ready: Callable[[str], None],
+        *,
+        listening: socket.socket | None = None,
+        leaving: Callable[[], None] | None = None,
+    ) -> None:
         """Start, serve, and close everything behind it.
 
         Args:
             ready: Is called with the address once requests are answered.
+            listening: The socket to answer on; by default one of its own, at the address in the settings.
+            leaving: Is called once no more connections are taken.
 
         Raises:
             AddressInUseError: It cannot listen there.
             Exception: What the start of the app raises.
         """
-        self._ready = ready
-        with listen(*self._address) as listening:
+        self._ready, self._leaving = ready, leaving or _nothing
+        with listening or listen(*self._address) as taken:
             async with self._api.router.lifespan_context(self._api):
-                await self.serve([listening])
+                await self.serve([taken])
+
+    def stop(self) -> None:
+        """Take no more requests, and let end what is open; from its event loop."""
+        self.should_exit = True
+
+    def hurry(self) -> None:
+        """Stop, and wait for nothing that is open; from its event loop."""
+        site: Site = self._api.state.site
+        site.hurry()
+        self.should_exit = self.force_exit = True
 
     async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """Begin to answer, and say where."""
         await super().startup(list(sockets or ()))
-        host, port = (sockets or ())[0].getsockname()[:2]
-        self._ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+        self._ready(url_of((sockets or ())[0]))
 
     async def shutdown(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """Take no more requests, and let those end that are open: streams at once, others within the grace."""
         site: Site = self._api.state.site
+        self._leaving()
         site.stop()
         await super().shutdown(list(sockets or ()))
 
@@ -106,4 +133,8 @@ class HttpServer(uvicorn.Server):
 
 
 def _unheard(_: str) -> None:
+    pass
+
+
+def _nothing() -> None:
     pass
