@@ -15,6 +15,7 @@ from typing import Any
 from tests.chaos.celery_rounds import CeleryRound, CelerySetup
 from tests.chaos.fleet_rounds import FleetRound, FleetSetup
 from tests.chaos.rounds import Outcome, Round, Setup
+from tests.chaos.soak import Soak, tell
 from tests.chaos.witness import Witness
 from tests.rabbitmq import RabbitMQServer
 from tests.services import PostgresServer
@@ -65,6 +66,23 @@ def fleet_rounds(options: argparse.Namespace, number: int, stack: ExitStack, how
     yield FleetRound(FleetSetup(workers=options.servers, under=under, redis=redis, **how))
 
 
+def soak(options: argparse.Namespace, home: Path, server: PostgresServer, stack: ExitStack) -> int:
+    """Play a soak on the last database that is named, with the last event log; return 1 if something did not hold."""
+    is_redis, is_postgres = options.queues[-1] == "redis", options.databases[-1] == "postgresql"
+    setup = FleetSetup(
+        url=stack.enter_context(server.database()) if is_postgres else f"sqlite:///{home}/ledger.db",
+        home=home,
+        seed=options.seed,
+        kills=0,
+        workers=options.servers or 3,
+        redis=stack.enter_context(ValkeyServer()) if is_redis else None,
+    )
+    played = Soak(setup, options.soak)
+    outcome = played.play()
+    tell(played, outcome)
+    return 1 if outcome.violations else 0
+
+
 def row(number: int, outcome: Outcome) -> tuple[object, ...]:
     """Return what became of a round, cell by cell."""
     setup = outcome.setup
@@ -109,6 +127,7 @@ def main() -> int:
     parser.add_argument("--servers", type=int, default=0, help="processes of `serve`, which get their load over HTTP")
     parser.add_argument("--under", nargs="+", choices=UNDER, default=UNDER, help="whose children they are")
     parser.add_argument("--queues", nargs="+", choices=QUEUES, default=QUEUES, help="their event logs")
+    parser.add_argument("--soak", type=int, default=0, metavar="JOBS", help="in place of rounds: one with so many jobs")
     options = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="millstream-chaos-"))
     outcomes: list[Outcome] = []
@@ -117,6 +136,8 @@ def main() -> int:
         is_used = "postgresql" in options.databases
         if is_used:
             stack.enter_context(server)
+        if options.soak:
+            return soak(options, home, server, stack)
         say(*_HEAD)
         for played in rounds(options, home, server, stack):
             outcomes.append(played.play())

@@ -122,7 +122,7 @@ class CrowdPlan:
 
 
 @dataclass(frozen=True)
-class _Order:
+class Order:
     """One job that is to be started.
 
     Attributes:
@@ -157,9 +157,7 @@ class Crowd:
     async def live(self) -> None:
         """Submit until it is to stop, bring everything to its end, and read it all once more."""
         try:
-            self._user = (await self._wire.ask("GET", "/api/v1/users/whoami")).told["id"]
-            flow = {"name": "document", "data": DOCUMENT}
-            self._document = (await self._wire.ask("POST", "/api/v1/flows/", flow, expected=(201,))).told["id"]
+            await self._settle()
             slots = asyncio.Semaphore(self._plan.open_jobs)
             async with asyncio.TaskGroup() as group:
                 for number in itertools.count():
@@ -170,6 +168,12 @@ class Crowd:
             await self._come_late()
         finally:
             self._wire.close()
+
+    async def _settle(self) -> None:
+        """Ask who this is, and keep the flow document."""
+        self._user = (await self._wire.ask("GET", "/api/v1/users/whoami")).told["id"]
+        flow = {"name": "document", "data": DOCUMENT}
+        self._document = (await self._wire.ask("POST", "/api/v1/flows/", flow, expected=(201,))).told["id"]
 
     async def _care(self, number: int, slots: asyncio.Semaphore) -> None:
         """Bring one job from its submit to its end."""
@@ -193,7 +197,7 @@ class Crowd:
         finally:
             slots.release()
 
-    def _order(self, number: int, chance: random.Random) -> _Order:
+    def _order(self, number: int, chance: random.Random) -> Order:
         way = chance.choices(list(WAYS), list(WAYS.values()))[0]
         flow = "hooked" if way == "webhook" else chance.choices(list(FLOWS), list(FLOWS.values()))[0]
         if flow == "document" and way == "task":
@@ -201,14 +205,14 @@ class Crowd:
         if flow == "asked" and way == "run":
             flow = "chain"
         inputs = {"length": chance.randint(2, 8)} if flow in ("chain", "purely") else {}
-        return _Order(way, f"order-{number}", flow, inputs)
+        return Order(way, f"order-{number}", flow, inputs)
 
     def _refused(self, error: RefusedError) -> None:
         with (self._plan.home / "refused").open("a", encoding="utf-8") as file:
             file.write(f"{error}\n")
 
     # ---------------------------------------------------------------------------------------------------- submits
-    async def _submitted(self, order: _Order, chance: random.Random) -> str:
+    async def _submitted(self, order: Order, chance: random.Random) -> str:
         key, body = f"{self._user}/{order.key}", digest(order.way, order.flow, order.inputs)
         self._log.put(Submitted(job="", outcome="unknown", key=key, body=body))
         if order.way == "direct":
@@ -220,7 +224,7 @@ class Crowd:
             await self._submit_another(order)
         return job_id
 
-    async def _begin(self, order: _Order) -> str:
+    async def _begin(self, order: Order) -> str:
         path, body = self._request(order)
         ask = self._wire.ask
         headers = {"Idempotency-Key": order.key}
@@ -239,7 +243,7 @@ class Crowd:
                 job_id = answer.told["job_id"]
         return job_id
 
-    def _request(self, order: _Order) -> tuple[str, Any]:
+    def _request(self, order: Order) -> tuple[str, Any]:
         """Return the path and the body of the request that starts a job."""
         name = f"{_LOAD}.{order.flow}"
         is_document = order.flow == "document"
@@ -255,7 +259,7 @@ class Crowd:
             case _:
                 return f"/api/v1/webhook/{name}", {"order": order.key}
 
-    async def _begin_directly(self, order: _Order) -> str:
+    async def _begin_directly(self, order: Order) -> str:
         """Start a build whose stream is the answer itself."""
         path, body = self._request(order)
         while True:
@@ -271,7 +275,7 @@ class Crowd:
                 return headers["location"].split("/")[-2]
             await asyncio.sleep(_PAUSE_SECONDS)
 
-    async def _submit_another(self, order: _Order) -> None:
+    async def _submit_another(self, order: Order) -> None:
         """Hand in something else under a key that is known."""
         key, body = f"{self._user}/{order.key}", digest("another")
         given = {"task": f"{_LOAD}.chain", "kwargs": {"length": 99}}
@@ -297,7 +301,7 @@ class Crowd:
                 await self._answer(job_id, event)
         self._log.put(StreamEnded(job=job_id, reader=reader))
 
-    async def _view(self, job_id: str, reader: str, chance: random.Random, *, again: _Order | None = None) -> None:
+    async def _view(self, job_id: str, reader: str, chance: random.Random, *, again: Order | None = None) -> None:
         """Read a build's lines to the end, as streams or by polls, over as many connections as it takes."""
         path = f"/api/v1/build/{job_id}/events"
         is_polling = again is None and chance.random() < 0.4
@@ -314,7 +318,7 @@ class Crowd:
                 return
 
     async def _stream(
-        self, path: str, chance: random.Random, *, leaves: float, first: _Order | None = None
+        self, path: str, chance: random.Random, *, leaves: float, first: Order | None = None
     ) -> AsyncGenerator[Message, None]:
         """Yield the messages of a stream for ever; each time it breaks or is left, another server goes on with it."""
         cursor = ""

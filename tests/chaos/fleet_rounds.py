@@ -19,7 +19,7 @@ from millstream.testing.invariants import Violation, violations
 from tests.chaos import children, probe
 from tests.chaos.crowd import LATE, CrowdPlan, digest_of_event, lines_of, live
 from tests.chaos.rounds import Child, Round, Setup
-from tests.chaos.told import ToldLog, misread
+from tests.chaos.told import ToldLog, misread, outdated
 from tests.chaos.verdict import history
 from tests.lifeline import await_end, free_port, send
 from tests.lifeline import children as children_of
@@ -43,11 +43,13 @@ forgets everything, or stands still; all connections to PostgreSQL are cut."""
 REDIS_CONNECTIONS = 4
 """How many a process may have."""
 
+REDIS_DATABASE = 1
+"""Where the event log is."""
+
 _CUT = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
     "AND pid <> pg_backend_pid()"
 )
-_DATABASE = 1
 _DESCRIPTORS, _THREADS = 60, 60
 _PATIENCE = 10.0
 _IDLE_SECONDS = 90.0
@@ -119,7 +121,11 @@ class FleetRound(Round):
             if pid not in living and not (pid and probe.session(pid)):  # what is left of a Gunicorn has the port
                 self._ports[port] = self._start("server", partial(children.serve, port, self._size))
         if not any(child.kind == "crowd" for child in self._children) and not self._plan.stop.exists():
-            self._start("crowd", partial(live, self._crowd))
+            self._start("crowd", self._lives())
+
+    def _lives(self) -> Callable[[], None]:
+        """Return what the crowd does."""
+        return partial(live, self._crowd)
 
     @property
     def _size(self) -> int:
@@ -137,7 +143,7 @@ class FleetRound(Round):
             "MILLSTREAM_AUTO_LOGIN": "true",
             "MILLSTREAM_DISCONNECT_GRACE": "30",
             "MILLSTREAM_JOB_QUEUE_TYPE": self._fleet.queue,
-            "MILLSTREAM_REDIS_QUEUE_URL": "" if redis is None else redis.url_of(_DATABASE),
+            "MILLSTREAM_REDIS_QUEUE_URL": "" if redis is None else redis.url_of(REDIS_DATABASE),
             "GUNICORN_CMD_ARGS": "--max-requests 400 --max-requests-jitter 200",
         }
 
@@ -182,6 +188,8 @@ class FleetRound(Round):
         if not chosen or len(servers) < min(2, self._fleet.workers):
             return False
         pid = self._chance.choice(chosen)
+        with (self._setup.home / "faults").open("a", encoding="utf-8") as file:
+            file.write(f"{time.monotonic():.3f} {fault} {pid}\n")
         match fault:
             case "server" | "any server":
                 self._kill(pid, is_busy=pid in busy)
@@ -283,7 +291,7 @@ class FleetRound(Round):
     def _keys_without_ttl(self, redis: ValkeyServer) -> list[str]:
         """Return the keys of jobs that stay in Redis for ever."""
         jobs = {job for (job,) in self._witness.rows("SELECT id FROM millstream_job")}
-        with redis.client(_DATABASE) as client:
+        with redis.client(REDIS_DATABASE) as client:
             staying = [key.decode() for key in client.scan_iter(count=1000) if client.ttl(key) == -1]
         return [key for key in staying if not jobs.isdisjoint(re.split("[:{}]", key))]
 
@@ -311,6 +319,7 @@ class FleetRound(Round):
         self._outcome.jobs = len(judged.dump.jobs)
         found = self._outcome.violations
         found += violations(judged)
+        found += outdated(judged)
         found += misread(ToldLog(home / "told").read(), LATE)
         found += [Violation("HTTP", "", line) for line in lines_of(home / "refused")]
         asked = set(lines_of(home / "asked"))

@@ -348,3 +348,15 @@ async def noted(text: Any = None) -> list[str]:  # noqa: ARG001  as above
 def tossed(text: Any = None) -> bool:
     """Say whether a loop has turned often enough: what the first process to ask is told counts for all."""
     return digest(text) < "6"
+
+
+@task
+async def quick() -> str:
+    with effect() as mark:
+        pass
+    return mark
+
+
+@flow
+def brief() -> Any:
+    return quick()

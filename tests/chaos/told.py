@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from millstream.model.event import Cursor
+from millstream.testing.history import Began, ClaimRow, History, Seen
 from millstream.testing.invariants import Violation
 
 
@@ -98,3 +99,21 @@ def _differs(given: list[tuple[str, tuple[str, ...]]], whole: list[tuple[str, tu
     beyond = [cursor for cursor, _ in given if cursor not in dict(whole)]
     other = [cursor for cursor, lines in whole if dict(given).get(cursor, lines) != lines]
     return f"other lines than one who came later: without {missing}, beyond {beyond}, different {other}"
+
+
+def outdated(history: History) -> Iterator[Violation]:
+    """Yield a violation for each line of a log that a process put into a job which somebody else had taken over."""
+    claims: dict[str, list[ClaimRow]] = defaultdict(list)
+    for claim in sorted(history.dump.claims, key=lambda claim: (claim.job, claim.attempt)):
+        claims[claim.job].append(claim)
+    effects = {one.mark: one for one in history.seen if isinstance(one, Began)}
+    for one in history.seen:
+        if not isinstance(one, Seen) or not one.k or one.digest not in effects:
+            continue
+        held = claims[one.job]
+        ends = [*(claim.head for claim in held[1:]), one.seq]
+        holders = {claim.pid for claim, end in zip(held, ends, strict=True) if claim.head <= one.seq <= end}
+        pid = effects[one.digest].pid
+        if pid not in holders:
+            what = f"reader {one.reader} was given {one.seq}-{one.k} by process {pid} while {holders} held it"
+            yield Violation("I10", one.job, what)
