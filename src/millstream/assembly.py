@@ -18,6 +18,7 @@ from millstream.engine.services import HandOut, Programs, Services
 from millstream.engine.threads import ThreadPool
 from millstream.errors import DefinitionError
 from millstream.events.memory import MemoryEventLog
+from millstream.events.tail import Follower, Tail
 from millstream.execution.again import Repeats
 from millstream.execution.answer import Answers
 from millstream.execution.cancel import Cancels
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from millstream.backends.celery.outbox import Outbox
+    from millstream.events.redis.log import RedisEventLog
+    from millstream.events.redis.transport import Transport
 
 _TURN_SECONDS = 1.0
 """How long a pool process of a worker goes on with further segments before Celery has its turn again."""
@@ -68,6 +71,7 @@ class Process:
         cancels: Cancels jobs.
         answers: Answers what waits.
         repeats: Submits ended jobs once more.
+        transport: This process's part in the Redis of its ledger, once that is open, where the settings say so.
         is_started: Whether all is there that the settings ask for.
     """
 
@@ -91,6 +95,8 @@ class Process:
         self._sharing: Sharing | None = None
         self._shared: SharedLedger | None = None
         self._outbox: Outbox | None = None
+        self.transport: Transport | None = None
+        self._told = told = event_log(settings, log, ledger)
         hand_out = _hand_out(settings, role)
         self._services = Services(
             clock=clock,
@@ -103,17 +109,17 @@ class Process:
             max_crashes=settings.max_crashes,
             hand_out=hand_out,
         )
-        self.segments = segments = Segments(ledger, log, self._services, library, role.journal)
+        self.segments = segments = Segments(ledger, told, self._services, library, role.journal)
         self._membership = Membership(self._stop_shared)
         me = self._membership.current
         slots = role.slots or settings.max_segments
         self._backend = AnyIOSegmentBackend(me, ledger, segments, clock, slots, context, role.queues)
         if role.is_gated:
             self._backend.close_gate()
-        self.submitter = Submitter(me, ledger, log, clock, segments, self._backend)
-        self.cancels = Cancels(ledger, log, clock, self._backend, segments)
-        self.answers = Answers(ledger, log, clock, segments, self._backend)
-        self.repeats = Repeats(ledger, log, self.submitter, self._backend)
+        self.submitter = Submitter(me, ledger, told, clock, segments, self._backend)
+        self.cancels = Cancels(ledger, told, clock, self._backend, segments)
+        self.answers = Answers(ledger, told, clock, segments, self._backend)
+        self.repeats = Repeats(ledger, told, self.submitter, self._backend)
         ledger.heard = lambda topic, _: self._backend.wake() if topic == "queued" else None
 
     async def start(self) -> None:
@@ -145,14 +151,52 @@ class Process:
                 outbox = open_outbox(self._settings, shared, self._services.hand_out)
                 if outbox is not None:
                     bell = outbox.bell(bell)
-                sharing = Sharing(shared, bell, self._ledger, self._log, self._membership, self.segments, self._backend)
                 try:
+                    tail = await self._follow(shared)
+                    sharing = Sharing(
+                        shared, bell, self._ledger, self._told, tail, self._membership, self.segments, self._backend
+                    )
                     await sharing.start(executes=self._executes, others=() if outbox is None else (outbox.duty,))
                 except BaseException:
+                    await self._stop_transport()
                     await shared.close()
                     raise
                 self._shared, self._sharing, self._outbox = shared, sharing, outbox
             return self._shared
+
+    async def _follow(self, shared: SharedLedger) -> Follower:
+        """Return what brings events to this process's readers, started if it carries events, too."""
+        memory, told = self._ledger.memory, self._told
+        if isinstance(told, MemoryEventLog):
+            return Tail(shared, told, lambda job_id: job_id in memory or self.segments.is_running(job_id))
+        from millstream.events.redis.follow import RedisTail  # noqa: PLC0415  Redis: only who shares it pays for it
+        from millstream.events.redis.transport import Transport  # noqa: PLC0415  as above
+
+        settings, tail = self._settings, Tail(shared, self._log, memory.__contains__)
+        self.transport = transport = Transport(
+            settings.effective_redis_queue_url,
+            (await shared.identity()).id,
+            settings.redis_queue_ttl,
+            self._log,
+            shared.events,
+            tail,
+        )
+        await transport.start()
+        told.carry(transport.outgoing)
+        return RedisTail(tail, shared, self._log, transport, self._clock)
+
+    async def _stop_transport(self) -> None:
+        """Bring what is left to others; what still happens here is told here only."""
+        transport, self.transport = self.transport, None
+        if transport is not None:
+            await transport.stop()
+        if not isinstance(self._told, MemoryEventLog):
+            self._told.carry(None)
+
+    @property
+    def is_event_log_away(self) -> bool:
+        """Whether events reach other processes by the ledger alone, since what should carry them is away."""
+        return self.transport is not None and self.transport.is_away
 
     @property
     def is_broker_away(self) -> bool:
@@ -217,6 +261,9 @@ class Process:
     async def abandon(self) -> None:
         """Leave the ledger from another loop, since this one does not run: others go on with what is held."""
         sharing, self._sharing = self._sharing, None
+        transport, self.transport = self.transport, None
+        if transport is not None:
+            transport.abandon()
         if sharing is not None:
             await sharing.leave()
 
@@ -237,6 +284,7 @@ class Process:
         self._stop_shared()  # first: what is merely cancelled would say so in the record
         await self._backend.stop()
         await self.segments.give_up(self._ledger.memory, self._membership.id)
+        await self._stop_transport()
         if sharing is not None:
             await sharing.leave()
         for job_id in self._log.watched():
@@ -249,6 +297,15 @@ class Process:
         for job_id in self.segments.running():
             if job_id not in self._ledger.memory:
                 self.segments.stop(job_id)
+
+
+def event_log(settings: Settings, view: MemoryEventLog, ledger: TieredLedger) -> MemoryEventLog | RedisEventLog:
+    """Return where the events go that happen here: to this process's readers, or to those of all processes."""
+    if settings.effective_job_queue_type == "asyncio":
+        return view
+    from millstream.events.redis.log import RedisEventLog  # noqa: PLC0415  as above
+
+    return RedisEventLog(view, ledger.memory.__contains__)
 
 
 def _hand_out(settings: Settings, role: Role) -> HandOut | None:

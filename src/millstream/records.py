@@ -172,6 +172,14 @@ class Records:
 
         return await self._home.at(look)
 
+    async def is_event_log_away(self) -> bool:
+        """Return whether events reach other processes by the ledger alone, since what should carry them is away."""
+
+        async def look(process: Process) -> bool:
+            return process.is_event_log_away
+
+        return await self._home.at(look)
+
     # ---------------------------------------------------------------------------------------------------- nodes
     async def locate(self, task_id: str) -> tuple[str, str | None] | None:
         """Return the job and node that a task id names, as (job id, path); `None` where no job is known under it.
@@ -269,7 +277,7 @@ class Records:
     async def known(self, job_id: str, after: Cursor) -> list[Event]:
         """Return what is known by now of a job's events after a cursor; waits for none to come.
 
-        Volatile ones are among them where the job runs here.
+        Volatile ones are among them where the job runs here, or Redis carries the events.
 
         Raises:
             JobNotFoundError: There is no such job.
@@ -277,15 +285,16 @@ class Records:
         return await self._home.at(lambda process: self._known(process, job_id, after))
 
     async def _known(self, process: Process, job_id: str, after: Cursor) -> list[Event]:
-        if process.segments.is_running(job_id):
+        if process.transport is None and process.segments.is_running(job_id):
             return list(self._home.log.peek(job_id, after))
+        passing = [] if process.transport is None else await process.transport.reading.passing(job_id, after)
         found: list[Event] = []
         while page := await self._home.ledger.events(job_id, after.seq, _PAGE):
             found += page
             if len(page) < _PAGE:
                 break
             after = page[-1].cursor
-        return found
+        return sorted(found + passing, key=lambda event: event.cursor) if passing else found
 
     def _check_open(self, job_id: str) -> None:
         if (self._home.is_closed or self._home.process is None) and job_id not in self._home.ledger.memory:

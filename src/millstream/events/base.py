@@ -44,5 +44,11 @@ class EventLog(Protocol):
     async def wait_end(self, job_id: str) -> None:
         """Wait until the job's terminal event is there."""
 
+    def lacks(self, job_id: str, number: int) -> bool:
+        """Return whether a durable event of a job that runs here is missing, so that it has to be appended again.
+
+        A log that fills its holes from the ledger by itself lacks nothing.
+        """
+
     def forget(self, job_id: str) -> None:
         """Drop a job's events; readers that wait end."""

@@ -6,7 +6,8 @@ import asyncio
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from millstream.model.event import TERMINAL, Cursor, Draft, Event
+from millstream.events.base import CursorLostError
+from millstream.model.event import START, TERMINAL, Cursor, Draft, Event
 
 KEPT_STREAMS = 1000
 """Jobs whose events are kept though they could be had again: the newest that nobody reads."""
@@ -18,7 +19,7 @@ _BATCH = 1000
 class _Stream:
     """The events of one job."""
 
-    __slots__ = ("attempts", "enders", "events", "head", "is_closed", "readers", "tail", "waiters")
+    __slots__ = ("attempts", "enders", "events", "head", "is_closed", "is_over", "oldest", "readers", "tail", "waiters")
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -27,13 +28,15 @@ class _Stream:
         self.attempts: dict[int, int] = {}
         self.readers = 0
         self.is_closed = False
+        self.is_over = False
+        self.oldest: Cursor | None = None
         self.waiters: list[asyncio.Future[None]] = []
         self.enders: list[asyncio.Future[None]] = []
 
     def wake(self) -> None:
-        """Wake every reader, and when the last event is there also those who wait for nothing else."""
+        """Wake every reader, and when the job is over also those who wait for nothing else."""
         woken, self.waiters = self.waiters, []
-        if self.is_closed:
+        if self.is_over or self.is_closed:
             woken, self.enders = [*woken, *self.enders], []
         for waiter in woken:
             if not waiter.done() and not waiter.get_loop().is_closed():
@@ -47,8 +50,11 @@ class MemoryEventLog:
         must_keep: Says of a job whether its events are nowhere else, or still come; those of others are forgotten when
             they become too many, and can be appended again.
 
+    Where events are carried by something else between processes, this is one process's view of them: they come in by
+    `place`, and `append` fills in from the ledger.
+
     Attributes:
-        on_watch: Called when a reader begins to wait for events that are not there.
+        on_watch: Called with a job's id when a reader begins to wait for events that are not there.
     """
 
     def __init__(self, must_keep: Callable[[str], bool] = lambda _: True) -> None:
@@ -57,7 +63,7 @@ class MemoryEventLog:
         self._streams: dict[str, _Stream] = {}
         self._watched: dict[str, _Stream] = {}
         self._sweep_at = 2 * KEPT_STREAMS
-        self.on_watch: Callable[[], None] = lambda: None
+        self.on_watch: Callable[[str], None] = lambda _: None
 
     def append(self, job_id: str, first: int, drafts: Sequence[Draft], attempt: int = 1, segment: int = 1) -> int:
         """Append events; see `EventLog.append`."""
@@ -85,6 +91,42 @@ class MemoryEventLog:
         stream.wake()
         return stream.head
 
+    def place(self, job_id: str, events: Sequence[Event]) -> int:
+        """Take events that were numbered elsewhere, and return the number of the last durable one that is here then.
+
+        Those that are not behind the last one here are dropped; where a durable one is missing, nothing is taken from
+        there on.
+        """
+        stream = self._stream(job_id)
+        for event in events:
+            if stream.is_closed or event.seq > stream.head + (not event.k):
+                break
+            if event.cursor > (stream.head, stream.tail):
+                stream.head, stream.tail = event.cursor
+                stream.events.append(event)
+                stream.is_closed = event.is_durable and event.type == TERMINAL
+        stream.wake()
+        return stream.head
+
+    def conclude(self, job_id: str) -> None:
+        """Take note that a job is over, though its last events are not here yet: who waits for that alone goes on."""
+        stream = self._stream(job_id)
+        stream.is_over = True
+        stream.wake()
+
+    def lose(self, job_id: str, oldest: Cursor) -> None:
+        """Take note that what follows is nowhere any more: readers are told so.
+
+        Args:
+            job_id: The job.
+            oldest: After which cursor the oldest events are that there are still.
+        """
+        stream = self._stream(job_id)
+        stream.oldest, stream.is_closed = oldest, True
+        stream.wake()
+        self._streams.pop(job_id, None)  # who comes now may find more
+        self._watched.pop(job_id, None)
+
     async def read(self, job_id: str, after: Cursor) -> AsyncIterator[Sequence[Event]]:
         """Yield events in batches; see `EventLog.read`."""
         stream = self._stream(job_id)
@@ -99,6 +141,10 @@ class MemoryEventLog:
                     if batch:
                         yield batch
                 elif stream.is_closed:
+                    if stream.oldest is not None:
+                        raise CursorLostError(
+                            f"what follows {after} of job {job_id} is gone; the oldest position is {stream.oldest}"
+                        )
                     return
                 else:
                     await self._wait(job_id, stream, stream.waiters)
@@ -115,7 +161,7 @@ class MemoryEventLog:
         stream = self._stream(job_id)
         stream.readers += 1
         try:
-            while not stream.is_closed:
+            while not (stream.is_over or stream.is_closed):
                 await self._wait(job_id, stream, stream.enders)
         finally:
             self._leave(job_id, stream)
@@ -132,6 +178,19 @@ class MemoryEventLog:
         stream = self._streams.get(job_id)
         return 0 if stream is None else stream.head
 
+    def lacks(self, job_id: str, number: int) -> bool:
+        """Return whether a durable event of a job that runs here has to be appended again; see `EventLog.lacks`."""
+        return self.head(job_id) < number
+
+    def last(self, job_id: str) -> Cursor:
+        """Return where the last event stands that is here; `START` where there is none."""
+        stream = self._streams.get(job_id)
+        return START if stream is None else Cursor(stream.head, stream.tail)
+
+    def is_watched(self, job_id: str) -> bool:
+        """Return whether readers wait for more of a job."""
+        return job_id in self._watched
+
     def watched(self) -> dict[str, int]:
         """Return the jobs whose readers wait for more, each with the number of the last durable event that is here."""
         return {job_id: stream.head for job_id, stream in self._watched.items() if not stream.is_closed}
@@ -140,7 +199,7 @@ class MemoryEventLog:
         """Wait to be woken, as one of those who wait for the same."""
         if job_id not in self._watched:
             self._watched[job_id] = stream
-            self.on_watch()
+            self.on_watch(job_id)
         waiter = asyncio.get_running_loop().create_future()
         among.append(waiter)
         try:

@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
+from itertools import takewhile
+from typing import Protocol
 
 import anyio
 
 from millstream.errors import JobNotFoundError
 from millstream.events.memory import MemoryEventLog
 from millstream.ledger.base import SharedLedger
-from millstream.model.event import TERMINAL
+from millstream.model.event import TERMINAL, Cursor, Event
 
 FIRST_WAIT, LAST_WAIT = 0.05, 1.0
 """Seconds between two looks: at first, and when nothing has come for long."""
 
 _PAGE = 1000
+
+
+class Follower(Protocol):
+    """Brings the events of watched jobs into this process's log, wherever they happen."""
+
+    def heard(self, job_id: str) -> None:
+        """Take note that a job has ended, or that there is other news of it."""
+
+    async def follow(self) -> None:
+        """Look once, and wait until it is time to look again.
+
+        Raises:
+            LedgerUnavailableError: The ledger does not answer.
+        """
 
 
 class Tail:
@@ -26,18 +43,21 @@ class Tail:
         log: Where they are read.
         is_local: Says of a job whether it runs in this process, which then publishes its events itself, or is no
             business of the ledger.
+
+    Attributes:
+        is_local: See above.
     """
 
     def __init__(self, ledger: SharedLedger, log: MemoryEventLog, is_local: Callable[[str], bool]) -> None:
         """Follow nothing yet."""
         self._ledger = ledger
         self._log = log
-        self._is_local = is_local
+        self.is_local = is_local
         self._look_now = asyncio.Event()
         self._wait = FIRST_WAIT
         self._due_at = 0.0
         self._told: set[str] = set()
-        log.on_watch = self._hurry
+        log.on_watch = lambda _: self.hurry()
 
     def heard(self, job_id: str) -> None:
         """Take note that there is news of a job: it is read at once if it is watched."""
@@ -67,7 +87,7 @@ class Tail:
 
     def _watched(self) -> dict[str, int]:
         """Return the watched jobs that run elsewhere, each with the number of the last event that is here."""
-        return {job_id: head for job_id, head in self._log.watched().items() if not self._is_local(job_id)}
+        return {job_id: head for job_id, head in self._log.watched().items() if not self.is_local(job_id)}
 
     async def _catch_up(self, watched: dict[str, int]) -> None:
         if not watched:
@@ -81,24 +101,36 @@ class Tail:
             self._log.forget(job_id)  # retention has taken it
         self._wait = FIRST_WAIT if late else min(1.5 * self._wait, LAST_WAIT)
 
-    async def fill(self, job_id: str) -> None:
-        """Append what the log lacks of a job.
+    async def fill(self, job_id: str, until: float = math.inf, before: float = math.inf) -> list[Event]:
+        """Append what the log lacks of a job, and return it.
+
+        Args:
+            job_id: The job.
+            until: Up to the event of this number; further ones may be among them.
+            before: Only events that happened before; seconds since the epoch, UTC.
 
         Raises:
             LedgerUnavailableError: The ledger does not answer.
         """
-        while True:
-            head = self._log.head(job_id)
+        filled: list[Event] = []
+        while (head := self._log.head(job_id)) < until:
             try:
-                events = await self._ledger.events(job_id, head, _PAGE)
+                page = await self._ledger.events(job_id, head, _PAGE)
             except JobNotFoundError:
-                return
+                break
+            events = list(takewhile(lambda event: event.at < before, page))
             if not events:
-                return
+                break
+            if events[0].seq > head + 1:
+                self._log.lose(job_id, Cursor(events[0].seq - 1))
+                break
             self._log.append(job_id, head + 1, [(True, e.type, e.at, e.node, e.data) for e in events])
-            if events[-1].type == TERMINAL:
-                return
+            filled += events
+            if events[-1].type == TERMINAL or len(events) < len(page):
+                break
+        return filled
 
-    def _hurry(self) -> None:
+    def hurry(self) -> None:
+        """Look at once, and often for a while."""
         self._wait, self._due_at = FIRST_WAIT, 0.0
         self._look_now.set()

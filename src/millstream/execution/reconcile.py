@@ -16,7 +16,6 @@ import structlog
 from millstream.clock import chance, in_background
 from millstream.engine.services import HandOut
 from millstream.events.base import EventLog
-from millstream.events.memory import MemoryEventLog
 from millstream.execution.membership import Membership
 from millstream.execution.ports import Canceller, Dispatcher
 from millstream.execution.segment import Segments
@@ -164,7 +163,7 @@ class Look:
         membership: Membership,
         segments: Segments,
         canceller: Canceller,
-        log: MemoryEventLog,
+        log: EventLog,
     ) -> None:
         """Have seen nothing yet."""
         self._ledger = ledger
@@ -190,7 +189,7 @@ class Look:
                     await self._lay_down(held, me)
             elif held.cancel_requested:
                 self._canceller.cancel(held.job_id)
-            elif held.segment == MAIN and held.head > min(seen, self._log.head(held.job_id)):
+            elif held.segment == MAIN and (held.head > seen or self._log.lacks(held.job_id, held.head)):
                 await self._segments.refresh(held.job_id)
         for job_id, segment in mine - {(held.job_id, held.segment) for held in all_held}:
             self._segments.stop(job_id, segment)  # its job has ended, or has taken it back

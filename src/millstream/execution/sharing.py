@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from millstream.events.memory import MemoryEventLog
-from millstream.events.tail import Tail
+from millstream.events.base import EventLog
+from millstream.events.tail import Follower
 from millstream.execution import reconcile
 from millstream.execution.membership import Membership
 from millstream.execution.ports import Executor
@@ -24,7 +24,8 @@ class Sharing:
         shared: The ledger that processes share.
         bell: Wakes them.
         ledger: All ledgers of this process as one; from `start` to `leave` the shared one is among them.
-        log: Gets the events of jobs that run elsewhere, where somebody reads them.
+        log: Gets the events of jobs.
+        tail: Brings those of jobs that run elsewhere, where somebody reads them.
         membership: Under which id this process claims.
         segments: What is executed here.
         executor: Where it is executed.
@@ -35,7 +36,8 @@ class Sharing:
         shared: SharedLedger,
         bell: Bell,
         ledger: TieredLedger,
-        log: MemoryEventLog,
+        log: EventLog,
+        tail: Follower,
         membership: Membership,
         segments: Segments,
         executor: Executor,
@@ -46,7 +48,7 @@ class Sharing:
         self._ledger = ledger
         self._membership = membership
         self._executor = executor
-        self._tail = Tail(shared, log, lambda job_id: job_id in ledger.memory or segments.is_running(job_id))
+        self._tail = tail
         self._follow = Duty("follow", self._tail.follow, 0.0)
         look = reconcile.Look(shared, membership, segments, executor, log)
         self._look = Duty("look", look, reconcile.LOOK_SECONDS)

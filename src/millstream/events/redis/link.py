@@ -164,7 +164,7 @@ class Link:
         self.appends = Lane(self)
         self.commands = Lane(self)
         self.on_back: list[Callable[[], None]] = []
-        call_in_child(self._drop)
+        call_in_child(self.drop)
 
     @property
     def is_away(self) -> bool:
@@ -216,8 +216,11 @@ class Link:
         for told in self.on_back:
             told()
 
-    def _drop(self) -> None:
-        """Leave the parent's connections to it: their numbers stay taken here, by nothing."""
+    def drop(self) -> None:
+        """Let go of all connections at once, without a word: in a child, and of a loop that does not run any more.
+
+        Their numbers stay taken, by nothing, so that whoever closes them later closes nobody else's.
+        """
         for connection in self._made:
             if connection.is_connected:
                 place = connection._writer.get_extra_info("socket")  # noqa: SLF001  there is no other way to it

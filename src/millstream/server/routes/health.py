@@ -28,7 +28,7 @@ class Health(BaseModel):
 
     status: Literal["ok", "degraded"]
     ledger: Literal["ok", "unavailable"]
-    event_log: Literal["ok"] = "ok"
+    event_log: Literal["ok", "redis away"] = "ok"
     backend: Literal["ok", "closed"] = "ok"
     outbox: Literal["ok", "broker away"] = "ok"
 
@@ -41,7 +41,7 @@ async def health() -> dict[str, str]:
 
 @router.get("/health_check")
 async def health_check(here: Here, response: Response) -> Health:
-    """Say how each part stands; `degraded` and 200: jobs are taken, and wait for something."""
+    """Say how each part stands; `degraded` and 200: jobs are taken, and wait for something or lack live tokens."""
     found = await _look(here)
     if found.ledger != "ok" or found.backend != "ok":
         response.status_code = 503
@@ -58,10 +58,16 @@ async def _look(site: Site) -> Health:
     try:
         async with asyncio.timeout(_PATIENCE_SECONDS):
             await site.accounts.session(_NOBODY)
-            is_away = await site.app.is_broker_away()
+            is_broker_away = await site.app.is_broker_away()
+            is_log_away = await site.app.is_event_log_away()
     except (WorkflowServiceUnavailableError, TimeoutError) as error:
         _log.warning("the ledger does not answer", reason=str(error))
         return Health(status="degraded", ledger="unavailable")
     except ClosedError:
         return Health(status="degraded", ledger="unavailable", backend="closed")
-    return Health(status="degraded" if is_away else "ok", ledger="ok", outbox="broker away" if is_away else "ok")
+    return Health(
+        status="degraded" if is_broker_away or is_log_away else "ok",
+        ledger="ok",
+        event_log="redis away" if is_log_away else "ok",
+        outbox="broker away" if is_broker_away else "ok",
+    )

@@ -1,0 +1,103 @@
+"""Events through Redis: apps on one ledger see each other's events live, tokens included, whatever becomes of Redis."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from millstream import Millstream, Settings, ctx, flow, task
+from millstream.model.event import START, Cursor, Event
+from tests.valkey import ValkeyServer
+
+
+@task
+async def talk(words: int, gate: str = "") -> int:
+    for number in range(words):
+        ctx.emit("token", {"text": str(number)})
+        await asyncio.sleep(0)
+    while gate and not await asyncio.to_thread(Path(gate).exists):  # noqa: ASYNC110  a test makes it
+        await asyncio.sleep(0.01)
+    return words
+
+
+@flow
+def conversation(words: int, gate: str = "") -> Any:
+    first = talk(words, gate)
+    return talk(first)
+
+
+class Fleet:
+    """Apps in this process, each as if it were a process of its own."""
+
+    def __init__(self, url: str, stack: AsyncExitStack) -> None:
+        self.settings = Settings(job_queue_type="redis", redis_queue_url=url, database_url="sqlite:///ledger.db")
+        self._stack = stack
+
+    async def app(self, *, executes: bool = True) -> Millstream:
+        return await self._stack.enter_async_context(Millstream(settings=self.settings, executes=executes))
+
+
+@pytest.fixture
+async def fleet(valkey_server: ValkeyServer) -> AsyncIterator[Fleet]:
+    async with AsyncExitStack() as stack:
+        yield Fleet(valkey_server.url, stack)
+
+
+async def story(app: Millstream, job_id: str, after: Cursor = START) -> list[Event]:
+    async with asyncio.timeout(120):
+        return [event async for event in app.read_events(job_id, after)]
+
+
+def shown(events: list[Event]) -> list[tuple[int, int, str]]:
+    return [(event.seq, event.k, event.type) for event in events]
+
+
+async def test_readers_of_all_processes_see_the_same_tokens_included(fleet: Fleet) -> None:
+    runs, sees, late = await fleet.app(), await fleet.app(executes=False), await fleet.app(executes=False)
+    job = await runs.submit(conversation, words=50)
+    mine, theirs = await asyncio.gather(story(runs, job.id), story(sees, job.id))
+    assert [event.type for event in mine].count("token") == 100
+    assert shown(mine) == shown(theirs) == shown(await story(late, job.id))
+
+
+async def test_redis_flushed_in_mid_job_costs_no_durable_event(
+    fleet: Fleet, valkey_server: ValkeyServer, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    runs, sees, late = await fleet.app(), await fleet.app(executes=False), await fleet.app(executes=False)
+    job = await runs.submit(conversation, words=5, gate=str(gate))
+    reading = [asyncio.create_task(story(app, job.id)) for app in (runs, sees)]
+    await asyncio.sleep(0.2)
+    valkey_server.flush()
+    gate.touch()
+    stories = [*await asyncio.gather(*reading), await story(late, job.id)]
+    recorded = await runs.recorded(job.id)
+    for told in stories:
+        assert [event.type for event in told if event.is_durable] == [event.type for event in recorded]
+        assert [event.seq for event in told if event.is_durable] == list(range(1, len(recorded) + 1))
+        assert shown(told) == sorted(shown(told))
+
+
+async def test_without_redis_readers_get_what_is_durable_and_jobs_go_on(
+    fleet: Fleet, valkey_server: ValkeyServer, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    runs, sees = await fleet.app(), await fleet.app(executes=False)
+    job = await runs.submit(conversation, words=5, gate=str(gate))
+    reading = [asyncio.create_task(story(app, job.id)) for app in (runs, sees)]
+    await asyncio.sleep(0.2)
+    valkey_server.kill()
+    gate.touch()
+    assert await asyncio.wait_for(job.result(), 120) == 5
+    other = await runs.submit(conversation, words=5)
+    assert await asyncio.wait_for(other.result(), 120) == 5
+    recorded = [event.type for event in await runs.recorded(job.id)]
+    for told in await asyncio.gather(*reading):
+        assert [event.type for event in told if event.is_durable] == recorded
+    assert await runs.is_event_log_away()
+    valkey_server.start()
+    again = await runs.submit(conversation, words=5)
+    await story(sees, again.id)
