@@ -110,7 +110,7 @@ class Process:
             hand_out=hand_out,
         )
         self.segments = segments = Segments(ledger, told, self._services, library, role.journal)
-        self._membership = Membership(self._stop_shared)
+        self._membership = Membership(self._stop_shared, settings.effective_job_queue_type, executes=role.executes)
         me = self._membership.current
         slots = role.slots or settings.max_segments
         self._backend = AnyIOSegmentBackend(me, ledger, segments, clock, slots, context, role.queues)
@@ -130,6 +130,7 @@ class Process:
 
         Raises:
             LedgerUnavailableError: The ledger cannot be opened.
+            SettingsError: A process that shares it uses another event log.
         """
         if self._executes:
             await self._backend.start()
@@ -144,6 +145,7 @@ class Process:
 
         Raises:
             LedgerUnavailableError: It cannot be opened.
+            SettingsError: A process that shares it uses another event log.
         """
         async with self._opening:
             if self._shared is None:
@@ -156,7 +158,8 @@ class Process:
                     sharing = Sharing(
                         shared, bell, self._ledger, self._told, tail, self._membership, self.segments, self._backend
                     )
-                    await sharing.start(executes=self._executes, others=() if outbox is None else (outbox.duty,))
+                    others = () if outbox is None else (outbox.duty,)
+                    await sharing.start(executes=self._executes, is_member=self._role.is_member, others=others)
                 except BaseException:
                     await self._stop_transport()
                     await shared.close()
@@ -351,12 +354,13 @@ async def identify(settings: Settings, clock: Clock) -> Identity:
     """Return what tells the ledger of the settings from others, and leave nothing open.
 
     Raises:
-        SettingsError: It needs a package that is not installed.
+        SettingsError: It needs a package that is not installed; or a member that is alive uses another event log.
         LedgerUnavailableError: It cannot be reached.
     """
     shared, _ = open_shared(settings, clock)
     try:
         await shared.open()
+        await shared.agree(settings.effective_job_queue_type)
         return await shared.identity()
     finally:
         await shared.close()

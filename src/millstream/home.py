@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from contextvars import Context
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from millstream.assembly import Process, identify
@@ -145,6 +146,10 @@ class Home:
                 raise RuntimeError("an app gets its role before it starts")
             self._role = role
         self._registry.claim_keys.add(DOCUMENTS)
+
+    def answer_requests(self) -> None:
+        """Be a member of the ledger from the next start on, also where nothing is executed: others see this server."""
+        self._role = replace(self._role, serves=True)
 
     def identify(self) -> Identity:
         """Return what tells the app's ledger from others; see `Program`."""

@@ -20,7 +20,7 @@ class Members:
         self.answers = asyncio.Event()
         self.answers.set()
 
-    async def join(self, process: str, on_dead: Callable[[], None]) -> None:
+    async def join(self, process: str, on_dead: Callable[[], None], **_how: object) -> None:
         self._answer()
         assert process not in self.alive
         self.alive[process] = on_dead
@@ -51,7 +51,7 @@ async def soon(holds: Callable[[], object]) -> None:
 
 # ------------------------------------------------------------------------------------------------------ membership
 async def test_one_joins_once_and_leaves_once(ledger: Members) -> None:
-    me = Membership(lambda: None)
+    me = Membership(lambda: None, "asyncio")
     await me.stop()
     await me.start(ledger)  # type: ignore[arg-type]
     await me.start(ledger)  # type: ignore[arg-type]
@@ -62,7 +62,7 @@ async def test_one_joins_once_and_leaves_once(ledger: Members) -> None:
 
 
 async def test_one_that_comes_back_has_a_new_id(ledger: Members) -> None:
-    me = Membership(lambda: None)
+    me = Membership(lambda: None, "asyncio")
     await me.start(ledger)  # type: ignore[arg-type]
     was = me.id
     await me.stop()
@@ -72,7 +72,7 @@ async def test_one_that_comes_back_has_a_new_id(ledger: Members) -> None:
 
 async def test_one_that_is_taken_for_dead_drops_what_it_runs_and_goes_on_under_a_new_id(ledger: Members) -> None:
     dropped = []
-    me = Membership(lambda: dropped.append(me.id))
+    me = Membership(lambda: dropped.append(me.id), "asyncio")
     await me.start(ledger)  # type: ignore[arg-type]
     was = me.id
     ledger.is_away = True
@@ -87,7 +87,7 @@ async def test_one_that_is_taken_for_dead_drops_what_it_runs_and_goes_on_under_a
 
 
 async def test_one_that_is_stopped_while_it_joins_again_leaves_what_it_joined(ledger: Members) -> None:
-    me = Membership(lambda: None)
+    me = Membership(lambda: None, "asyncio")
     await me.start(ledger)  # type: ignore[arg-type]
     ledger.bury(me.id)
     ledger.answers.clear()
@@ -100,7 +100,7 @@ async def test_one_that_is_stopped_while_it_joins_again_leaves_what_it_joined(le
 
 
 async def test_one_leaves_though_the_ledger_is_away(ledger: Members) -> None:
-    me = Membership(lambda: None)
+    me = Membership(lambda: None, "asyncio")
     await me.start(ledger)  # type: ignore[arg-type]
     ledger.is_away = True
     await me.stop()

@@ -18,6 +18,7 @@ class Role:
         queues: Only those of these queues, `None` among them for the default one; `None`: of all.
         is_gated: Whether it takes segments only while a message of the broker has it work.
         journal: Is told what it executes, where somebody wants to know: a worker's log.
+        serves: Whether it answers requests: then it is a member of its ledger also where it executes nothing.
     """
 
     executes: bool
@@ -25,3 +26,9 @@ class Role:
     queues: Collection[str | None] | None = None
     is_gated: bool = False
     journal: Journal | None = None
+    serves: bool = False
+
+    @property
+    def is_member(self) -> bool:
+        """Whether it is a member of its ledger, and not one who merely hands in and looks."""
+        return self.executes or self.serves

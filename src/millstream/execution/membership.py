@@ -22,14 +22,18 @@ class Membership:
     Args:
         drop: Stops whatever runs of this ledger's jobs; called when the ledger says that this process is dead, since
             others may go on with those jobs from then on.
+        job_queue: The event log that this process uses.
+        executes: Whether it claims queued segments.
 
     Attributes:
+        job_queue: As given.
         id: Under which id this process claims. There is one before the first `start` too.
         is_member: Whether the ledger takes claims under it.
     """
 
-    def __init__(self, drop: Callable[[], None]) -> None:
+    def __init__(self, drop: Callable[[], None], job_queue: str, *, executes: bool = True) -> None:
         """Take an id; join nothing yet."""
+        self.job_queue, self._executes = job_queue, executes
         self.id = _new_member()
         self.is_member = False
         self._drop = drop
@@ -45,9 +49,10 @@ class Membership:
 
         Raises:
             LedgerUnavailableError: It does not answer.
+            SettingsError: A member that is alive uses another event log.
         """
         if self._ledger is None:
-            await ledger.join(self.id, self._on_dead)
+            await self._join(ledger)
             self._ledger, self.is_member = ledger, True
 
     async def stop(self) -> None:
@@ -66,12 +71,16 @@ class Membership:
 
         Raises:
             LedgerUnavailableError: The ledger does not answer; call it again.
+            SettingsError: Others use another event log by now; call it again.
         """
         await self._died.wait()
         if self._ledger is not None:
-            await self._ledger.join(self.id, self._on_dead)
+            await self._join(self._ledger)
             self.is_member = True
         self._died.clear()
+
+    async def _join(self, ledger: SharedLedger) -> None:
+        await ledger.join(self.id, self._on_dead, executes=self._executes, job_queue=self.job_queue)
 
     def _on_dead(self) -> None:
         if self._ledger is None:

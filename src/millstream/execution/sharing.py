@@ -51,12 +51,13 @@ class Sharing:
         self._tail = tail
         self._follow = Duty("follow", self._tail.follow, 0.0)
         look = reconcile.Look(shared, membership, segments, executor, log)
+        self._revive = Duty("revive", membership.revive, 0.0)
         self._look = Duty("look", look, reconcile.LOOK_SECONDS)
         reap = partial(reconcile.reap, shared, executor, partial(bell.ring, "queued"))
         self._duties: tuple[Duty, ...] = (
             self._follow,
             self._look,
-            Duty("revive", membership.revive, 0.0),
+            self._revive,
             Duty("pull", partial(reconcile.pull, executor), reconcile.PULL_SECONDS),
             Duty("reap", reap, reconcile.REAP_SECONDS),
             Duty("expire", partial(reconcile.expire, shared, membership, segments), reconcile.REAP_SECONDS),
@@ -67,23 +68,28 @@ class Sharing:
             self._duties += (Duty("count", counting, reconcile.REAP_SECONDS),)
         self._reconciler = Reconciler(())
 
-    async def start(self, *, executes: bool, others: Sequence[Duty] = ()) -> None:
+    async def start(self, *, executes: bool, is_member: bool, others: Sequence[Duty] = ()) -> None:
         """Join the ledger and begin to do the duties.
 
         Args:
             executes: Whether segments are executed here; without, this process only follows what others do.
+            is_member: Whether it is a member of the ledger; who executes is.
             others: Further duties.
 
         Raises:
             LedgerUnavailableError: The ledger does not answer.
+            SettingsError: A member that is alive uses another event log.
         """
         await self._shared.open()
-        if executes:
+        if is_member:
             await self._membership.start(self._shared)
+        else:
+            await self._shared.agree(self._membership.job_queue)
         await self._bell.listen(self._heard)
         self._ledger.heard = self._heard
         self._ledger.share(self._shared, self._bell)
-        self._reconciler = Reconciler([*(self._duties if executes else (self._follow,)), *others])
+        mine = self._duties if executes else (self._follow, self._revive) if is_member else (self._follow,)
+        self._reconciler = Reconciler([*mine, *others])
         await self._reconciler.start()
 
     async def stop(self) -> None:

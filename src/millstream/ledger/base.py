@@ -356,20 +356,6 @@ class SharedLedger(Ledger, QueuedSegments, Presences, Protocol):
             NotSerializableError: An input or binding cannot be written down.
         """
 
-    async def join(self, process: str, on_dead: Callable[[], None], *, executes: bool = True) -> None:
-        """Become a member, under a new id; `on_dead` is called on the loop when the ledger says that it is dead.
-
-        A second time it changes nothing but `on_dead`: the first answer may have been lost.
-
-        Args:
-            process: The id.
-            on_dead: See above.
-            executes: Whether it claims queued segments, and so counts among the `members`.
-        """
-
-    async def leave(self, process: str) -> None:
-        """End a membership. What it still holds can be claimed at once, and does not count as a crash."""
-
     async def claim_expired(self, holder: str, limit: int) -> list[Claim]:
         """Claim at most `limit` segments of queued jobs that did not start in time, to fail them; known code or not.
 
@@ -385,9 +371,6 @@ class SharedLedger(Ledger, QueuedSegments, Presences, Protocol):
 
     async def identity(self) -> Identity:
         """Return what tells this ledger from all others; every process gets the same."""
-
-    async def members(self) -> int:
-        """Return how many processes are alive and execute segments of this ledger."""
 
     async def heads(self, job_ids: Collection[str]) -> dict[str, int]:
         """Return the number of the last durable event per job, for jobs that there are."""

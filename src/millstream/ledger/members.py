@@ -15,6 +15,7 @@ import sqlalchemy as sa
 import structlog
 
 from millstream import points
+from millstream.errors import SettingsError
 from millstream.ledger import schema
 from millstream.ledger.base import Held, StorageFullError
 from millstream.ledger.database import Connection, transaction
@@ -108,11 +109,24 @@ class Members:
         return member in self._mine
 
     # -------------------------------------------------------------------------------------------- joining and leaving
-    def join(self, connection: Connection, member: str, on_dead: Callable[[], None], *, executes: bool = True) -> None:
-        """Become a member, one that executes segments or not; who is one already stays what it is."""
+    def join(
+        self,
+        connection: Connection,
+        member: str,
+        on_dead: Callable[[], None],
+        *,
+        executes: bool = True,
+        job_queue: str | None = None,
+    ) -> None:
+        """Become a member, one that executes segments or not; who is one already stays what it is.
+
+        Raises:
+            SettingsError: See `agree`.
+        """
         if member in self._mine:  # it joined, and was not told in time
             self._mine[member] = on_dead
             return
+        self.agree(connection, job_queue)
         begun = time.monotonic()
         place = self._proof.begin(member) if self._proof is not None else None
         row = {
@@ -125,6 +139,7 @@ class Members:
             "lease_end": self._queries.now + self._lease_seconds,
             "dead": False,
             "executes": executes,
+            "job_queue": job_queue,
         }
         with transaction(connection):
             connection.raw.execute(sa.insert(schema.process).values(**row))
@@ -133,6 +148,29 @@ class Members:
         self._next = (
             min(self._next, begun + self._lease_seconds / 3) if len(self._mine) > 1 else begun + self._lease_seconds / 3
         )
+        try:
+            self.agree(connection, job_queue)  # with those who joined at the same time, too
+        except SettingsError:
+            self.leave(connection, member)
+            raise
+
+    def agree(self, connection: Connection, job_queue: str | None) -> None:
+        """See that all who are alive use the same event log, or do not say which; see `SharedLedger.agree`.
+
+        Raises:
+            SettingsError: Some use another one.
+        """
+        if job_queue is None:
+            return
+        others = sa.select(P.id, P.host, P.pid, P.job_queue).where(~P.dead, P.job_queue != job_queue)
+        found = connection.raw.execute(others.order_by(P.started_at)).all()
+        dead = self._find_dead(connection) if found else ()
+        for member, host, pid, theirs in found:
+            if member not in dead:
+                raise SettingsError(
+                    f"the event log here is {job_queue}, but process {pid} on {host} shares this ledger and uses "
+                    f"{theirs}: set MILLSTREAM_JOB_QUEUE_TYPE={theirs} here too, or stop all processes that use it"
+                )
 
     def leave(self, connection: Connection, member: str) -> None:
         """End a membership, and let others have what it still holds."""
@@ -220,15 +258,17 @@ class Members:
         """Return who is there; see `Presences.processes`."""
         rows: Sequence[Any] = connection.run(self._present.sql, self._present.fill())
         return [
-            Presence(member, host, pid, started, lease, bool(executes), held)
-            for member, host, pid, started, lease, executes, held in rows
+            Presence(member, host, pid, started, lease, bool(executes), *rest)
+            for member, host, pid, started, lease, executes, *rest in rows
         ]
 
     @cached_property
     def _present(self) -> Statement:
-        held = sa.select(sa.func.count()).where(S.holder == P.id).scalar_subquery()
+        mine = S.holder == P.id
+        segments = sa.select(sa.func.count()).where(mine).scalar_subquery()
+        jobs = sa.select(sa.func.count(sa.distinct(S.job))).where(mine).scalar_subquery()
         left = P.lease_end - self._queries.now
-        found = sa.select(P.id, P.host, P.pid, P.started_at, left, P.executes, held)
+        found = sa.select(P.id, P.host, P.pid, P.started_at, left, P.executes, segments, jobs, P.job_queue)
         return self._queries.statement(found.where(~P.dead).order_by(P.started_at, P.id))
 
     @cached_property

@@ -327,11 +327,21 @@ class SqlLedger:
         return await self._task(lambda connection: self._parts.forgetting.forget(connection, ids, now))
 
     # ------------------------------------------------------------------------------------------------------- members
-    async def join(self, process: str, on_dead: Callable[[], None], *, executes: bool = True) -> None:
+    async def join(
+        self, process: str, on_dead: Callable[[], None], *, executes: bool = True, job_queue: str | None = None
+    ) -> None:
         """Become a member; see `SharedLedger.join`."""
         tell = on_loop(asyncio.get_running_loop(), on_dead)
-        await self._task(lambda connection: self._parts.members.join(connection, process, tell, executes=executes))
+
+        def join(connection: Any) -> None:
+            self._parts.members.join(connection, process, tell, executes=executes, job_queue=job_queue)
+
+        await self._task(join)
         points.reach("after-join")
+
+    async def agree(self, job_queue: str) -> None:
+        """See that all use one event log; see `SharedLedger.agree`."""
+        await self._read(lambda connection: self._parts.members.agree(connection, job_queue))
 
     async def leave(self, process: str) -> None:
         """End a membership; see `SharedLedger.leave`."""

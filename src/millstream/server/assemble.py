@@ -92,6 +92,7 @@ class _Api(FastAPI):
 async def _open(site: Site, stack: AsyncExitStack, say: Callable[[str], None]) -> None:
     """Start what the routes share; the stack closes it, the last first."""
     app = site.app
+    app.program.answer_requests()
     await app.__aenter__()
 
     async def close() -> None:

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 import anyio
 import pytest
 
+from millstream.errors import SettingsError
 from millstream.ledger.base import Claim, Done, FencedError, Held, Pause, Settlement, SharedLedger
 from millstream.ledger.queued import Queued
 from millstream.model.job import JobState
@@ -306,6 +307,25 @@ class SharedLedgerSides:
                     await asyncio.sleep(0.02)
             await other.leave("worker")
             assert await other.members() == 0
+
+    async def test_who_uses_another_event_log_than_the_living_is_refused(self, opened: Opened) -> None:
+        mine, other = await opened(SHORT_LEASE), await opened()
+        await other.join("of an older version", nobody)
+        await mine.join("mine", nobody, job_queue="redis")
+        await other.join("alike", nobody, job_queue="redis")
+        await other.agree("redis")
+        await other.leave("alike")
+        for attempt in (other.agree("asyncio"), other.join("other", nobody, job_queue="asyncio")):
+            with pytest.raises(
+                SettingsError, match=r"event log here is asyncio, but process \d+ on .* uses redis: set "
+            ):
+                await attempt
+        assert {found.job_queue for found in await other.processes()} == {None, "redis"}
+        with self.silenced(mine):
+            async with asyncio.timeout(120):
+                while await other.members() != 1:  # noqa: ASYNC110  a lease runs out by itself
+                    await asyncio.sleep(0.02)
+            await other.join("other", nobody, job_queue="asyncio")
 
     async def test_all_processes_know_a_ledger_by_the_same_identity(self, opened: Opened) -> None:
         ledgers = [await opened() for _ in range(4)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import structlog
@@ -16,8 +17,9 @@ from millstream.backends.celery.messages import TASK
 from millstream.backends.celery.on_loop import LoopWorkplace
 from millstream.backends.celery.pool import TaskPool as AsyncPool
 from millstream.backends.celery.runtime import Program, WorkerRuntime
+from millstream.backends.celery.strategy import EX_CONFIG
 from millstream.backends.role import Role
-from millstream.errors import MillstreamError
+from millstream.errors import MillstreamError, SettingsError
 from millstream.execution.journal import LogJournal
 
 _log = structlog.get_logger("millstream.backends.celery")
@@ -39,6 +41,9 @@ class Workplace(bootsteps.Step):  # type: ignore[misc]
         share_celerys_log()
         try:
             seat.guard  # noqa: B018  read from the ledger now: the parent of a prefork pool opens nothing later
+        except SettingsError as error:
+            sys.stderr.write(f"millstream: {error}\n")
+            raise SystemExit(EX_CONFIG) from error
         except MillstreamError as error:
             raise SystemExit(f"millstream: {error}") from error
         _check_queues(app)
