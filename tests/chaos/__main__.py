@@ -23,8 +23,8 @@ from tests.valkey import ValkeyServer
 
 DATABASES = ("sqlite", "postgresql")
 POOLS = ("prefork", "async")
-UNDER = ("apart",)
-QUEUES = ("asyncio",)
+UNDER = ("apart", "gunicorn")
+QUEUES = ("redis", "asyncio")
 BROKERS: dict[str, type[ValkeyServer | RabbitMQServer]] = {"redis": ValkeyServer, "rabbitmq": RabbitMQServer}
 
 _HEAD = (
@@ -61,7 +61,7 @@ def rounds(options: argparse.Namespace, home: Path, server: PostgresServer, stac
 def fleet_rounds(options: argparse.Namespace, number: int, stack: ExitStack, how: dict[str, Any]) -> Iterator[Round]:
     """Yield a round with server processes; event logs, and ways to start the processes, take turns."""
     turns = list(product(options.under, options.queues))
-    under, queue = turns[number // 2 % len(turns)]
+    under, queue = turns[(number + number // 4) % len(turns)]  # each with each database, and with and without proof
     redis = stack.enter_context(ValkeyServer()) if queue == "redis" else None
     yield FleetRound(FleetSetup(workers=options.servers, under=under, redis=redis, **how))
 

@@ -14,6 +14,7 @@ from typing import Literal
 
 import psycopg
 
+from millstream.cli.exits import Exit
 from millstream.testing.history import Died
 from millstream.testing.invariants import Violation, violations
 from tests.chaos import children, probe
@@ -21,13 +22,14 @@ from tests.chaos.crowd import LATE, CrowdPlan, digest_of_event, lines_of, live
 from tests.chaos.rounds import Child, Round, Setup
 from tests.chaos.told import ToldLog, misread, outdated
 from tests.chaos.verdict import history
-from tests.lifeline import await_end, free_port, send
+from tests.lifeline import await_end, free_port, is_gone, send
 from tests.lifeline import children as children_of
 from tests.valkey import ValkeyServer
 
 FAULTS = {
-    "server": 12,
-    "any server": 2,
+    "server": 10,
+    "any server": 1,
+    "all servers": 2,
     "master": 1,
     "term": 1,
     "stop": 1,
@@ -36,9 +38,9 @@ FAULTS = {
     "pause": 1,
     "cut": 1,
 }
-"""What happens in turn, and how often: a server process is killed with a node running, or whatever it does; so is
-Gunicorn's master; one is ended in order; one stands still for longer than its lease; Redis is killed and starts empty,
-forgets everything, or stands still; all connections to PostgreSQL are cut."""
+"""What happens in turn, and how often: a server process is killed with a node running, or whatever it does, or all at
+once; so is Gunicorn's master; one is ended in order; one stands still for longer than its lease; Redis is killed and
+starts empty, forgets everything, or stands still; all connections to PostgreSQL are cut."""
 
 REDIS_CONNECTIONS = 4
 """How many a process may have."""
@@ -50,6 +52,7 @@ _CUT = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
     "AND pid <> pg_backend_pid()"
 )
+_OF_BUSY = ("server", "all servers", "term", "stop")
 _DESCRIPTORS, _THREADS = 60, 60
 _PATIENCE = 10.0
 _IDLE_SECONDS = 90.0
@@ -89,6 +92,9 @@ class FleetRound(Round):
     Args:
         setup: How; `workers` is the number of server processes.
     """
+
+    _orderly = (*children.ORDERLY, Exit.UNAVAILABLE)  # whose connections were cut while it started
+    """As in `Round`."""
 
     def __init__(self, setup: FleetSetup) -> None:
         """Prepare; nothing is started."""
@@ -152,7 +158,7 @@ class FleetRound(Round):
         mains = [child.pid for child in self._children if child.kind == "server"]
         if self._fleet.under == "apart":
             return mains
-        return [pid for main in mains for pid in children_of(main)]
+        return [pid for main in mains for pid in children_of(main) if not is_gone(pid)]
 
     # ------------------------------------------------------------------------------------------------------ faults
     def _kill_until_enough(self) -> None:
@@ -184,7 +190,7 @@ class FleetRound(Round):
         """Let something happen, if it can; return whether it did."""
         servers = self._servers()
         busy = [pid for pid in servers if self._effects.is_busy(pid)]
-        chosen = busy if fault in ("server", "term", "stop") else servers
+        chosen = busy if fault in _OF_BUSY else servers
         if not chosen or len(servers) < min(2, self._fleet.workers):
             return False
         pid = self._chance.choice(chosen)
@@ -193,6 +199,9 @@ class FleetRound(Round):
         match fault:
             case "server" | "any server":
                 self._kill(pid, is_busy=pid in busy)
+            case "all servers":
+                for one in servers:
+                    self._kill(one, is_busy=one in busy)
             case "master":
                 self._kill_master()
             case _:

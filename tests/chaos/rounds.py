@@ -152,6 +152,9 @@ class Round:
         setup: How.
     """
 
+    _orderly: tuple[int, ...] = children.ORDERLY
+    """Exit codes of processes that did not end by a fault of theirs."""
+
     def __init__(self, setup: Setup) -> None:
         """Prepare; nothing is started."""
         self._setup = setup
@@ -265,7 +268,7 @@ class Round:
 
     def _note_death(self, child: Child, status: int, *, was_busy: bool | None = None) -> None:
         is_killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-        if not is_killed and os.waitstatus_to_exitcode(status) not in children.ORDERLY:
+        if not is_killed and os.waitstatus_to_exitcode(status) not in self._orderly:
             raise RuntimeError(f"a {child.kind} ended by itself with status {status}: {self._said()}")
         if not is_killed and not (child.point and self._setup.action == "term"):
             return
