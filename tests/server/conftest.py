@@ -89,8 +89,8 @@ _TRIED = ("separate", "asyncio", "sqlite")
 
 
 def _combinations() -> Iterator[Any]:
-    for kind in ("separate",):
-        for queue in ("asyncio",):
+    for kind in ("separate", "gunicorn"):
+        for queue in ("asyncio", "redis"):
             for ledger, marks in _LEDGERS.items():
                 one = (kind, queue, ledger)
                 matrix = () if one == _TRIED else (pytest.mark.matrix,)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -62,6 +63,8 @@ _DEFAULTS = {
     "disconnect_grace": "60",
 }
 _PROBES = 1000
+_CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Nobody uses it; a client that is given none reads all certificates of the machine first: 30 ms."""
 
 
 class ServerProcess:
@@ -256,7 +259,7 @@ class Fleet:
         """
         process = process or self.processes()[0]
         others = self.kind == "gunicorn" and process not in self._alone
-        transport = _Pinned(process.pid) if others else httpx.HTTPTransport()
+        transport = _Pinned(process.pid) if others else _transport()
         headers = {"Authorization": f"Bearer {self._signed_in(process)}"}
         return httpx.Client(base_url=process.url, headers=headers, transport=transport, timeout=timeout)
 
@@ -264,7 +267,7 @@ class Fleet:
         """Return a token of the superuser; it is good for all processes, so there is one sign-in."""
         if not self._token:
             form = {"username": self._settings["superuser"], "password": self._settings["superuser_password"]}
-            answer = httpx.post(f"{process.url}/api/v1/login", data=form, timeout=PATIENCE)
+            answer = httpx.post(f"{process.url}/api/v1/login", data=form, timeout=PATIENCE, verify=_CONTEXT)
             assert answer.status_code == 200, answer.text
             self._token = answer.json()["access_token"]
         return self._token
@@ -357,7 +360,7 @@ class _Pinned(httpx.BaseTransport):
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
-        self._inner = httpx.HTTPTransport(limits=httpx.Limits(max_connections=1))
+        self._inner = _transport()
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         for _ in range(_PROBES):
@@ -371,13 +374,17 @@ class _Pinned(httpx.BaseTransport):
             if has_connection(self._pid, local):
                 return self._inner.handle_request(request)
             self._inner.close()
-            self._inner = httpx.HTTPTransport(limits=httpx.Limits(max_connections=1))
+            self._inner = _transport()
             if is_gone(self._pid):
                 raise httpx.ConnectError(f"process {self._pid} is gone", request=request)
         raise httpx.ConnectError(f"process {self._pid} takes no connection", request=request)
 
     def close(self) -> None:
         self._inner.close()
+
+
+def _transport() -> httpx.HTTPTransport:
+    return httpx.HTTPTransport(verify=_CONTEXT, limits=httpx.Limits(max_connections=1))
 
 
 def has_connection(pid: int, port: int) -> bool:

@@ -39,14 +39,14 @@ class Stage(NamedTuple):
     proxy: FaultProxy
 
 
-@pytest.fixture(params=[("separate", "asyncio")], ids="-".join)
+@pytest.fixture(params=[Combination("separate", "asyncio", "postgresql")], ids="-".join)
 def stage(
     request: pytest.FixtureRequest,
     tmp_path: Path,
     postgres_server: PostgresServer,
     shared_valkey: ValkeyServer,
 ) -> Iterator[Stage]:
-    combination = Combination(*request.param, "postgresql")
+    combination: Combination = request.param
     with ExitStack() as stack:
         direct = stack.enter_context(postgres_server.database())
         proxy = stack.enter_context(FaultProxy(postgres_server.port))
