@@ -38,9 +38,9 @@ FAULTS = {
     "pause": 1,
     "cut": 1,
 }
-"""What happens in turn, and how often: a server process is killed with a node running, or whatever it does, or all
-that have a node running at once; so is Gunicorn's master; one is ended in order; one stands still for longer than its lease; Redis is killed and
-starts empty, forgets everything, or stands still; all connections to PostgreSQL are cut."""
+"""What happens in turn, and how often: a server process is killed with a node running, or whatever it does, or all are
+that have a node running; so is Gunicorn's master; one is ended in order; one stands still for longer than its lease;
+Redis is killed and starts empty, forgets everything, or stands still; all connections to PostgreSQL are cut."""
 
 REDIS_CONNECTIONS = 4
 """How many a process may have."""
