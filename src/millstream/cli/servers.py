@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 def look_at_event_log(settings: Settings) -> Iterator[Finding]:
     """Look at the event log that processes share, where they share one, and whether all of them do."""
     began = time.perf_counter()
-    others = list(_who_disagrees(settings))
-    if others:
-        yield Finding("event log", False, "; ".join(others), since(began))
+    if disagreement := _disagreement(settings):
+        yield Finding("event log", False, disagreement, since(began))
     elif settings.effective_job_queue_type == "redis":
         yield _look_at_redis(settings)
 
@@ -45,18 +44,21 @@ def _look_at_redis(settings: Settings) -> Finding:
     return Finding("event log", True, ", ".join(told), since(began))
 
 
-def _who_disagrees(settings: Settings) -> Iterator[str]:
+def _disagreement(settings: Settings) -> str | None:
+    """Return what is to be said of processes on this ledger that have another event log, where there are such."""
     from millstream.ledger.maintenance import Keeper  # noqa: PLC0415  SQLAlchemy: --help does without
 
     mine = settings.effective_job_queue_type
     try:
         members = Keeper(settings.effective_database_url).members()
     except MillstreamError:  # the check of the ledger tells it
-        return
-    for member in members:
-        if member.job_queue not in (None, mine):
-            where = f"process {member.pid} on {member.host}"
-            yield f"{where} has job_queue_type {member.job_queue}, and this one {mine}: give all the same"
+        return None
+    others = [member for member in members if member.job_queue not in {None, mine}]
+    if not others:
+        return None
+    first, more = others[0], f" (and {len(others) - 1} more)" if others[1:] else ""
+    who = f"process {first.pid} on {first.host}{more}"
+    return f"{mine} here, but {who} shares this ledger and uses {first.job_queue}; set job_queue_type the same in all"
 
 
 def look_at_broker(settings: Settings) -> Iterator[Finding]:
