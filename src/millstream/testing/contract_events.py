@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
@@ -29,7 +29,16 @@ END: Draft = (True, TERMINAL, 9.0, None, {"state": "succeeded", "reason": None})
 
 
 class EventLogContract:
-    """Subclass it as `Test…` and override `open`; each test gets an event log of its own."""
+    """Subclass it as `Test…` and override `open`; each test gets an event log of its own.
+
+    Attributes:
+        is_told_at_once: Whether `append` answers what the log then has. One that hands events on learns of holes later,
+            and fills them from the ledger (`recorded`); then what readers see is all that the suite looks at.
+        recorded: What the ledger has: each durable event that was appended behind those that it had.
+    """
+
+    is_told_at_once = True
+    recorded: RecordedEvents
 
     def open(self) -> AbstractAsyncContextManager[EventLog]:
         """Return a context manager that gives a fresh, empty event log."""
@@ -37,9 +46,10 @@ class EventLogContract:
 
     @pytest.fixture
     async def log(self) -> AsyncIterator[EventLog]:
-        """The event log under test."""
+        """The event log under test; what is appended is recorded first, as it always is."""
+        self.recorded = RecordedEvents()
         async with self.open() as log:
-            yield log
+            yield _RecordingFirst(log, self.recorded, is_told_at_once=self.is_told_at_once)
 
     @pytest.fixture
     def job(self) -> str:
@@ -78,6 +88,15 @@ class EventLogContract:
         assert log.append(job, 4, [fact("d"), passing("p"), fact("e")]) == 1
         assert log.append(job, 2, [fact("b"), fact("c"), fact("d"), END]) == 5
         assert kinds(await read(log, job)) == ["a", "b", "c", "d", TERMINAL]
+
+    async def test_whoever_is_told_of_a_hole_fills_it_and_readers_see_none(self, log: EventLog, job: str) -> None:
+        log.append(job, 1, [fact("a")])
+        self.recorded.record(job, 2, [fact("b"), fact("c")])
+        reading = asyncio.create_task(read(log, job))
+        if log.append(job, 4, [fact("d"), passing("p")]) < 3:
+            log.append(job, 2, [fact("b"), fact("c"), fact("d"), passing("p")])
+        log.append(job, 5, [END])
+        assert kinds(await soon(reading)) == ["a", "b", "c", "d", "p", TERMINAL]
 
     async def test_volatile_events_of_an_older_attempt_are_refused(self, log: EventLog, job: str) -> None:
         log.append(job, 1, [fact("a"), passing("first")], attempt=1)
@@ -184,7 +203,7 @@ class EventLogContract:
     @pytest.mark.parametrize("seed", range(25))
     async def test_reading_after_any_cursor_gives_the_exact_rest(self, log: EventLog, job: str, seed: int) -> None:
         chance = random.Random(seed)  # noqa: S311  no secrets are made of it
-        story = _Story(log, job, chance)
+        story = _Story(log, job, chance, leaves_holes=self.is_told_at_once)
         live = []
         for _ in range(chance.randint(5, 40)):
             story.append()
@@ -219,11 +238,13 @@ class EventLogContract:
         other = new_id()
         log.append(job, 1, [fact("a")])
         log.append(other, 1, [fact("b")])
-        readers = [asyncio.create_task(read(log, job)) for _ in range(3)]
+        readers = [flatten(log.read(job, START)) for _ in range(3)]
         staying = asyncio.create_task(read(log, other))
+        assert kinds([await soon(anext(reader)) for reader in readers]) == ["a"] * 3
+        ending = [asyncio.create_task(anext(reader, None)) for reader in readers]
         await turns()
         log.forget(job)
-        assert [kinds(events) for events in await soon(asyncio.gather(*readers))] == [["a"]] * 3
+        assert await soon(asyncio.gather(*ending)) == [None] * 3
         await turns()
         assert not staying.done()
         log.append(other, 2, [END])
@@ -236,6 +257,56 @@ class EventLogContract:
 
 
 # ------------------------------------------------------------------------------------------------------- helpers
+class RecordedEvents:
+    """What a ledger has of jobs' durable events: `Ledger.events` and `SharedLedger.heads` without one."""
+
+    def __init__(self) -> None:
+        """Have none."""
+        self._jobs: dict[str, list[Event]] = {}
+
+    def record(self, job_id: str, first: int, drafts: Sequence[Draft]) -> None:
+        """Take durable events, unless they are known, or some are missing before them, or the job has ended."""
+        events = self._jobs.setdefault(job_id, [])
+        for number, draft in enumerate((draft for draft in drafts if draft[0]), first):
+            if number == len(events) + 1 and not (events and events[-1].type == TERMINAL):
+                events.append(Event(number, 0, *draft[1:]))
+
+    async def events(self, job_id: str, after: int, limit: int) -> list[Event]:
+        """Return durable events; see `Ledger.events`."""
+        return self._jobs.get(job_id, [])[after : after + limit]
+
+    async def heads(self, job_ids: Collection[str]) -> dict[str, int]:
+        """Return the numbers of the last ones; see `SharedLedger.heads`."""
+        return {job_id: len(self._jobs.get(job_id, ())) for job_id in job_ids}
+
+
+class _Answer(int):
+    """An answer that may come too early to be held to anything: such a one is as it should be, whatever that is."""
+
+    __slots__ = ()
+    __hash__ = int.__hash__
+
+    def __eq__(self, _: object) -> bool:
+        return True
+
+    def __lt__(self, _: object) -> bool:
+        return False
+
+
+class _RecordingFirst:
+    """An event log to which nothing is appended that the ledger does not have."""
+
+    def __init__(self, log: EventLog, recorded: RecordedEvents, *, is_told_at_once: bool) -> None:
+        self._log, self._recorded, self._is_told_at_once = log, recorded, is_told_at_once
+        self.read, self.wait_end, self.forget, self.lacks = log.read, log.wait_end, log.forget, log.lacks
+
+    def append(self, job_id: str, first: int, drafts: Sequence[Draft], attempt: int = 1, segment: int = 1) -> int:
+        """Record what is durable, and append."""
+        self._recorded.record(job_id, first, drafts)
+        there = self._log.append(job_id, first, drafts, attempt, segment)
+        return there if self._is_told_at_once else _Answer(there)
+
+
 def fact(kind: str) -> Draft:
     """Return a durable event's draft."""
     return True, kind, 3.0, "n", {"is": kind}
@@ -286,8 +357,9 @@ def cursors(events: Sequence[Event]) -> list[tuple[int, int]]:
 class _Story:
     """Random appends, with what the log must have made of them."""
 
-    def __init__(self, log: EventLog, job: str, chance: random.Random) -> None:
+    def __init__(self, log: EventLog, job: str, chance: random.Random, *, leaves_holes: bool) -> None:
         self.log = log
+        self.leaves_holes = leaves_holes
         self.job = job
         self.chance = chance
         self.events: list[Event] = []
@@ -299,7 +371,7 @@ class _Story:
         first = self.head + 1
         known = self.chance.randint(0, min(2, self.head)) if self.chance.random() < 0.3 else 0
         drafts = [fact(f"again-{first - known + i}") for i in range(known)]
-        if not known and self.chance.random() < 0.2:
+        if self.leaves_holes and not known and self.chance.random() < 0.2:
             assert self.log.append(self.job, first + self.chance.randint(1, 3), [fact("beyond a hole")]) == self.head
         for _ in range(self.chance.randint(1, 4)):
             draft = self.chance.choice([fact("f"), passing("p")])

@@ -254,7 +254,7 @@ class Outgoing:
             missing = hole.waiting[0].first - 1 if hole.waiting else math.inf
             lacking = [event for event in page if event.seq <= missing]
             if not lacking or lacking[0].seq != hole.head + 1:
-                self._abandon(job_id)
+                entries += self._abandoned(job_id)
                 continue
             refill = Entry(job_id, hole.head + 1, next(self._numbers), is_refill=True)
             for event in lacking:
@@ -281,10 +281,16 @@ class Outgoing:
             _log.debug("what Redis lacks of a job cannot be read", job=job_id, why=str(error))
             return []
 
-    def _abandon(self, job_id: str) -> None:
-        """Leave a hole that cannot be filled (any more): the next event that is appended finds it again."""
-        for entry in self._released(self._holes.pop(job_id).waiting):
-            self._give_up(entry)
+    def _abandoned(self, job_id: str) -> list[Entry]:
+        """Leave a hole that cannot be filled; return what waited and needs nothing of it."""
+        hole = self._holes.pop(job_id)
+        left = []
+        for entry in self._released(hole.waiting):
+            if entry.first - 1 > hole.head:
+                self._give_up(entry)
+            else:
+                left.append(entry)
+        return left
 
     # ---------------------------------------------------------------------------------------- when Redis is away
     def _drop_all(self) -> None:
