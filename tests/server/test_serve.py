@@ -2,68 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import re
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Self
 
 import httpx
 import pytest
 
-PATIENCE = 120.0
+from tests.server.served import PATIENCE, Served, listening
+
 WHOAMI = "/api/v1/users/whoami"
-
-
-class Served:
-    """The program in a process of its own, in a directory of its own."""
-
-    def __init__(self, directory: Path, *arguments: str, **environment: str) -> None:
-        self.directory = directory
-        self.log = directory / "said.txt"
-        with self.log.open("wb") as said:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "millstream", "serve", "--port", "0", *arguments],
-                cwd=directory,
-                env={**os.environ, "MILLSTREAM_DRAIN_GRACE": "5", **environment},
-                stderr=said,
-                stdout=said,
-            )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    @property
-    def said(self) -> str:
-        return self.log.read_text(encoding="utf-8")
-
-    def find(self, pattern: str, count: int = 1) -> str:
-        """Wait until the program has said something so often, and return the last one's first group."""
-        until = time.monotonic() + PATIENCE
-        while len(found := re.findall(pattern, self.said)) < count:
-            assert time.monotonic() < until, self.said
-            assert self.process.poll() is None, self.said
-            time.sleep(0.02)
-        last: str = found[-1]
-        return last
-
-    @property
-    def url(self) -> str:
-        return self.find(r"✓ millstream is ready at (http://\S+)")
-
-    def stop(self, signum: int = signal.SIGTERM) -> int:
-        self.process.send_signal(signum)
-        return self.process.wait(PATIENCE)
 
 
 @pytest.fixture
@@ -280,17 +231,3 @@ def put(path: Path, text: str) -> None:
     """Replace a file at once, as editors do: whoever watches it sees it whole, and one change."""
     path.with_suffix(".new").write_text(text)
     path.with_suffix(".new").replace(path)
-
-
-def listening(pid: int) -> int:
-    """Return on how many sockets of the network a process listens."""
-    inodes = set()
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        if target := re.fullmatch(r"socket:\[(\d+)\]", str(descriptor.readlink())):
-            inodes.add(target[1])
-    rows = [
-        line.split()
-        for kind in ("tcp", "tcp6")
-        for line in Path(f"/proc/{pid}/net/{kind}").read_text(encoding="ascii").splitlines()[1:]
-    ]
-    return sum(1 for row in rows if row[3] == "0A" and row[9] in inodes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import socket
 from collections.abc import Callable, Generator, Sequence
@@ -124,6 +125,9 @@ class HttpServer(uvicorn.Server):
         site: Site = self._api.state.site
         self._leaving()
         site.stop()
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(0)  # what was taken a moment ago is then among the connections that are told to end
         await super().shutdown(list(sockets or ()))
 
     @contextmanager

@@ -1,4 +1,7 @@
-"""What Uvicorn speaks to a client, with bounds on the head of a request: its bytes, and the time until it is there."""
+"""What Uvicorn speaks to a client, with bounds on the head of a request: its bytes, and the time until it is there.
+
+And with a polite end: a server that takes no more connections still answers what comes on those that it has.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,9 @@ MAX_HEAD_BYTES: Final = 32 << 10
 HEAD_SECONDS: Final = 30.0
 """In which a head has to be there: a client that sends a letter a minute holds a connection for nothing."""
 
+LINGER_SECONDS: Final = 0.3
+"""For which a connection stays open after the server has begun to stop: its client may be sending a request just now."""
+
 
 class BoundedProtocol(HttpToolsProtocol):
     """Closes connections whose next request does not begin to make sense in time, or within its bound."""
@@ -23,6 +29,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._expects_head = True
         self._head_timer: asyncio.TimerHandle | None = None
+        self._is_ending = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first head."""
@@ -49,11 +56,29 @@ class BoundedProtocol(HttpToolsProtocol):
         self._expects_head, self._head_bytes = False, 0
         self._stop_timer()
         super().on_headers_complete()
+        if self._is_ending:
+            self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
         """Expect the next one."""
         self._expects_head = True
         super().on_message_complete()
+
+    def shutdown(self) -> None:
+        """Answer what is open, or comes in a moment, and then close."""
+        self._is_ending = True
+        if self._is_idle:
+            self.loop.call_later(LINGER_SECONDS, self._close_if_idle)
+        else:
+            super().shutdown()
+
+    @property
+    def _is_idle(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _close_if_idle(self) -> None:
+        if self._is_idle and not self._head_bytes:
+            self._give_up()
 
     def _stop_timer(self) -> None:
         if self._head_timer is not None:
