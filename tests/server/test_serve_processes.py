@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,8 +13,9 @@ from typing import TypeVar
 import httpx
 import pytest
 
-from tests.lifeline import send
+from tests.lifeline import is_gone, send
 from tests.server.served import PATIENCE, Served, listening
+from tests.services import PostgresServer
 
 T = TypeVar("T")
 
@@ -82,6 +84,7 @@ def ready(served: Served, count: int = 3, but: tuple[int, ...] = ()) -> list[int
     """Wait until so many workers answer, and return them: they are there, and have said so."""
 
     def found() -> list[int] | None:
+        assert served.process.poll() is None, served.said
         said = {int(pid) for pid in re.findall(r"a server process is ready.*?pid=(\d+)", served.said)}
         pids = [pid for pid in served.workers() if pid in said and pid not in but]
         return pids if len(pids) == count else None
@@ -108,7 +111,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def served(directory: Path) -> Iterator[Served]:
-    with start(directory) as running:
+    with start(directory, MILLSTREAM_DRAIN_GRACE="1") as running:
         yield running
         assert running.stop() == 0
         assert running.said.count("stopping: ") == 1
@@ -133,7 +136,9 @@ def test_the_master_has_nothing_that_a_worker_could_inherit(served: Served) -> N
     assert len(list(Path(f"/proc/{master}/task").iterdir())) == 1
     assert [what for what in opened(master) if "wgunicorn" not in what] == ["socket:[N]"], "the listener"
     assert [listening(pid) for pid in (master, *workers)] == [1, 1, 1, 1]
-    inherited = {str(one.readlink()) for one in Path(f"/proc/{master}/fd").iterdir() if "wgunicorn" in str(one.readlink())}
+    inherited = {
+        str(one.readlink()) for one in Path(f"/proc/{master}/fd").iterdir() if "wgunicorn" in str(one.readlink())
+    }
     assert len(inherited) == 3, "a sign of life of each"
 
 
@@ -168,3 +173,187 @@ def test_a_reload_refuses_no_request_and_loses_no_job(served: Served, directory:
     assert ran(directory, "reloaded")[-1] not in before
     (directory / "reloaded").touch()
     until(lambda: state(served.url, job) == "succeeded", lambda: served.said)
+
+
+def test_a_port_that_is_taken_is_one_line_of_the_master(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        with Served(tmp_path, "--workers", "2", "--port", port) as refused:
+            assert refused.process.wait(PATIENCE) == 69
+            assert refused.said.startswith(f"millstream: cannot listen on 127.0.0.1:{port}: ")
+            assert refused.said.count("\n") == 1
+
+
+# ------------------------------------------------------------------------------------------------ what does not start
+@pytest.mark.matrix
+@pytest.mark.parametrize(
+    ("arguments", "environment", "code", "line"),
+    [
+        ([], {"MILLSTREAM_WORKER_TIMEOUT": "0"}, 78, "worker_timeout = '0' ("),
+        ([], {"MILLSTREAM_DURABILITY": "off"}, 78, "durability = off (environment MILLSTREAM_DURABILITY): a job then"),
+        ([], {"GUNICORN_CMD_ARGS": "--bind :80"}, 78, "GUNICORN_CMD_ARGS: --bind cannot be used"),
+        ([], {"GUNICORN_CMD_ARGS": "--pid /nowhere/pid"}, 78, "GUNICORN_CMD_ARGS: --pid: "),
+        ([], {"MILLSTREAM_IMPORTS": "nowhere"}, 78, "there is no module nowhere (setting imports)"),
+        (["-A", "broken"], {}, 2, "broken.py:1: SyntaxError: "),
+        (["--reload"], {}, 2, "--reload is for one process, and workers = 2 (environment MILLSTREAM_WORKERS)"),
+        ([], {"MILLSTREAM_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing"}, 69, ""),
+    ],
+)
+@pytest.mark.parametrize("preload", ["false", "true"])
+def test_what_keeps_it_from_starting_is_one_line_with_its_exit_code(
+    tmp_path: Path, arguments: list[str], environment: dict[str, str], code: int, line: str, preload: str
+) -> None:
+    (tmp_path / "broken.py").write_text("def (\n")
+    several = {"MILLSTREAM_WORKERS": "2", "MILLSTREAM_GUNICORN_PRELOAD": preload}
+    with Served(tmp_path, *arguments, **several, **environment) as refused:
+        assert refused.process.wait(PATIENCE) == code, refused.said
+        told = [one for one in refused.said.splitlines() if one.startswith("millstream: ") and ONCE[:30] not in one]
+        assert [one.startswith(f"millstream: {line}") for one in told] == [True], refused.said
+        assert "✓ millstream is ready" not in refused.said
+
+
+@pytest.mark.matrix
+def test_a_worker_that_cannot_boot_ends_it_all_with_one_line(tmp_path: Path) -> None:
+    (tmp_path / "seldom.py").write_text(
+        "from pathlib import Path\nif Path('looked').exists(): raise ValueError('not twice')\nPath('looked').touch()\n"
+    )
+    with Served(tmp_path, "-A", "seldom", MILLSTREAM_WORKERS="3") as refused:
+        assert refused.process.wait(PATIENCE) == 2, refused.said
+        assert refused.said.count("ValueError: not twice") == 1
+        assert refused.said.splitlines()[-1] == "millstream: seldom.py:2: ValueError: not twice"
+
+
+# ----------------------------------------------------------------------------------------------------- while it runs
+@pytest.mark.matrix
+def test_without_preload_a_reload_takes_new_code_and_broken_code_changes_nothing(tmp_path: Path) -> None:
+    with start(tmp_path, MILLSTREAM_GUNICORN_PRELOAD="false") as served:
+        before = ready(served)
+        module = tmp_path / "shop.py"
+        module.write_text(SHOP.replace("def wait(", "def wait(("))
+        served.process.send_signal(signal.SIGHUP)
+        served.find(r"(not reloaded: .*why='?\"?shop.py:\d+: SyntaxError)")
+        assert ready(served) == before
+        module.write_text(SHOP.replace('"one"', '"two"'))
+        served.process.send_signal(signal.SIGHUP)
+        until(lambda: set(before).isdisjoint(served.workers()), lambda: served.said)
+        ready(served)
+        (tmp_path / "now").touch()
+        job = submit(served.url, "shop.waiting", name="now")
+        until(lambda: state(served.url, job) == "succeeded", lambda: served.said)
+        assert httpx.get(f"{served.url}/api/v1/jobs/{job}", timeout=PATIENCE).json()["result"] == "two"
+        assert served.stop() == 0
+
+
+@pytest.mark.matrix
+def test_workers_have_the_same_things_open_with_and_without_preload(tmp_path: Path) -> None:
+    def kinds(directory: Path, preload: str) -> set[str]:
+        directory.mkdir()
+        with start(directory, MILLSTREAM_GUNICORN_PRELOAD=preload) as served:
+            assert state(served.url, submit(served.url, "shop.waiting", name="any")) in {"queued", "running"}
+            return set().union(*(opened(worker) for worker in ready(served)))
+
+    with_it, without = kinds(tmp_path / "a", "true"), kinds(tmp_path / "b", "false")
+    assert {what.replace("/a/", "/b/") for what in with_it} == without
+
+
+@pytest.mark.matrix
+def test_sigttin_and_sigttou_change_how_many_there_are(tmp_path: Path) -> None:
+    with start(tmp_path) as served:
+        before = ready(served)
+        served.process.send_signal(signal.SIGTTIN)
+        assert set(ready(served, 4)) > set(before)
+        served.process.send_signal(signal.SIGTTOU)
+        until(lambda: len(served.workers()) == 3, lambda: served.said)
+        assert served.stop() == 0
+
+
+@pytest.mark.matrix
+def test_a_worker_whose_loop_hangs_is_replaced_and_its_jobs_go_on(tmp_path: Path) -> None:
+    with start(tmp_path, MILLSTREAM_WORKER_TIMEOUT="10") as served:
+        ready(served)
+        job = submit(served.url, "shop.waiting", name="beside")
+        (first,) = until(lambda: ran(tmp_path, "beside"), lambda: served.said)
+        send(signal.SIGSTOP, first)
+        until(lambda: ran(tmp_path, "beside")[1:], lambda: served.said)
+        ready(served, but=(first,))
+        (tmp_path / "beside").touch()
+        until(lambda: state(served.url, job) == "succeeded", lambda: served.said)
+        submit(served.url, "shop.hanging")
+        served.find(r"(the event loop of a server process hangs)")
+        served.find(r'(shop.py", line \d+, in hang)')
+        ready(served)
+
+
+@pytest.mark.matrix
+def test_a_long_request_is_no_reason_to_replace_a_worker(tmp_path: Path) -> None:
+    with start(tmp_path, MILLSTREAM_WORKER_TIMEOUT="10") as served:
+        before = ready(served)
+        began = time.monotonic()
+        order, patient = {"task": "shop.waiting", "kwargs": {"name": "long"}}, {"Prefer": "wait=25"}
+        answer = httpx.post(f"{served.url}/run-task", json=order, headers=patient, timeout=PATIENCE)
+        assert time.monotonic() - began > 20, "the request took longer than the time-out"
+        assert answer.status_code == 202, "the job still runs"
+        assert ready(served) == before
+
+
+@pytest.mark.matrix
+def test_recycled_workers_lose_no_job_and_cancel_none(tmp_path: Path) -> None:
+    recycle = {"GUNICORN_CMD_ARGS": "--max-requests 40 --max-requests-jitter 10", "MILLSTREAM_DRAIN_GRACE": "1"}
+    with start(tmp_path, **recycle) as served:
+        before = ready(served)
+        jobs = [submit(served.url, "shop.waiting", name=f"job-{number}") for number in range(20)]
+
+        def all_new() -> bool:
+            states = {state(served.url, job) for job in jobs}
+            assert states <= {"queued", "running", "succeeded"}, states
+            return set(before).isdisjoint(served.workers())
+
+        until(all_new, lambda: served.said)
+        for number in range(20):
+            (tmp_path / f"job-{number}").touch()
+        until(lambda: {state(served.url, job) for job in jobs} == {"succeeded"}, lambda: served.said)
+        assert served.stop() == 0
+
+
+@pytest.mark.matrix
+def test_workers_whose_master_was_killed_drain_and_end(tmp_path: Path) -> None:
+    with start(tmp_path) as served:
+        workers = ready(served)
+        served.process.kill()
+        until(lambda: all(is_gone(pid) for pid in workers), lambda: served.said)
+        assert served.said.count("the master of this server process is gone") == 3
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_second_signal_kills_all_of_it(tmp_path: Path, signum: signal.Signals, code: int) -> None:
+    with start(tmp_path, MILLSTREAM_DRAIN_GRACE="600") as served:
+        workers = ready(served)
+        submit(served.url, "shop.waiting", name="for-ever")
+        until(lambda: ran(tmp_path, "for-ever"), lambda: served.said)
+        served.process.send_signal(signum)
+        served.find(r"(stopping: )")
+        assert served.stop(signum) == code
+        until(lambda: all(is_gone(pid) for pid in workers), lambda: served.said)
+
+
+@pytest.mark.matrix
+@pytest.mark.postgresql
+def test_on_postgresql_jobs_run_in_all_workers_and_go_on_when_one_is_killed(
+    tmp_path: Path, shared_postgres: PostgresServer
+) -> None:
+    with (
+        shared_postgres.database() as url,
+        start(tmp_path, MILLSTREAM_DATABASE_URL=url, MILLSTREAM_MAX_SEGMENTS="4") as served,
+    ):
+        workers = ready(served)
+        jobs = [submit(served.url, "shop.waiting", name=f"job-{number}") for number in range(12)]
+        names = [f"job-{number}" for number in range(12)]
+        until(lambda: all(ran(tmp_path, name) for name in names), lambda: served.said)
+        assert {ran(tmp_path, name)[0] for name in names} == set(workers), "as many as each has room for"
+        send(signal.SIGKILL, workers[0])
+        ready(served, but=(workers[0],))
+        for number in range(12):
+            (tmp_path / f"job-{number}").touch()
+        until(lambda: {state(served.url, job) for job in jobs} == {"succeeded"}, lambda: served.said)
+        assert served.stop() == 0

@@ -186,12 +186,14 @@ class Processes:
     # ---------------------------------------------------------------------------------------------- in its children
     def _look(self, *, is_first: bool) -> _Look | Failure:
         from millstream.server.launch import listen  # noqa: PLC0415  the server: --help does without
+        from millstream.server.processes.options import configure  # noqa: PLC0415  as above
 
         known = set(sys.modules)
         try:
             settings = self._settings()
-            if is_first:
-                listen(settings.host, settings.port).close()  # before a first user is made, and their password shown
+            if is_first:  # what would end the start later, before a first user is made, and their password shown
+                configure(settings)
+                listen(settings.host, settings.port).close()
             asyncio.run(_start_and_end(assemble(self._session, settings, self._say, executes=False)))
         except Exception as error:  # noqa: BLE001  whatever it is, the master tells it
             return self._explain(error)

@@ -17,7 +17,7 @@ HEAD_SECONDS: Final = 30.0
 """In which a head has to be there: a client that sends a letter a minute holds a connection for nothing."""
 
 LINGER_SECONDS: Final = 0.3
-"""For which a connection stays open after the server has begun to stop: its client may be sending a request just now."""
+"""For which a connection stays open after the server has begun to stop: a request may just be on its way."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -29,6 +29,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._expects_head = True
         self._head_timer: asyncio.TimerHandle | None = None
+        self._is_new = True
         self._is_ending = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -56,6 +57,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._expects_head, self._head_bytes = False, 0
         self._stop_timer()
         super().on_headers_complete()
+        self._is_new = False
         if self._is_ending:
             self.cycle.keep_alive = False
 
@@ -74,7 +76,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     @property
     def _is_idle(self) -> bool:
-        return self.cycle is None or self.cycle.response_complete
+        return self._is_new or self.cycle.response_complete
 
     def _close_if_idle(self) -> None:
         if self._is_idle and not self._head_bytes:
