@@ -30,6 +30,7 @@ def configure(level: str, form: Literal["console", "json"]) -> None:
         logging.root.addHandler(handler)
         logging.root.setLevel(level.upper())
         logging.getLogger("asyncio").setLevel(max(logging.INFO, logging.root.level))  # below, it talks of selectors
+        logging.getLogger("uvicorn").setLevel(max(logging.WARNING, logging.root.level))  # we say the same, in our words
     if not structlog.is_configured():
         structlog.configure(
             processors=[
