@@ -41,6 +41,7 @@ class Reader(threading.Thread):
         after: The cursor to begin after.
 
     Attributes:
+        job_id: The build.
         seen: What came, once each.
         cuts: How its streams ended before the build did: with an error of the connection, or with `None` politely.
     """
@@ -48,7 +49,7 @@ class Reader(threading.Thread):
     def __init__(self, fleet: Fleet, job_id: str, *processes: ServerProcess, after: str | None = None) -> None:
         """Begin to read."""
         super().__init__(daemon=True, name=f"reader of {job_id}")
-        self._fleet, self._job_id, self._route = fleet, job_id, iter(processes)
+        self._fleet, self.job_id, self._route = fleet, job_id, iter(processes)
         self._after = after
         self._socket: socket.socket | None = None
         self._stopped = threading.Event()
@@ -121,7 +122,7 @@ class Reader(threading.Thread):
         cut: Exception | None = None
         try:
             with self._fleet.client(process) as client:
-                for seen in streamed(client, self._job_id, after, self._opened):
+                for seen in streamed(client, self.job_id, after, self._opened):
                     self.seen += seen
         except httpx.TransportError as error:
             cut = error

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.fleet import Fleet, build, hold
-from tests.server.fleet_readers import Reader, check_complete, replay
+from tests.server.fleet import Fleet, hold
+from tests.server.fleet_readers import Reader, replay
 from tests.services import PostgresServer
 
 pytestmark = pytest.mark.matrix
@@ -27,31 +27,24 @@ def test_without_redis_processes_are_one_server_but_for_tokens(
 
 
 def check_one_server(fleet: Fleet, home: Path) -> None:
+    """Let every process begin builds that the next one's clients read; of two, the one after that cancels one."""
+    processes = fleet.processes()
+
     def one(number: int) -> None:
+        is_cancelled = number % 2 == 0
         own = home / f"{number}"
         own.mkdir()
         held = hold(own, 2)
-        with fleet.client(processes[number % len(processes)]) as client:
-            job_id = build(client, "walk", home=str(own))
-        reader = Reader(fleet, job_id, processes[(number + 1) % len(processes)])
+        begins, reads, cancels = (processes[(number + further) % len(processes)] for further in range(3))
+        reader = Reader(fleet, fleet.build("walk", begins, home=str(own)), reads)
         reader.wait_for(lambda reader: reader.count("end_vertex") == 1)
-        if number % 2:
-            held.unlink()
-        else:
-            with fleet.client(processes[(number + 2) % len(processes)]) as client:
-                answer = client.post(f"/api/v1/build/{job_id}/cancel")
-            assert answer.json()["success"] is True
-        told = check_complete_here(reader, job_id)
-        assert told == ("succeeded" if number % 2 else "cancelled")
-
-    def check_complete_here(reader: Reader, job_id: str) -> str:
+        if is_cancelled:
+            with fleet.client(cancels) as client:
+                assert client.post(f"/api/v1/build/{reader.job_id}/cancel").json()["success"] is True
+        held.unlink()
         seen = [one for one in reader.wait_end().seen if one.is_durable]
-        assert seen == [one for one in replay(fleet, job_id) if one.is_durable]
-        status: str = seen[-1].data["status"]
-        return status
+        assert seen == [one for one in replay(fleet, reader.job_id, cancels) if one.is_durable]
+        assert seen[-1].data["status"] == ("cancelled" if is_cancelled else "succeeded")
 
-    processes = fleet.processes()
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(one, range(2 * len(processes))))
-    last = fleet.build("walk", home=str(home))
-    check_complete(fleet, last, [])
