@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
+import httpx
+
 from millstream.testing.history import Submitted, digest
 from tests.chaos import probe
 from tests.chaos.crowd import Crowd, CrowdPlan, Order
@@ -22,7 +24,10 @@ from tests.chaos.wire import RefusedError
 KILL_SECONDS = 10.0
 SAMPLE_SECONDS = 5.0
 
+_COUNTED = ("active_jobs", "bridge_count", "consumer_wrapper_count", "background_task_count")
 _OPEN_JOBS = 48
+_TTL_SECONDS = 30
+"""How long Redis keeps what has ended: else its memory would grow for as long as the soak lasts."""
 _STREAMED = 25
 """Of how many jobs one is a build that somebody looks at, and that is read once more in the end."""
 
@@ -83,6 +88,8 @@ class SoakCrowd(Crowd):
 
     async def _go_on(self) -> None:
         for number in self._numbers:
+            if self._plan.stop.exists():
+                return
             if number % _STREAMED:
                 await self._do_task(number)
             else:
@@ -124,6 +131,9 @@ class Soak(FleetRound):
         self._number = jobs
         self._figures: dict[str, list[tuple[float, float]]] = defaultdict(list)
 
+    def _further_variables(self) -> dict[str, str]:
+        return super()._further_variables() | {"MILLSTREAM_REDIS_QUEUE_TTL": str(_TTL_SECONDS)}
+
     def _lives(self) -> Callable[[], None]:
         return partial(_live, self._crowd, self._number)
 
@@ -150,6 +160,8 @@ class Soak(FleetRound):
             "its descriptors": held.descriptors,
             "its threads": held.threads,
         }
+        told = httpx.get(f"http://127.0.0.1:{self._crowd.ports[0]}/api/v1/monitor/job_queue", timeout=60).json()
+        figures |= {f"its {name}": told[name] for name in _COUNTED if name in told}
         redis = self._fleet.redis
         if redis is not None:
             with redis.client(REDIS_DATABASE) as client:
@@ -158,8 +170,8 @@ class Soak(FleetRound):
         for name, figure in figures.items():
             self._figures[name].append((at, figure))
         jobs = self._witness.count("SELECT count(*) FROM millstream_job")
-        told = ", ".join(f"{name} {figure:.0f}" for name, figure in figures.items())
-        sys.stdout.write(f"{at:6.0f} s: {jobs} jobs, {self._outcome.kills} kills, {told}\n")
+        line = ", ".join(f"{name} {figure:.0f}" for name, figure in figures.items())
+        sys.stdout.write(f"{at:6.0f} s: {jobs} jobs, {self._outcome.kills} kills, {line}\n")
         sys.stdout.flush()
 
     def slopes(self) -> dict[str, Slope]:

@@ -1,16 +1,18 @@
 """Events through Redis: apps on one ledger see each other's events live, tokens included, whatever becomes of Redis."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from millstream import Millstream, Settings, ctx, flow, task
 from millstream.model.event import START, Cursor, Event
 from tests.valkey import ValkeyServer
+
+T = TypeVar("T")
 
 
 @task
@@ -49,6 +51,14 @@ async def fleet(valkey_server: ValkeyServer) -> AsyncIterator[Fleet]:
 async def story(app: Millstream, job_id: str, after: Cursor = START) -> list[Event]:
     async with asyncio.timeout(120):
         return [event async for event in app.read_events(job_id, after)]
+
+
+async def until(holds: Callable[[], T]) -> T:
+    """Wait until something holds, and return it."""
+    async with asyncio.timeout(120):
+        while not (found := holds()):  # noqa: ASYNC110  Redis makes it so
+            await asyncio.sleep(0.02)
+    return found
 
 
 def shown(events: list[Event]) -> list[tuple[int, int, str]]:
@@ -101,3 +111,28 @@ async def test_without_redis_readers_get_what_is_durable_and_jobs_go_on(
     valkey_server.start()
     again = await runs.submit(conversation, words=5)
     await story(sees, again.id)
+
+
+async def test_a_job_whose_end_never_came_to_redis_gets_its_end_and_its_ttl_there(
+    fleet: Fleet, valkey_server: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("millstream.events.redis.sweep.SHORTEST_SECONDS", 0.2)
+    fleet.settings = fleet.settings.model_copy(update={"redis_queue_ttl": 1000})
+    runs = await fleet.app()
+    job = await runs.submit(conversation, words=3)
+    await asyncio.wait_for(job.result(), 120)
+    with valkey_server.client() as redis:
+        stream, state = f"*:job:{job.id}:events", f"*:job:{job.id}:state"
+        (stream,), (state,) = await until(lambda: [*map(redis.keys, (stream, state))])
+        await until(lambda: redis.ttl(stream) > 0)
+        *before, _ = redis.xrange(stream)  # as if the process had died before it could tell the end
+        redis.delete(stream)
+        for at, fields in before:
+            redis.xadd(stream, fields, id=at)
+        redis.hdel(state, "over")
+        redis.hset(state, mapping=dict(zip(("head", "k"), before[-1][0].split(b"-"), strict=True)))
+        redis.persist(state)
+        fleet.settings = fleet.settings.model_copy(update={"redis_queue_ttl": 1})
+        await fleet.app(executes=False)
+        await until(lambda: redis.ttl(state) != -1)
+        assert redis.ttl(stream) != -1

@@ -33,6 +33,24 @@ class Keys:
         return f"{self.prefix}job:{job_id}:state"
 
     @property
+    def states(self) -> str:
+        """The pattern of the keys that `state` returns."""
+        return self.state("*")
+
+    def job_of(self, state: str) -> str:
+        """Return the job of a key that `state` returned.
+
+        >>> Keys("0198").job_of(Keys("0198").state("01ab"))
+        '01ab'
+        """
+        return state.rsplit(":", 2)[1]
+
+    @property
+    def sweep(self) -> str:
+        """The key that says that a process looks through the others."""
+        return f"{self.prefix}sweep"
+
+    @property
     def probe(self) -> str:
         """The key that is written to find out whether Redis takes anything."""
         return f"{self.prefix}probe"

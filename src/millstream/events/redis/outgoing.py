@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
@@ -133,6 +133,12 @@ class Outgoing:
             self._put(entry)
             for event in some:
                 self._add(entry, _draft(event))
+        self._wake()
+
+    def mend(self, jobs: Iterable[str]) -> None:
+        """Append what only the ledger has of jobs that Redis knows."""
+        for job_id in jobs:
+            self._put(Entry(job_id, 1, next(self._numbers), is_for_known=True))
         self._wake()
 
     def forget(self, job_id: str) -> None:
@@ -323,9 +329,7 @@ class Outgoing:
     def _pay_back(self) -> None:
         """Append what Redis missed while it was away, of jobs that it knows."""
         owed, self._owed = self._owed, {}
-        for job_id in owed:
-            self._put(Entry(job_id, 1, next(self._numbers), is_for_known=True))
-        self._wake()
+        self.mend(owed)
 
     # ----------------------------------------------------------------------------------------------- the buffer
     def _close(self, entry: Entry) -> None:

@@ -11,6 +11,7 @@ from millstream.events.redis.outgoing import Outgoing, Recorded
 from millstream.events.redis.reading import Reading
 from millstream.events.redis.script import AppendScript
 from millstream.events.redis.subscription import Subscription
+from millstream.events.redis.sweep import Sweep
 from millstream.events.tail import Tail
 
 
@@ -51,6 +52,7 @@ class Transport:
         script = AppendScript(link, keys, ttl_seconds)
         self.reading = Reading(link, keys, view, tail.fill)
         self.outgoing = Outgoing(link, script, view, recorded, self.reading.read, tail.hurry)
+        self._sweep = Sweep(link, keys, self.outgoing, ttl_seconds)
         self.subscription.hear(keys.wake, partial(self.reading.heard, script.emitter))
         self.subscription.on_connected.append(self.reading.read_all)
         link.on_back.append(self.reading.read_all)
@@ -64,10 +66,12 @@ class Transport:
         """Begin; returns at once, whether or not Redis is there."""
         self.outgoing.start()
         self.reading.start()
+        self._sweep.start()
         await self.subscription.start()
 
     async def stop(self) -> None:
         """Bring away what is left, as far as that is quickly done, and close everything."""
+        await self._sweep.stop()
         await self.outgoing.stop()
         await self.reading.stop()
         await self.subscription.stop()
