@@ -140,6 +140,7 @@ class Millstream(Records):
         eta: datetime | None = None,
         queue: str | None = None,
         owner: str | None = None,
+        is_interactive: bool = False,
         connection: Connection | AsyncConnection | None = None,
         **inputs: Any,
     ) -> Job:
@@ -157,6 +158,7 @@ class Millstream(Records):
             queue: The queue that workers take it from; by default that of the flow or task, else the default queue.
                 Where jobs run in this process it changes nothing.
             owner: Id of the user whose job it is, by whom `jobs` can find it; inside a task, by default that task's.
+            is_interactive: Whether it is cancelled when nobody who looked at it does any more.
             connection: An SQLAlchemy connection to the ledger's database, in a transaction: the job is there if and
                 only if you commit it. Nothing starts before.
             inputs: Its inputs by name.
@@ -181,6 +183,7 @@ class Millstream(Records):
             eta=eta,
             queue=queue,
             owner=owner,
+            is_interactive=is_interactive,
         )
         placed = await self._place(work, args, inputs, terms)
         return Job(self, await self._record(placed, connection))

@@ -1,4 +1,4 @@
-"""Puts the parts of an app together on one event loop. It alone imports adapters, and picks them by the settings."""
+"""Puts the parts of an app together on one event loop. It and `carrier.py` alone import adapters."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import asyncio
 import os
 from contextvars import Context
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from millstream.backends.anyio import AnyIOSegmentBackend
 from millstream.backends.role import Role
+from millstream.carrier import Carrier
 from millstream.clock import Clock
 from millstream.engine.cache import MemoryCache
 from millstream.engine.processes import ProcessPool
@@ -18,9 +20,9 @@ from millstream.engine.services import HandOut, Programs, Services
 from millstream.engine.threads import ThreadPool
 from millstream.errors import DefinitionError
 from millstream.events.memory import MemoryEventLog
-from millstream.events.tail import Follower, Tail
 from millstream.execution.again import Repeats
 from millstream.execution.answer import Answers
+from millstream.execution.audience import Audience, Patience
 from millstream.execution.cancel import Cancels
 from millstream.execution.library import Library
 from millstream.execution.membership import Membership
@@ -43,8 +45,6 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from millstream.backends.celery.outbox import Outbox
-    from millstream.events.redis.log import RedisEventLog
-    from millstream.events.redis.transport import Transport
 
 _TURN_SECONDS = 1.0
 """How long a pool process of a worker goes on with further segments before Celery has its turn again."""
@@ -71,7 +71,8 @@ class Process:
         cancels: Cancels jobs.
         answers: Answers what waits.
         repeats: Submits ended jobs once more.
-        transport: This process's part in the Redis of its ledger, once that is open, where the settings say so.
+        carrier: Carries events, cancels, and who looks, between the processes of the ledger.
+        audience: Who looks at interactive jobs here.
         is_started: Whether all is there that the settings ask for.
     """
 
@@ -95,8 +96,8 @@ class Process:
         self._sharing: Sharing | None = None
         self._shared: SharedLedger | None = None
         self._outbox: Outbox | None = None
-        self.transport: Transport | None = None
-        self._told = told = event_log(settings, log, ledger)
+        self.carrier = Carrier(settings, log, ledger, clock)
+        told = self.carrier.log
         hand_out = _hand_out(settings, role)
         self._services = Services(
             clock=clock,
@@ -117,10 +118,17 @@ class Process:
         if role.is_gated:
             self._backend.close_gate()
         self.submitter = Submitter(me, ledger, told, clock, segments, self._backend)
-        self.cancels = Cancels(ledger, told, clock, self._backend, segments)
+        self.cancels = Cancels(ledger, told, clock, self._backend, segments, self.carrier.signal)
+        self.audience = self._audience(settings)
+        self.carrier.attach(self._membership, segments, self._backend, self.audience)
         self.answers = Answers(ledger, told, clock, segments, self._backend)
         self.repeats = Repeats(ledger, told, self.submitter, self._backend)
         ledger.heard = lambda topic, _: self._backend.wake() if topic == "queued" else None
+
+    def _audience(self, settings: Settings) -> Audience:
+        patience = Patience(settings.disconnect_grace, settings.redis_queue_polling_stale_threshold_s)
+        executing = partial(self.segments.running, interactive=True)
+        return Audience(self._clock, patience, self.cancels.cancel, executing, self._ledger.memory.__contains__)
 
     async def start(self) -> None:
         """Begin to execute; what was left in a shared ledger too, if the settings name one.
@@ -154,52 +162,25 @@ class Process:
                 if outbox is not None:
                     bell = outbox.bell(bell)
                 try:
-                    tail = await self._follow(shared)
+                    tail, told = await self.carrier.start(shared), self.carrier.log
                     sharing = Sharing(
-                        shared, bell, self._ledger, self._told, tail, self._membership, self.segments, self._backend
+                        shared, bell, self._ledger, told, tail, self._membership, self.segments, self._backend
                     )
-                    others = () if outbox is None else (outbox.duty,)
+                    others = [] if outbox is None else [outbox.duty]
+                    others += self.carrier.duties() if self._role.is_member else []
                     await sharing.start(executes=self._executes, is_member=self._role.is_member, others=others)
                 except BaseException:
-                    await self._stop_transport()
+                    await self.carrier.stop()
                     await shared.close()
                     raise
                 self._shared, self._sharing, self._outbox = shared, sharing, outbox
             return self._shared
 
-    async def _follow(self, shared: SharedLedger) -> Follower:
-        """Return what brings events to this process's readers, started if it carries events, too."""
-        memory, told = self._ledger.memory, self._told
-        if isinstance(told, MemoryEventLog):
-            return Tail(shared, told, lambda job_id: job_id in memory or self.segments.is_running(job_id))
-        from millstream.events.redis.follow import RedisTail  # noqa: PLC0415  Redis: only who shares it pays for it
-        from millstream.events.redis.transport import Transport  # noqa: PLC0415  as above
-
-        settings, tail = self._settings, Tail(shared, self._log, memory.__contains__)
-        self.transport = transport = Transport(
-            settings.effective_redis_queue_url,
-            (await shared.identity()).id,
-            settings.redis_queue_ttl,
-            self._log,
-            shared.events,
-            tail,
-        )
-        await transport.start()
-        told.carry(transport.outgoing)
-        return RedisTail(tail, shared, self._log, transport, self._clock)
-
-    async def _stop_transport(self) -> None:
-        """Bring what is left to others; what still happens here is told here only."""
-        transport, self.transport = self.transport, None
-        if transport is not None:
-            await transport.stop()
-        if not isinstance(self._told, MemoryEventLog):
-            self._told.carry(None)
-
     @property
     def is_event_log_away(self) -> bool:
         """Whether events reach other processes by the ledger alone, since what should carry them is away."""
-        return self.transport is not None and self.transport.is_away
+        transport = self.carrier.transport
+        return transport is not None and transport.is_away
 
     @property
     def is_broker_away(self) -> bool:
@@ -264,9 +245,7 @@ class Process:
     async def abandon(self) -> None:
         """Leave the ledger from another loop, since this one does not run: others go on with what is held."""
         sharing, self._sharing = self._sharing, None
-        transport, self.transport = self.transport, None
-        if transport is not None:
-            transport.abandon()
+        self.carrier.abandon()
         if sharing is not None:
             await sharing.leave()
 
@@ -279,6 +258,7 @@ class Process:
         reach("drain")
         sharing, self._sharing = self._sharing, None
         await self._backend.drain(grace)
+        await self.audience.close()
         if sharing is not None:
             await sharing.stop()
         outbox, self._outbox = self._outbox, None
@@ -287,7 +267,7 @@ class Process:
         self._stop_shared()  # first: what is merely cancelled would say so in the record
         await self._backend.stop()
         await self.segments.give_up(self._ledger.memory, self._membership.id)
-        await self._stop_transport()
+        await self.carrier.stop()
         if sharing is not None:
             await sharing.leave()
         for job_id in self._log.watched():
@@ -300,15 +280,6 @@ class Process:
         for job_id in self.segments.running():
             if job_id not in self._ledger.memory:
                 self.segments.stop(job_id)
-
-
-def event_log(settings: Settings, view: MemoryEventLog, ledger: TieredLedger) -> MemoryEventLog | RedisEventLog:
-    """Return where the events go that happen here: to this process's readers, or to those of all processes."""
-    if settings.effective_job_queue_type == "asyncio":
-        return view
-    from millstream.events.redis.log import RedisEventLog  # noqa: PLC0415  as above
-
-    return RedisEventLog(view, ledger.memory.__contains__)
 
 
 def _hand_out(settings: Settings, role: Role) -> HandOut | None:

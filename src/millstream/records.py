@@ -8,6 +8,7 @@ from typing import Any
 
 from millstream.assembly import Process
 from millstream.errors import ClosedError, JobNotFoundError
+from millstream.execution.audience import Audience
 from millstream.home import Home
 from millstream.ledger.base import Ledger
 from millstream.ledger.facts import ENDS, node_result
@@ -132,13 +133,35 @@ class Records:
 
         return await self._home.at(look)
 
-    async def active_jobs(self) -> int:
-        """Return how many jobs this process is running."""
+    async def audience(self) -> Audience:
+        """Return who looks at interactive jobs here, for use on the loop that the app lives on."""
 
-        async def count(process: Process) -> int:
-            return len(process.segments.running())
+        async def find(process: Process) -> Audience:
+            return process.audience
+
+        return await self._home.at(find)
+
+    async def job_queue(self) -> dict[str, Any]:
+        """Return how many jobs run here, and with Redis what else this process does just now."""
+
+        async def count(process: Process) -> dict[str, Any]:
+            return process.carrier.figures()
 
         return await self._home.at(count)
+
+    async def job_queues(self) -> list[dict[str, Any]]:
+        """Return the same of each process that lives, with its id, host and pid; opens the ledger.
+
+        Raises:
+            LedgerUnavailableError: It cannot be reached.
+            WorkflowServiceUnavailableError: Redis is away, where the processes use it.
+        """
+
+        async def ask(process: Process) -> list[dict[str, Any]]:
+            await process.share()
+            return await process.carrier.fleet()
+
+        return await self._home.at(ask)
 
     async def processes(self) -> list[Presence]:
         """Return the processes that share the ledger, the oldest first; opens it, whatever `durability` says.
@@ -285,9 +308,10 @@ class Records:
         return await self._home.at(lambda process: self._known(process, job_id, after))
 
     async def _known(self, process: Process, job_id: str, after: Cursor) -> list[Event]:
-        if process.transport is None and process.segments.is_running(job_id):
+        transport = process.carrier.transport
+        if transport is None and process.segments.is_running(job_id):
             return list(self._home.log.peek(job_id, after))
-        passing = [] if process.transport is None else await process.transport.reading.passing(job_id, after)
+        passing = [] if transport is None else await transport.reading.passing(job_id, after)
         found: list[Event] = []
         while page := await self._home.ledger.events(job_id, after.seq, _PAGE):
             found += page

@@ -46,7 +46,7 @@ def test_anybody_may_ask_how_the_server_is(anonymous: httpx.Client, path: str, e
         ("GET", "/api/v1/schedules", 501),
         ("GET", "/metrics", 501),
         ("GET", "/", 501),
-        ("GET", "/api/v1/monitor/job_queue?scope=cluster", 501),
+        ("GET", "/api/v1/monitor/job_queue?scope=world", 422),
     ],
 )
 def test_whatever_goes_wrong_is_told_as_a_problem(admin: httpx.Client, method: str, path: str, status: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Collection
 from contextvars import Context
 from functools import partial
@@ -35,6 +36,9 @@ _LINGER = 0.05
 """Seconds for which a gate that was opened stays open with nothing to do."""
 
 _TRIM_EVERY = 100
+
+_STOPPED = 1000
+"""Jobs that were stopped here and are remembered: another word of their cancel may still be on its way."""
 
 _SIDES_AT_ONCE = 2
 _SIDES_SECONDS = 0.01
@@ -89,6 +93,7 @@ class AnyIOSegmentBackend:
         self._is_draining = False
         self._is_pulling = False
         self._is_queue_waiting = False
+        self._stopped: deque[str] = deque(maxlen=_STOPPED)
 
     async def start(self) -> None:
         """Begin to execute; see `SegmentBackend.start`."""
@@ -173,7 +178,13 @@ class AnyIOSegmentBackend:
 
     def cancel(self, job_id: str) -> None:
         """Stop a job's segment if it runs here; see `Canceller.cancel`."""
+        if job_id in self._segments.running() and job_id not in self._stopped:
+            self._stopped.append(job_id)
         self._segments.cancel(job_id)
+
+    def has(self, job_id: str) -> bool:
+        """Whether a job runs here, or was stopped here a while ago; see `Canceller.has`."""
+        return job_id in self._stopped or job_id in self._segments.running()
 
     async def _serve(self, started: asyncio.Event) -> None:
         """Own the task group: whoever cancels this task ends everything that runs."""

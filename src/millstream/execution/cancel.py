@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import anyio
@@ -29,6 +30,7 @@ class Cancels:
         clock: The time.
         canceller: Stops what runs.
         segments: Keeps the graphs of jobs that have not started here.
+        signal: Tells all processes of a cancel that the ledger has; neither waits nor fails.
     """
 
     ledger: Ledger
@@ -36,6 +38,7 @@ class Cancels:
     clock: Clock
     canceller: Canceller
     segments: Segments
+    signal: Callable[[str], None]
 
     async def cancel(self, job_id: str) -> JobRecord:
         """Ask a job to stop, and return it as it then is.
@@ -47,6 +50,7 @@ class Cancels:
         Raises:
             JobNotFoundError: There is no such job.
         """
+        ran_here = self.segments.is_running(job_id)
         self.canceller.cancel(job_id)  # at once, or what starts this instant would be over before the wish is recorded
         ended = (True, TERMINAL, self.clock.now(), None, {"state": "cancelled", "reason": "cancel"})
         job, first = await self.ledger.cancel(job_id, [ended])
@@ -55,6 +59,8 @@ class Cancels:
             self.segments.drop(job_id)
             self.log.append(job_id, first, [ended])
         self.canceller.cancel(job_id)
+        if ran_here or first is not None or not job.state.is_final:
+            self.signal(job_id)
         if job.state.is_final:
             return job
         with anyio.move_on_after(ANSWER_SECONDS):

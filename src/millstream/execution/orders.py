@@ -39,6 +39,7 @@ class Terms:
     eta: datetime | None = None
     queue: str | None = None
     owner: str | None = None
+    is_interactive: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,7 @@ class Orders:
             parent=None if here is None else here.request.id,
             queue=self._queue(work, drawn, policy, is_whole=is_whole, given=terms.queue),
             owner=terms.owner if terms.owner is not None or here is None else here.request.owner,
+            is_interactive=terms.is_interactive,
         )
 
     def _queue(self, work: Work, drawn: Drawn, policy: Policy, *, is_whole: bool, given: str | None) -> str | None:

@@ -26,6 +26,9 @@ class Canceller(Protocol):
     def cancel(self, job_id: str) -> None:
         """Stop a job's segments if they run here; else nothing happens."""
 
+    def has(self, job_id: str) -> bool:
+        """Whether a job's segments run here, or did until they were stopped a while ago."""
+
 
 class Executor(Dispatcher, Canceller, Protocol):
     """Brings segments to where they execute, and stops them."""

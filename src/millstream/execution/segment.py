@@ -115,9 +115,9 @@ class Segments:
         """Return the names of the flows and tasks whose jobs can be executed here."""
         return self._library.flows()
 
-    def running(self) -> set[str]:
-        """Return the ids of the jobs of which a segment is executed here."""
-        return {job_id for job_id, _ in self._running}
+    def running(self, *, interactive: bool = False) -> set[str]:
+        """Return the ids of the jobs of which a segment is executed here; on demand, of those that are interactive."""
+        return {key[0] for key, one in self._running.items() if one.claim.job.is_interactive or not interactive}
 
     def is_running(self, job_id: str) -> bool:
         """Return whether a job's main segment is executed here."""

@@ -38,6 +38,7 @@ class Order:
         facts: What it need not do again of that one (see `again`).
         queue: The queue that workers take it from; `None` for the default one.
         owner: Id of the user whose it is.
+        is_interactive: Whether it is cancelled when nobody who looked at it does any more.
     """
 
     flow: str
@@ -55,6 +56,7 @@ class Order:
     facts: Sequence[Draft] = ()
     queue: str | None = None
     owner: str | None = None
+    is_interactive: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,7 @@ class Submitter:
             parent=order.parent,
             queue=order.queue,
             owner=order.owner,
+            is_interactive=order.is_interactive,
         )
         repeats = {} if order.repeats is None else {"repeats": order.repeats}
         planned: Draft = (True, "planned", now, None, {"nodes": shape.size, **repeats})

@@ -9,6 +9,7 @@ import msgspec
 
 from millstream.errors import MillstreamError, WorkflowServiceUnavailableError
 from millstream.ledger.accounts import Accounts
+from millstream.ledger.activity import Activity
 from millstream.ledger.filter import Filter
 from millstream.ledger.flow_store import FlowStore
 from millstream.ledger.identity import Identity
@@ -327,6 +328,10 @@ class SharedLedger(Ledger, QueuedSegments, Presences, Protocol):
     @property
     def flow_store(self) -> FlowStore:
         """The users' flows."""
+
+    @property
+    def activity(self) -> Activity:
+        """Who looks at interactive jobs, in all processes."""
 
     async def open(self) -> None:
         """Make sure that the ledger can be used, and is of this version's form; otherwise that shows on first use.

@@ -19,7 +19,7 @@ from millstream.ledger.rows import JOB_COLUMNS
 from millstream.ledger.statements import Statement, given, padded
 
 J, S, E, P, G = schema.job.c, schema.segment.c, schema.event.c, schema.process.c, schema.graph.c
-A = schema.alias.c
+A, V = schema.alias.c, schema.activity.c
 
 
 class Queries:
@@ -142,6 +142,10 @@ class Queries:
     def _backlog(self, among: Any) -> ClauseElement:
         columns = (S.priority, S.job, S.id, S.attempt, S.queue, S.flow)
         return sa.select(*columns).where(among(S.job), S.state == sa.text("'queued'"))
+
+    def _activity(self, among: Any) -> ClauseElement:
+        age = self.now - V.seen_at
+        return sa.select(V.job, V.process, V.is_open, V.is_polled, age).where(among(V.job))
 
     def _heads(self, among: Any) -> ClauseElement:
         return sa.select(J.id, J.next_seq - sa.text("1")).where(among(J.id))

@@ -42,6 +42,7 @@ from millstream.ledger.rows import (
     write_value,
 )
 from millstream.ledger.sql_accounts import SqlAccounts
+from millstream.ledger.sql_activity import SqlActivity
 from millstream.ledger.sql_flow_store import SqlFlowStore
 from millstream.model.event import Draft, Event
 from millstream.model.job import JobRecord, NodeResult
@@ -71,6 +72,7 @@ class SqlLedger:
         database: Where it is.
         accounts: The users, and what they sign in with.
         flow_store: The users' flows.
+        activity: Who looks at interactive jobs.
 
     Raises:
         SettingsError: The URL names no database that a ledger can live in.
@@ -99,6 +101,7 @@ class SqlLedger:
         asking = Asking(lambda: self._parts)
         self._read, self._task, self._ask = asking.read, asking.write, asking.ask
         self.accounts = SqlAccounts(asking, self.database.dialect, clock)
+        self.activity = SqlActivity(asking, self.database.dialect)
         self.flow_store = SqlFlowStore(asking, self.database.dialect, clock)
         call_in_child(self._begin_anew)
 

@@ -15,13 +15,13 @@ from millstream import library
 from millstream.app import Millstream
 from millstream.authoring.documents.catalogue import Catalogue
 from millstream.clock import Clock, SystemClock
+from millstream.execution.audience import Audience
 from millstream.server import openapi
 from millstream.server.access.attempts import Attempts
 from millstream.server.access.door import Door
 from millstream.server.access.layer import AccessLayer
 from millstream.server.access.sessions import Sessions
 from millstream.server.builds.builds import Builds
-from millstream.server.builds.presence import Patience
 from millstream.server.builds.streams import StreamLayer
 from millstream.server.builds.works import Works
 from millstream.server.first_user import ensure_superuser
@@ -108,20 +108,13 @@ async def _open(site: Site, stack: AsyncExitStack, say: Callable[[str], None]) -
     site.attempts = Attempts(site.accounts)
     site.door = Door(site.sessions, auto_login=does_auto_login(site.settings))
     site.works = Works(site.flows, site.catalogue, app.registry, site.clock)
-    site.builds = await stack.enter_async_context(_builds(site))
+    site.builds = await stack.enter_async_context(_builds(site, await app.audience()))
     await ensure_superuser(site, say)
 
 
-def _builds(site: Site) -> Builds:
-    settings = site.settings
-    return Builds(
-        site.app,
-        {component.task: component for component in site.catalogue if component.task},
-        site.clock,
-        Patience(settings.disconnect_grace, settings.redis_queue_polling_stale_threshold_s),
-        settings.redis_queue_polling_watchdog_interval_s,
-        site.stopping,
-    )
+def _builds(site: Site, audience: Audience) -> Builds:
+    components = {component.task: component for component in site.catalogue if component.task}
+    return Builds(site.app, components, site.clock, audience, site.stopping)
 
 
 def does_auto_login(settings: Settings) -> bool:

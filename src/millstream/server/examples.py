@@ -151,7 +151,29 @@ EXAMPLES: Final[Mapping[str, Example]] = {
         {"status": "ok", "ledger": "ok", "event_log": "ok", "backend": "ok", "outbox": "ok"}
     ),
     "health_version": Example({"version": "0.1.0", "main_version": "0.1.0", "package": "millstream"}),
-    "monitor_job_queue": Example({"backend": "asyncio", "active_jobs": 0}),
+    "monitor_job_queue": Example(
+        {
+            "backend": "redis",
+            "active_jobs": 2,
+            "bridge_count": 2,
+            "consumer_wrapper_count": 1,
+            "background_task_count": 0,
+            "cancel_dispatcher_running": True,
+            "cancel_stats": {
+                "published": 5,
+                "marker_hit": 1,
+                "dispatched_owned": 3,
+                "dispatched_foreign": 2,
+                "publish_errors": 0,
+                "dispatcher_reconnects": 0,
+                "dispatcher_internal_errors": 0,
+                "polling_watchdog_kills": 0,
+                "activity_touch_errors": 0,
+                "activity_get_errors": 0,
+                "activity_parse_errors": 0,
+            },
+        }
+    ),
     "actions_act": Example(
         {"answers": [{"job_id": _JOB_ID, "is_done": True, "is_known": True, "said": "cancelled"}], "more": False}
     ),

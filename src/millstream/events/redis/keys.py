@@ -59,3 +59,25 @@ class Keys:
     def wake(self) -> str:
         """The channel that tells which jobs have new events: `<publisher> <job id> <job id> …`."""
         return f"{self.prefix}wake"
+
+    def activity(self, job_id: str) -> str:
+        """Return the key of who looks at a job: a hash of heartbeats, one for each process."""
+        return f"{self.prefix}job:{job_id}:activity"
+
+    def cancel_marker(self, job_id: str) -> str:
+        """Return the key that says for a while that a job is cancelled."""
+        return f"{self.prefix}job:{job_id}:cancel"
+
+    @property
+    def cancels(self) -> str:
+        """The channel that tells which job is cancelled: its id."""
+        return f"{self.prefix}cancels"
+
+    def process(self, process: str) -> str:
+        """Return the key of what a process tells of itself."""
+        return f"{self.prefix}process:{process}"
+
+    @property
+    def processes(self) -> str:
+        """The key of the ids of the processes that tell something of themselves: a set."""
+        return f"{self.prefix}processes"

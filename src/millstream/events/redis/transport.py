@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from functools import partial
+from typing import Any
 
 from millstream.events.memory import MemoryEventLog
+from millstream.events.redis.activity import RedisActivity
+from millstream.events.redis.cancels import CancelChannel
 from millstream.events.redis.keys import Keys
-from millstream.events.redis.link import Bounds, Link
+from millstream.events.redis.link import Bounds, Link, RedisUnavailableError
 from millstream.events.redis.outgoing import Outgoing, Recorded
 from millstream.events.redis.reading import Reading
+from millstream.events.redis.roll import Roll
 from millstream.events.redis.script import AppendScript
 from millstream.events.redis.subscription import Subscription
 from millstream.events.redis.sweep import Sweep
@@ -33,6 +39,9 @@ class Transport:
         subscription: Hears all channels; one may be added before `start`.
         outgoing: Takes what happens here.
         reading: Reads what is watched here.
+        activity: Who looks at interactive jobs.
+        roll: What processes tell of themselves.
+        cancels: Signals cancels, and hears of them, where that is asked for.
     """
 
     def __init__(
@@ -53,9 +62,52 @@ class Transport:
         self.reading = Reading(link, keys, view, tail.fill)
         self.outgoing = Outgoing(link, script, view, recorded, self.reading.read, tail.hurry)
         self._sweep = Sweep(link, keys, self.outgoing, ttl_seconds)
+        self.activity = RedisActivity(link, keys)
+        self.roll = Roll(link, keys)
+        self.cancels: CancelChannel | None = None
         self.subscription.hear(keys.wake, partial(self.reading.heard, script.emitter))
         self.subscription.on_connected.append(self.reading.read_all)
         link.on_back.append(self.reading.read_all)
+
+    def hear_cancels(
+        self,
+        marker_seconds: int,
+        running: Callable[[], Collection[str]],
+        owns: Callable[[str], bool],
+        cancel: Callable[[str], None],
+    ) -> None:
+        """Signal cancels, and hear of them; before `start`. See `CancelChannel`."""
+        self.cancels = CancelChannel(self.link, self.keys, self.subscription, marker_seconds, running, owns, cancel)
+
+    def figures(self, carried: int, read: int, tasks: int, kills: int) -> dict[str, Any]:
+        """Return what this process does by Redis just now, and what has happened so far.
+
+        Args:
+            carried: How many jobs run here whose events go to Redis.
+            read: How many are read here.
+            tasks: How many small tasks run here, beside those of the cancel channel.
+            kills: How many jobs the watchdog has cancelled.
+        """
+        cancels, activity = self.cancels, self.activity
+        return {
+            "bridge_count": carried,
+            "consumer_wrapper_count": read,
+            "background_task_count": tasks + (0 if cancels is None else cancels.tasks),
+            "cancel_dispatcher_running": cancels is not None and cancels.is_running,
+            "cancel_stats": {
+                "published": 0 if cancels is None else cancels.published,
+                "marker_hit": 0 if cancels is None else cancels.marker_hits,
+                "dispatched_owned": 0 if cancels is None else cancels.dispatched_owned,
+                "dispatched_foreign": 0 if cancels is None else cancels.dispatched_foreign,
+                "publish_errors": 0 if cancels is None else cancels.publish_errors,
+                "dispatcher_reconnects": 0 if cancels is None else cancels.reconnects,
+                "dispatcher_internal_errors": 0 if cancels is None else cancels.internal_errors,
+                "polling_watchdog_kills": kills,
+                "activity_touch_errors": activity.touch_errors,
+                "activity_get_errors": activity.get_errors,
+                "activity_parse_errors": activity.parse_errors,
+            },
+        }
 
     @property
     def is_away(self) -> bool:
@@ -69,10 +121,18 @@ class Transport:
         self._sweep.start()
         await self.subscription.start()
 
-    async def stop(self) -> None:
-        """Bring away what is left, as far as that is quickly done, and close everything."""
+    async def stop(self, process: str = "") -> None:
+        """Bring away what is left, as far as that is quickly done, and close everything.
+
+        Args:
+            process: Of which nothing is told any more.
+        """
         await self._sweep.stop()
         await self.outgoing.stop()
+        if self.cancels is not None:
+            await self.cancels.stop()
+        with suppress(RedisUnavailableError):
+            await self.roll.leave(process)
         await self.reading.stop()
         await self.subscription.stop()
         await self.link.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -17,13 +17,13 @@ from millstream.authoring.result import Job
 from millstream.clock import Clock
 from millstream.desk.jobs import JobDesk
 from millstream.errors import JobNotFoundError, MillstreamError, NotSerializableError
+from millstream.execution.audience import Audience
 from millstream.graph.shape import Shape
 from millstream.model.component import Component
 from millstream.model.event import START, Cursor, Event
 from millstream.model.value import Reference
 from millstream.server.builds.feed import BATCH_BYTES, Feed, Lines, Reader
 from millstream.server.builds.lines import Line, encode_lines
-from millstream.server.builds.presence import Patience, Presence
 from millstream.server.builds.shapes import Build
 from millstream.server.builds.translate import Translator
 from millstream.server.builds.works import is_id
@@ -50,16 +50,16 @@ class Watched:
         build: What lines tell of it beside its events.
         owner: Id of the user whose it is.
         graph: Digest of its graph.
-        presence: Who looks at it, where it is cancelled when nobody does any more.
+        is_interactive: Whether it is cancelled when nobody looks at it any more.
         feed: Its lines, once somebody read them.
         left_at: When the last reader of its ended feed went; by the clock that never runs backwards.
     """
 
-    __slots__ = ("build", "feed", "graph", "left_at", "owner", "presence")
+    __slots__ = ("build", "feed", "graph", "is_interactive", "left_at", "owner")
 
-    def __init__(self, build: Build, owner: str | None, graph: str, presence: Presence | None = None) -> None:
+    def __init__(self, build: Build, owner: str | None, graph: str, *, is_interactive: bool) -> None:
         """Have no feed yet."""
-        self.build, self.owner, self.graph, self.presence = build, owner, graph, presence
+        self.build, self.owner, self.graph, self.is_interactive = build, owner, graph, is_interactive
         self.feed: Feed | None = None
         self.left_at = 0.0
 
@@ -76,8 +76,7 @@ class Builds:
         app: The app that runs them, or follows those that run elsewhere.
         components: What tasks are as components, by the tasks' names.
         clock: The time.
-        patience: When a build is cancelled that nobody looks at any more.
-        watchdog_seconds: How often it is looked for polled builds that nobody polls any more.
+        audience: Is told who looks, and cancels builds that nobody looks at any more.
         stopping: Set when the server stops: streams then end.
     """
 
@@ -86,13 +85,11 @@ class Builds:
         app: Millstream,
         components: Mapping[str, Component],
         clock: Clock,
-        patience: Patience,
-        watchdog_seconds: float,
+        audience: Audience,
         stopping: asyncio.Event,
     ) -> None:
         """Know of none yet."""
-        self._app, self._components, self._clock = app, components, clock
-        self._patience, self._watchdog_seconds = patience, watchdog_seconds
+        self._app, self._components, self._clock, self._audience = app, components, clock, audience
         self._watched: OrderedDict[str, Watched] = OrderedDict()
         self._shapes: OrderedDict[str, Shape] = OrderedDict()
         self._readers: set[Reader] = set()
@@ -141,8 +138,10 @@ class Builds:
         """
         known = self._watched.get(job.id)
         if known is None:
-            presence = Presence() if is_interactive else None
-            known = self._know(Watched(Build(job.id, job.flow, session or job.id), owner, job.graph, presence))
+            build = Build(job.id, job.flow, session or job.id)
+            known = self._know(Watched(build, owner, job.graph, is_interactive=is_interactive))
+            if is_interactive:
+                self._audience.begun(job.id)
         return known
 
     async def find(self, job_id: str, owner: str | None) -> Watched:
@@ -160,7 +159,9 @@ class Builds:
             raise JobNotFoundError(f"there is no job {job_id!r}")
         if known is None:
             record = await JobDesk(self._app, owner).record(job_id)
-            return self._watched.get(job_id) or self._know(Watched(Build.of(record), record.owner, record.graph))
+            is_interactive = record.is_interactive and not record.state.is_final
+            found = Watched(Build.of(record), record.owner, record.graph, is_interactive=is_interactive)
+            return self._watched.get(job_id) or self._know(found)
         if owner not in (None, known.owner):
             raise JobNotFoundError(f"there is no job {job_id!r}")
         return known
@@ -186,19 +187,15 @@ class Builds:
         self._readers.add(reader)
         if self._stopping.is_set():
             reader.stop()
-        presence = watched.presence
-        if presence is not None:
-            presence.came()
+        job_id = watched.build.job_id
+        looks = watched.is_interactive and not feed.is_over
         try:
-            yield reader
+            with self._audience.looking(job_id, is_poll=is_poll) if looks else nullcontext():
+                yield reader
         finally:
             self._readers.discard(reader)
             reader.close()
-            watched.left_at = now = self._clock.monotonic()
-            if presence is not None:
-                presence.went(now, is_poll=is_poll)
-                if not (presence.readers or feed.is_over):
-                    self._clock.call_later(self._patience.disconnect_seconds, lambda: self._give_up(watched))
+            watched.left_at = self._clock.monotonic()
 
     def _feed(self, watched: Watched) -> Feed:
         if watched.feed is None:
@@ -215,6 +212,8 @@ class Builds:
             _log.warning("a build's events cannot be read", job=job_id, why=str(error))
         except Exception as error:  # noqa: BLE001  whatever it is, it ends this build's streams alone
             _log.error("a build's events cannot be told", job=job_id, exc_info=error)
+        if feed.has_end:
+            self._audience.ended(job_id)
         watched = self._watched.get(job_id)
         if not feed.has_end and watched is not None and watched.feed is feed:
             watched.feed = None  # its readers come again, and begin a new one
@@ -257,34 +256,11 @@ class Builds:
         except NotSerializableError:  # of a class that is not to be found here
             return event
 
-    # ----------------------------------------------------------------------------------------- when nobody looks
-    def _give_up(self, watched: Watched) -> None:
-        """Cancel a build, if those who looked have gone for good."""
-        presence, feed = watched.presence, watched.feed
-        if presence is None or self._stopping.is_set() or (feed is not None and feed.is_over):
-            return
-        if presence.is_given_up(self._clock.monotonic(), self._patience):
-            watched.presence = None
-            self._start(self._cancel(watched.build.job_id))
-
-    async def _cancel(self, job_id: str) -> None:
-        try:
-            record = await self._app.cancel(job_id)
-        except Exception as error:  # noqa: BLE001  as above
-            _log.warning("a build that nobody looks at cannot be cancelled", job=job_id, why=str(error))
-        else:
-            _log.info("cancelled a build that nobody looks at any more", job=job_id, state=record.state)
-
     async def _look_after(self) -> None:
-        """Cancel what nobody polls any more, and forget lines that nobody reads any more."""
-        looked_at = self._clock.monotonic()
+        """Forget lines that nobody reads any more."""
         while True:
-            await asyncio.sleep(min(_LOOK_SECONDS, self._watchdog_seconds))
+            await asyncio.sleep(_LOOK_SECONDS)
             now = self._clock.monotonic()
-            if now - looked_at >= self._watchdog_seconds:
-                looked_at = now
-                for watched in list(self._watched.values()):
-                    self._give_up(watched)
             for job_id, watched in list(self._watched.items()):
                 if watched.feed is not None and watched.is_idle and now - watched.left_at >= _LINGER_SECONDS:
                     del self._watched[job_id]

@@ -58,6 +58,7 @@ async def submit(
     owner: str,
     key: str | None,
     is_given: bool = False,
+    is_interactive: bool = False,
 ) -> Job:
     """Hand a job in, and return it; by then it is recorded as its durability says.
 
@@ -68,19 +69,20 @@ async def submit(
         owner: Id of the user whose job it is.
         key: What makes it safe to send the request again.
         is_given: Whether the work itself came with the request, so that a key stands for it, too.
+        is_interactive: Whether it is cancelled when nobody who looked at it does any more.
 
     Raises:
         InvalidInputError: The inputs do not fit.
         IdempotencyConflictError: The key belongs to a job with another flow, other inputs or another work.
         Exception: What else `Millstream.submit` raises.
     """
-    given = scoped(owner, key)
+    terms: dict[str, Any] = {"owner": owner, "idempotency_key": scoped(owner, key), "is_interactive": is_interactive}
     if isinstance(work, DocumentFlow):
-        job = await app.submit(work, owner=owner, idempotency_key=given, **inputs)
+        job = await app.submit(work, **terms, **inputs)
         if is_given and job.version != work.version:
             raise IdempotencyConflictError(f"the idempotency key {key!r} belongs to a job of another document")
         return job
     args, rest = work.inputs.split(work.inputs.bind((), inputs))
     if wrong := sorted(rest.keys() & _TERMS):  # else a client would say how its job is run
         raise InvalidInputError(f"{work.name} cannot be given {', '.join(wrong)} here: submit() has a meaning for it")
-    return await app.submit(work, *args, owner=owner, idempotency_key=given, **rest)
+    return await app.submit(work, *args, **terms, **rest)

@@ -105,7 +105,8 @@ async def build_flow(
         work = work.part(how.start_component_id, how.stop_component_id)
     told = {} if given.inputs is None else given.inputs.model_dump(exclude_unset=True)
     inputs = inputs_of(work, told, files=given.files, tweaks=given.tweaks)
-    job = await submit(here.app, work, inputs, owner=who.user.id, key=key, is_given=given.data is not None)
+    is_given = given.data is not None
+    job = await submit(here.app, work, inputs, owner=who.user.id, key=key, is_given=is_given, is_interactive=True)
     watched = here.builds.begin(job, who.user.id, str(inputs.get("session") or ""), is_interactive=True)
     headers = {"Location": f"/api/v1/build/{job.id}/events"}
     if how.event_delivery == "direct":
