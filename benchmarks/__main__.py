@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import latency, measure, million, recovery, report, serving, starts, workers
+from benchmarks import fleet, latency, measure, million, recovery, report, serving, starts, workers
 from benchmarks.own import OWN
 from benchmarks.shapes import CANVASES, CROWDS, DURABLE_SHAPES, SHAPES, Shape
 
@@ -30,7 +30,7 @@ CALLED = ("millstream-canvas-sqlite", "millstream-canvas", "celery")
 STARTING = ("millstream", "millstream-sqlite", "langgraph", "hamilton")
 MEMORY_PARTS = (*(shape.name for shape in SHAPES), "own", "start")
 DURABLE_PARTS = ("durable", "crowds", "canvas", "celery", "submit", "recovery", "million")
-PARTS = (*MEMORY_PARTS, *DURABLE_PARTS, "server")
+PARTS = (*MEMORY_PARTS, *DURABLE_PARTS, "server", "fleet")
 
 
 def arguments() -> argparse.Namespace:
@@ -63,6 +63,8 @@ def main() -> None:
         raw["celery"] = workers.play(options.rounds, on_rabbitmq=options.rabbitmq)
     if "server" in parts:
         raw["server"] = serving.play(options.rounds)
+    if "fleet" in parts:
+        raw["fleet"] = fleet.play(options.rounds)
     raw |= others(parts)
     if options.json:
         options.json.write_text(json.dumps(raw, indent=2) + "\n", encoding="utf-8")

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.environments import NotInstalledError
+from benchmarks.load import Place
 from benchmarks.places import new_directory
 from benchmarks.wire import Client
 
@@ -102,6 +103,11 @@ class FlowServer:
         flow_id: str = made.json()["id"]
         return flow_id
 
+    @property
+    def place(self) -> Place:
+        """Where its clients ask."""
+        return Place(self.url, self.token, self.flow, self.key)
+
     def memory(self) -> int:
         """Return the bytes of memory that are its own, and its share of what it has with others: PSS, of all of it."""
         assert self._process
@@ -124,16 +130,35 @@ class FlowServer:
 
 
 class Ours(FlowServer):
+    """Our server.
+
+    Args:
+        settings: Settings by their names, beyond what every server has.
+    """
+
     title = "millstream serve"
+
+    def __init__(self, **settings: str) -> None:
+        super().__init__()
+        self._settings = {f"MILLSTREAM_{name.upper()}": value for name, value in settings.items()}
 
     def command(self, port: int) -> list[str]:
         return [sys.executable, "-m", "millstream", "serve", "--host", "127.0.0.1", "--port", str(port)]
 
+    def _variables(self) -> dict[str, str]:
+        return super()._variables() | self._settings
+
     async def chat(self, _: Client) -> dict[str, Any]:
+        return self.drawn()
+
+    @staticmethod
+    def drawn() -> dict[str, Any]:
+        """Return a flow that says what it is told."""
         nodes = [{"id": name, "data": {"component": name}} for name in ("ChatInput", "ChatOutput")]
         return {"nodes": nodes, "edges": [_edge("ChatInput", "message", "ChatOutput", "input_value")]}
 
-    def waiting(self) -> dict[str, Any]:
+    @staticmethod
+    def waiting() -> dict[str, Any]:
         """Return a flow that waits for an hour."""
         return {"nodes": [{"id": "wait", "data": {"component": "Wait", "values": {"seconds": 3600}}}], "edges": []}
 

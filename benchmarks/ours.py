@@ -117,7 +117,7 @@ class OnPostgres(Ours):
 
     @contextmanager
     def settings(self) -> Iterator[Settings]:
-        with _server().database() as url:
+        with postgres().database() as url:
             yield Settings(durability="full", database_url=url)
 
 
@@ -129,7 +129,7 @@ class PureOnPostgres(OnPostgres):
 
 
 @cache
-def _server() -> Any:
+def postgres() -> Any:
     """Return the server of this process, started on first use; it ends with the process."""
     from tests.services import PostgresServer  # noqa: PLC0415  only who measures on PostgreSQL needs psycopg
 

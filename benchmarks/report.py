@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 
 from benchmarks.measure import Figure
 from benchmarks.own import Own
@@ -35,6 +36,10 @@ def own_line(own: Own, figure: Figure) -> str:
         return f"  {own.title:<70}not measured: {figure.reason}"
     each = figure.seconds / own.count
     return f"  {own.title:<70}{each * 1e6:>9,.1f} us{1 / each:>12,.0f}/s"
+
+
+def rate_line(title: str, rates: Sequence[float]) -> str:
+    return f"  {title:<{WIDTH}}{median(rates):>12,.1f}{f'{min(rates):,.1f} - {max(rates):,.1f}':>24}"
 
 
 def start_line(start: Start) -> str:

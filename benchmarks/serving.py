@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from statistics import median, quantiles
+from statistics import median
 from typing import Any
 
 from benchmarks import report
-from benchmarks.environments import ROOT, NotInstalledError
+from benchmarks.environments import NotInstalledError
 from benchmarks.flow_servers import FlowServer, Langflow, Ours
+from benchmarks.load import Clients, crowd, percentile
 from benchmarks.wire import Client
 
 ROUND_SECONDS = 3.0
 STARTS = 2
 READERS = 10_000
-_READER_PROCESSES = 4
 _WAITING_BUILDS = 10
 CASES = (("streaming", 1), ("streaming", 16), ("polling", 1), ("polling", 16), ("direct", 1), ("run", 1), ("run", 16))
 
@@ -34,40 +31,7 @@ class Taken:
     rates: list[float] = field(default_factory=list)
 
     def plain(self) -> dict[str, Any]:
-        return {"title": self.title, "rates": self.rates, "p50": median(self.waits), "p95": p95(self.waits)}
-
-
-def p95(waits: Sequence[float]) -> float:
-    return quantiles(waits, n=20)[-1] if len(waits) > 1 else waits[0]
-
-
-class Clients:
-    """The process of some clients."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.http_clients"],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def begin(self, **request: Any) -> None:
-        assert self._process.stdin
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-
-    def answer(self) -> dict[str, Any]:
-        assert self._process.stdout
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the clients ended with exit code {self._process.wait()}")
-        reply: dict[str, Any] = json.loads(line)
-        return reply
-
-    def close(self) -> None:
-        self._process.communicate()
+        return {"title": self.title, "rates": self.rates, "p50": median(self.waits), "p95": percentile(self.waits, 95)}
 
 
 def play(rounds: int) -> dict[str, Any]:
@@ -138,16 +102,7 @@ def _measured(servers: Sequence[FlowServer], kind: str, clients: int, rounds: in
     for turn in range(-1, rounds):
         shift = max(turn, 0) % len(servers)
         for server in [*servers[shift:], *servers[:shift]]:
-            asking.begin(
-                do="load",
-                url=server.url,
-                token=server.token,
-                key=server.key,
-                flow=server.flow,
-                kind=kind,
-                clients=clients,
-                seconds=ROUND_SECONDS if turn >= 0 else ROUND_SECONDS / 3,
-            )
+            asking.ask(server.place, kind, clients, ROUND_SECONDS if turn >= 0 else ROUND_SECONDS / 3)
             found = asking.answer()
             if turn >= 0:
                 taken[server.title].waits += found["waits"]
@@ -162,7 +117,7 @@ def _lines(kind: str, clients: int, taken: Mapping[str, Taken], missing: Mapping
     other = taken.get(Langflow.title)
     for title, one in taken.items():
         rate, spread = median(one.rates), f"{min(one.rates):,.1f} - {max(one.rates):,.1f}"
-        line = f"  {title:<{report.WIDTH}}{report.ms(median(one.waits)):>12}{report.ms(p95(one.waits)):>12}"
+        line = f"  {title:<{report.WIDTH}}{report.ms(median(one.waits)):>12}{report.ms(percentile(one.waits, 95)):>12}"
         line += f"{rate:>12,.1f}{spread:>24}"
         if other is not None and one is not other:
             line += f"{rate / median(other.rates):>13.1f} x"
@@ -178,19 +133,14 @@ def readers(server: Ours, count: int) -> dict[str, Any]:
         server: Ours, running.
         count: The readers; each is a connection of a client process.
     """
-    jobs = asyncio.run(_waiting(server))
+    jobs = asyncio.run(waiting(server))
     asking = Clients()
     alone = _load(asking, server)
     before = server.memory()
-    groups = [Clients() for _ in range(_READER_PROCESSES)]
-    for group in groups:
-        share = count // len(groups)
-        group.begin(do="read", url=server.url, token=server.token, jobs=jobs, readers=share)
-    opened = sum(group.answer()["open"] for group in groups)
-    extra = server.memory() - before
-    beside = _load(asking, server)
-    for group in [*groups, asking]:
-        group.close()
+    with crowd(server.place, jobs, count) as opened:
+        extra = server.memory() - before
+        beside = _load(asking, server)
+    asking.close()
     each = f"{extra / 1e6:,.0f} MB more, {extra / max(opened, 1) / 1e3:.1f} kB each"
     print(f"\n{opened:,} idle readers of server-sent events: {each};", end=" ")
     print(f"a build beside them {report.ms(beside)}, without them {report.ms(alone)}")
@@ -198,21 +148,13 @@ def readers(server: Ours, count: int) -> dict[str, Any]:
 
 
 def _load(asking: Clients, server: Ours) -> float:
-    asking.begin(
-        do="load",
-        url=server.url,
-        token=server.token,
-        key=server.key,
-        flow=server.flow,
-        kind="streaming",
-        clients=1,
-        seconds=ROUND_SECONDS,
-    )
+    asking.ask(server.place, "streaming", 1, ROUND_SECONDS)
     waits: list[float] = asking.answer()["waits"]
     return median(waits)
 
 
-async def _waiting(server: Ours) -> list[str]:
+async def waiting(server: Ours) -> list[str]:
+    """Begin some builds that wait, and return their jobs."""
     client = Client(server.url, server.token)
     flow = await server.keep(client, "waiting", server.waiting())
     asked = [await client.ask("POST", f"/api/v1/build/{flow}/flow", {"inputs": {}}) for _ in range(_WAITING_BUILDS)]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import environments, flow_servers, million, recovery, report, serving, workers
+from benchmarks import appends, environments, fleet, flow_servers, million, recovery, report, serving, workers
 from benchmarks.measure import Worker, side_by_side, start
 from benchmarks.own import OWN
 from benchmarks.scenes import SCENES, Scene
@@ -117,3 +117,31 @@ def test_a_system_that_fails_is_named_with_the_reason() -> None:
     with Worker("floor") as worker:
         (figure,) = side_by_side({"floor": worker}, 1, {"do": "shape", "name": "no such shape"})
     assert (figure.rounds, figure.reason) == ([], "failed: KeyError: 'no such shape'")
+
+
+@pytest.mark.matrix
+def test_a_second_server_process_is_measured_beside_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet, "ROUND_SECONDS", 0.2)
+    assert all(rate > 0 for rates in fleet.builds("sqlite", 1).values() for rate in rates)
+
+
+def test_appends_to_redis_are_measured_beside_its_own_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(appends, "EVENTS", 2000)
+    assert all(rate > 0 for rates in appends.measure(1).values() for rate in rates)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("queue", fleet.QUEUES)
+def test_cancels_by_another_server_process_are_timed(queue: str) -> None:
+    assert min(fleet.cancels(queue, 3)) > 0
+
+
+@pytest.mark.matrix
+def test_a_build_of_a_killed_server_process_is_timed() -> None:
+    assert fleet.takeover(is_apart=False) > 0
+
+
+@pytest.mark.matrix
+def test_readers_and_memory_of_server_processes_are_measured() -> None:
+    assert fleet.readers(40)["readers"] == 40
+    assert all(bytes_ > 0 for bytes_ in fleet.memory().values())
