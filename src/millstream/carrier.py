@@ -89,16 +89,13 @@ class Carrier:
             seconds = self._settings.redis_queue_polling_watchdog_interval_s
             duties.append(Duty("watch", self._audience.watch, seconds, waits=True))
         if self.transport is not None:
-            from millstream.events.redis.roll import RENEW_SECONDS  # noqa: PLC0415  as above
-
-            duties.append(Duty("enrol", self._enrol, RENEW_SECONDS))
+            duties.append(Duty("enrol", self._enrol, self.transport.roll.renew_seconds))
         return duties
 
     async def _enrol(self) -> None:
         """Tell other processes of this one; without Redis they hear nothing, and neither does anybody here."""
-        transport = self.transport
-        if transport is not None and not transport.is_away:
-            await transport.roll.tell(self._membership.id, self._entry())
+        if self.transport is not None:
+            await self.transport.roll.keep_telling(self._membership.id, self._entry())
 
     def _entry(self) -> dict[str, Any]:
         return {"id": self._membership.id, "host": socket.gethostname(), "pid": os.getpid(), **self.figures()}

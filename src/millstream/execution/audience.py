@@ -14,7 +14,7 @@ import structlog
 
 from millstream.clock import Clock, new_id
 from millstream.ledger.activity import Activity, ActivityUnavailableError, Look, MemoryActivity, Sighting
-from millstream.model.job import JobRecord
+from millstream.model.job import JobRecord, JobState
 from millstream.portal import end
 
 _log = structlog.get_logger("millstream.execution")
@@ -239,7 +239,8 @@ class Audience:
             return None
         if left:
             return self._look_up_in(job_id, left)
-        return await self._give_up(job_id)
+        await self._give_up(job_id)
+        return None
 
     async def watch(self) -> None:
         """Cancel what was given up though no reader here has just gone."""
@@ -247,8 +248,7 @@ class Audience:
         if suspects:
             await anyio.sleep(2 * self._patience.renewal_seconds)
             for job_id in await self._given_up(suspects):
-                self.kills += 1
-                await self._give_up(job_id)
+                self.kills += await self._give_up(job_id)
 
     async def _given_up(self, job_ids: Collection[str]) -> list[str]:
         said = await self._said(job_ids)
@@ -273,17 +273,21 @@ class Audience:
                 said[job_id].append(Sighting(self._me, viewers.look, age))
         return said
 
-    async def _give_up(self, job_id: str) -> None:
+    async def _give_up(self, job_id: str) -> bool:
+        """Cancel a job, and return whether it is so."""
         if self._is_closed:
-            return
+            return False
         try:
             record = await self._cancel(job_id)
         except Exception as error:  # noqa: BLE001  whatever it is, the next job is looked after
             _log.warning("a build that nobody looks at cannot be cancelled", job=job_id, why=str(error))
-            return
-        _log.info("cancelled a build that nobody looks at any more", job=job_id, state=record.state)
+            return False
         if record.state.is_final:
             self.ended(job_id)
+        is_cancelled = record.cancel_requested or record.state is JobState.CANCELLED
+        if is_cancelled:
+            _log.info("cancelled a build that nobody looks at any more", job=job_id, state=record.state)
+        return is_cancelled
 
     async def close(self) -> None:
         """Give up nothing any more, and tell others that nobody looks here, if that is quickly done."""

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
+import structlog
 
 from millstream.events.redis.keys import Keys
-from millstream.events.redis.link import Link
+from millstream.events.redis.link import Link, RedisUnavailableError
 
-RENEW_SECONDS: Final = 2.0
+_log = structlog.get_logger("millstream.events")
+
 _KEPT_SECONDS: Final = 10
 
 
@@ -20,7 +22,12 @@ class Roll:
     Args:
         link: Where Redis is.
         keys: The names there.
+
+    Attributes:
+        renew_seconds: How often a process has to tell of itself.
     """
+
+    renew_seconds: Final = 2.0
 
     def __init__(self, link: Link, keys: Keys) -> None:
         """Take the parts."""
@@ -35,6 +42,13 @@ class Roll:
         key, names = self._keys.process(process), self._keys.processes
         entry: list[str | bytes | float] = ["SET", key, msgspec.json.encode(told), "EX", _KEPT_SECONDS]
         await self._link.commands.pipeline([entry, ["SADD", names, process], ["EXPIRE", names, 2 * _KEPT_SECONDS]])
+
+    async def keep_telling(self, process: str, told: Mapping[str, Any]) -> None:
+        """Tell of a process, unless Redis is away: then it is told with the next time."""
+        try:
+            await self.tell(process, told)
+        except RedisUnavailableError as error:
+            _log.debug("nobody can be told of this process", why=str(error))
 
     async def told(self) -> list[dict[str, Any]]:
         """Return what the processes that live tell, and forget the others.
