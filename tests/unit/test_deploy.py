@@ -5,12 +5,15 @@ from __future__ import annotations
 import fnmatch
 import http.server
 import json
+import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import threading
+import time
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -262,6 +265,39 @@ def test_the_image_has_the_extras_that_the_stack_needs() -> None:
         if word == "RUN" and "uv sync" in rest:
             assert set(re.findall(r"--extra (\w+)", rest)) == {"server", "redis", "postgres", "celery"}
             assert "--locked" in rest
+
+
+@pytest.mark.matrix
+def test_the_steps_of_the_image_make_a_program_that_serves(tmp_path: Path) -> None:
+    """Take the Dockerfile's first stage on this machine: what its context lets through, and its commands."""
+    context, made = tmp_path / "source", tmp_path / "millstream"
+    last = max(number for number, (word, _) in enumerate(instructions()) if word == "FROM")
+    first_stage = instructions()[:last]
+    variables = dict(re.findall(r"(\w+)=(\S+)", " ".join(rest for word, rest in first_stage if word == "ENV")))
+    programs = Path(sys.executable).parent
+    variables |= {"UV_PROJECT_ENVIRONMENT": str(made), "PATH": f"{tmp_path}/tools/bin:{programs}:{os.environ['PATH']}"}
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "tools"], check=True)
+    context.mkdir()
+    for word, rest in first_stage:
+        if word == "COPY":
+            sources = [str(ROOT / name) for name in rest.split()[:-1]]
+            subprocess.run(["cp", "-r", *sources, str(context)], check=True)  # noqa: S607
+        elif word == "RUN":
+            subprocess.run(["sh", "-ec", rest], cwd=context, env=os.environ | variables, check=True)  # noqa: S607
+    shutil.rmtree(context)  # the last stage has it no more
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    settings = {"MILLSTREAM_PORT": port, "MILLSTREAM_WORKERS": "2", "HOME": str(tmp_path)}
+    program = subprocess.Popen([made / "bin" / "millstream", "serve"], cwd=tmp_path, env=os.environ | settings)
+    try:
+        check = [str(made / "bin" / "python"), "-I", str(DEPLOY / "healthy.py")]
+        until = time.monotonic() + 120
+        while subprocess.run(check, env=os.environ | settings, check=False).returncode:
+            assert time.monotonic() < until
+            assert program.poll() is None
+    finally:
+        program.terminate()
+        program.wait(120)
 
 
 # ------------------------------------------------------------------------------------------------------ systemd
