@@ -367,11 +367,12 @@ class _Pinned(httpx.BaseTransport):
             probe = httpx.Request("GET", request.url.copy_with(raw_path=b"/health"), extensions=request.extensions)
             answer = self._inner.handle_request(probe)
             try:
-                answer.read()
                 local = answer.extensions["network_stream"].get_extra_info("client_addr")[1]
+                answer.read()
             finally:
                 answer.close()
-            if has_connection(self._pid, local):
+            is_last = answer.headers.get("Connection") == "close"  # its process is about to end
+            if has_connection(self._pid, local) and not is_last:
                 return self._inner.handle_request(request)
             self._inner.close()
             self._inner = _transport()

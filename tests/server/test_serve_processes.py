@@ -14,6 +14,8 @@ import httpx
 import pytest
 
 from tests.lifeline import is_gone, send
+from tests.server.fleet import Fleet, build, hold
+from tests.server.fleet_readers import Reader
 from tests.server.served import PATIENCE, Served, listening
 from tests.services import PostgresServer
 
@@ -297,22 +299,41 @@ def test_a_long_request_is_no_reason_to_replace_a_worker(tmp_path: Path) -> None
 
 
 @pytest.mark.matrix
-def test_recycled_workers_lose_no_job_and_cancel_none(tmp_path: Path) -> None:
-    recycle = {"GUNICORN_CMD_ARGS": "--max-requests 40 --max-requests-jitter 10", "MILLSTREAM_DRAIN_GRACE": "1"}
-    with start(tmp_path, **recycle) as served:
-        before = ready(served)
-        jobs = [submit(served.url, "shop.waiting", name=f"job-{number}") for number in range(20)]
+def test_recycled_workers_lose_no_build_and_cancel_none(tmp_path: Path) -> None:
+    recycle = {"GUNICORN_CMD_ARGS": "--max-requests 50 --max-requests-jitter 20"}
+    given = {"database_url": f"sqlite:///{tmp_path}/ledger.db", "drain_grace": "1", "gunicorn_preload": "true"}
+    with Fleet(tmp_path, given, kind="gunicorn", variables=recycle) as fleet:
+        held = hold(tmp_path, 2)
+        with fleet.client() as pinned:
+            credential = {"Authorization": pinned.headers["Authorization"]}
+        before = {process.pid for process in fleet.processes()}
+        with httpx.Client(base_url=fleet.processes()[0].url, headers=credential, timeout=PATIENCE) as client:
+            jobs = [build(client, "walk", home=str(tmp_path)) for _ in range(8)]
+            readers = [Reader(fleet, job) for job in jobs]
 
-        def all_new() -> bool:
-            states = {state(served.url, job) for job in jobs}
-            assert states <= {"queued", "running", "succeeded"}, states
-            return set(before).isdisjoint(served.workers())
+            def all_new() -> bool:
+                for _ in range(10):
+                    assert client.get("/health", headers={"Connection": "close"}).status_code == 200
+                return before.isdisjoint(process.pid for process in fleet.processes())
 
-        until(all_new, lambda: served.said)
-        for number in range(20):
-            (tmp_path / f"job-{number}").touch()
-        until(lambda: {state(served.url, job) for job in jobs} == {"succeeded"}, lambda: served.said)
-        assert served.stop() == 0
+            until(all_new, fleet.said)
+            held.unlink()
+            assert [reader.wait_end().count("end") for reader in readers] == [1] * len(jobs)
+            assert {fleet.await_end(job) for job in jobs} == {"succeeded"}
+
+
+@pytest.mark.matrix
+def test_a_build_is_cancelled_by_a_worker_that_does_not_run_it(tmp_path: Path) -> None:
+    given = {"database_url": f"sqlite:///{tmp_path}/ledger.db", "gunicorn_preload": "true"}
+    with Fleet(tmp_path, given, kind="gunicorn") as fleet:
+        hold(tmp_path, 1)
+        job = fleet.build("walk", home=str(tmp_path))
+        holder = fleet.holder(job)
+        readers = [Reader(fleet, job, process) for process in fleet.processes()]
+        with fleet.client(fleet.others(holder)[0]) as client:
+            told = client.post(f"/api/v1/build/{job}/cancel").json()
+        assert told["success"]
+        assert [reader.wait_end().seen[-1].data["status"] for reader in readers] == ["cancelled"] * 3
 
 
 @pytest.mark.matrix
