@@ -115,17 +115,18 @@ class MemoryEventLog:
         stream.wake()
 
     def lose(self, job_id: str, oldest: Cursor) -> None:
-        """Take note that what follows is nowhere any more: readers are told so.
+        """Take note that what comes before a position is nowhere any more, unless it is here: go on behind it.
+
+        Readers that have not come so far are told so.
 
         Args:
             job_id: The job.
-            oldest: After which cursor the oldest events are that there are still.
+            oldest: After which cursor there are events still.
         """
         stream = self._stream(job_id)
-        stream.oldest, stream.is_closed = oldest, True
+        stream.oldest = oldest
+        stream.head, stream.tail = oldest
         stream.wake()
-        self._streams.pop(job_id, None)  # who comes now may find more
-        self._watched.pop(job_id, None)
 
     async def read(self, job_id: str, after: Cursor) -> AsyncIterator[Sequence[Event]]:
         """Yield events in batches; see `EventLog.read`."""
@@ -134,17 +135,18 @@ class MemoryEventLog:
         try:
             position = bisect_right(stream.events, after, key=_cursor)
             while True:
+                if stream.oldest is not None and after < stream.oldest:
+                    raise CursorLostError(
+                        f"what follows {after} of job {job_id} is gone; the oldest position is {stream.oldest}"
+                    )
                 batch = stream.events[position : position + _BATCH]
                 if batch:
                     position += len(batch)
                     batch = [event for event in batch if event.cursor > after] if batch[0].cursor <= after else batch
                     if batch:
                         yield batch
+                        after = batch[-1].cursor
                 elif stream.is_closed:
-                    if stream.oldest is not None:
-                        raise CursorLostError(
-                            f"what follows {after} of job {job_id} is gone; the oldest position is {stream.oldest}"
-                        )
                     return
                 else:
                     await self._wait(job_id, stream, stream.waiters)

@@ -106,7 +106,7 @@ class Tail:
 
         Args:
             job_id: The job.
-            until: Up to the event of this number; further ones may be among them.
+            until: Up to the event of this number.
             before: Only events that happened before; seconds since the epoch, UTC.
 
         Raises:
@@ -118,7 +118,7 @@ class Tail:
                 page = await self._ledger.events(job_id, head, _PAGE)
             except JobNotFoundError:
                 break
-            events = list(takewhile(lambda event: event.at < before, page))
+            events = list(takewhile(lambda event: event.at < before and event.seq <= until, page))
             if not events:
                 break
             if events[0].seq > head + 1:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
+from weakref import WeakSet
 
 import structlog
 from redis.asyncio import ConnectionPool
@@ -158,7 +159,7 @@ class Link:
             health_check_interval=self.bounds.idle,
             client_name="millstream",
         )
-        self._made: list[Any] = []
+        self._made: WeakSet[Any] = WeakSet()
         self._prober: asyncio.Task[None] | None = None
         self._is_closed = False
         self.appends = Lane(self)
@@ -183,7 +184,7 @@ class Link:
     def connection(self) -> Any:
         """Return a new connection, not connected yet; it is the caller's to close."""
         connection = self._pool.make_connection()
-        self._made = [made for made in self._made if made.is_connected] + [connection]
+        self._made.add(connection)
         return connection
 
     def lost(self, error: BaseException) -> RedisUnavailableError:
@@ -221,13 +222,13 @@ class Link:
 
         Their numbers stay taken, by nothing, so that whoever closes them later closes nobody else's.
         """
-        for connection in self._made:
+        for connection in list(self._made):
             if connection.is_connected:
                 place = connection._writer.get_extra_info("socket")  # noqa: SLF001  there is no other way to it
                 nothing = os.open(os.devnull, os.O_RDWR)
                 os.dup2(nothing, place.fileno())
                 os.close(nothing)
-        self._made = []
+        self._made.clear()
 
 
 async def _ask(connection: Any, commands: Sequence[Sequence[str | bytes | float]]) -> list[Any]:
