@@ -178,9 +178,12 @@ class Process:
 
     @property
     def is_event_log_away(self) -> bool:
-        """Whether events reach other processes by the ledger alone, since what should carry them is away."""
+        """Whether events reach this or other processes by the ledger alone, since what should carry them is away.
+
+        A process that has nothing to send finds out by what it hears.
+        """
         transport = self.carrier.transport
-        return transport is not None and transport.is_away
+        return transport is not None and (transport.is_away or not transport.subscription.is_connected)
 
     @property
     def is_broker_away(self) -> bool:

@@ -7,7 +7,6 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from millstream.clock import Clock
-from millstream.errors import WorkflowServiceUnavailableError
 from millstream.events.memory import MemoryEventLog
 from millstream.events.tail import Follower, Tail
 from millstream.execution.audience import Audience
@@ -120,26 +119,32 @@ class Carrier:
     async def fleet(self) -> list[dict[str, Any]]:
         """Return what each process that lives has to do just now, the oldest first.
 
+        Of others the ledger tells less than they do by Redis; it is asked where that is away, or not used.
+
         Raises:
             LedgerUnavailableError: The ledger is asked, and does not answer.
-            WorkflowServiceUnavailableError: Redis is asked, and is away.
         """
         own = self._entry()
-        if self.transport is None:
-            return [
-                own
-                if one.id == own["id"]
-                else {"id": one.id, "host": one.host, "pid": one.pid, "backend": "asyncio", "active_jobs": one.jobs}
+        told = await self._told_by_redis()
+        if told is None:
+            kind = own["backend"]
+            told = [
+                {"id": one.id, "host": one.host, "pid": one.pid, "backend": kind, "active_jobs": one.jobs}
                 for one in await self._shared.processes()
             ]
+        others = [entry for entry in told if entry["id"] != own["id"]]
+        return sorted([own, *others], key=lambda entry: str(entry["id"]).partition("-")[2])
+
+    async def _told_by_redis(self) -> list[dict[str, Any]] | None:
+        """Return what the processes tell of themselves, or `None` where that cannot be had."""
+        if self.transport is None:
+            return None
         from millstream.events.redis.link import RedisUnavailableError  # noqa: PLC0415  as above
 
         try:
-            told = await self.transport.roll.told()
-        except RedisUnavailableError as error:
-            raise WorkflowServiceUnavailableError(str(error)) from error
-        others = [entry for entry in told if entry["id"] != own["id"]]
-        return sorted([own, *others], key=lambda entry: str(entry["id"]).partition("-")[2])
+            return await self.transport.roll.told()
+        except RedisUnavailableError:
+            return None
 
     async def stop(self) -> None:
         """Bring what is left to others; what still happens here is told here only."""

@@ -197,6 +197,7 @@ def test_while_redis_is_away_nothing_is_given_up_and_cancels_are_true(watched: W
             watched.await_stat(name)
         watched.await_stat("activity_get_errors", 15)  # three seconds, in which nobody polled
         assert watched.monitor()["active_jobs"] == 2
+        assert [one["active_jobs"] for one in watched.monitor("cluster")["processes"]] == [2], "by the ledger"
         watched.valkey.start()
         watched.await_stat("polling_watchdog_kills")
         until(lambda: watched.monitor()["active_jobs"] == 1)
