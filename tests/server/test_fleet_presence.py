@@ -77,12 +77,12 @@ def test_a_build_that_is_read_again_at_another_process_goes_on(fleet: Fleet, tmp
 @pytest.mark.matrix
 def test_a_cancel_reaches_a_process_that_hears_nothing(fleet: Fleet, tmp_path: Path) -> None:
     (at, *_) = fleet.processes()
-    deaf = fleet.start_one({"redis_queue_cancel_channel_enabled": "false"}, changes=(DEAF,))
-    job_id = fleet.build("speech", deaf, home=str(tmp_path))
-    assert fleet.holder(job_id).pid == deaf.pid
-    begun = time.monotonic()
-    with fleet.client(at) as client:
-        answer = client.post(f"/api/v1/build/{job_id}/cancel")
-    assert answer.status_code == 200
-    assert fleet.await_end(job_id) == "cancelled"
-    assert time.monotonic() - begun < 5 * PROMISED_CANCEL
+    with fleet.another({"redis_queue_cancel_channel_enabled": "false"}, (DEAF,)) as deaf:
+        job_id = fleet.build("speech", deaf, home=str(tmp_path))
+        assert fleet.holder(job_id).pid == deaf.pid
+        begun = time.monotonic()
+        with fleet.client(at) as client:
+            answer = client.post(f"/api/v1/build/{job_id}/cancel")
+        assert answer.status_code == 200
+        assert fleet.await_end(job_id) == "cancelled"
+        assert time.monotonic() - begun < 5 * PROMISED_CANCEL
