@@ -84,7 +84,7 @@ def bob(sign_in: Callable[[str], httpx.Client]) -> httpx.Client:
 
 # --------------------------------------------------------------------------------------------- several processes
 _LEDGERS = {"sqlite": (), "postgresql": (pytest.mark.postgresql,)}
-_TRIED = ("separate", "asyncio", "sqlite")
+_TRIED = ("separate", "redis", "sqlite")
 """The combination that is always tried; the others are a matrix."""
 
 

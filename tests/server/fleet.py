@@ -149,7 +149,8 @@ class Fleet:
     ) -> None:
         """Start nothing yet."""
         self.home, self.kind, self.size = home, kind, size
-        self._settings = {**_DEFAULTS, **settings}
+        preload = {"gunicorn_preload": "true"} if kind == "gunicorn" else {}
+        self._settings = {**_DEFAULTS, **preload, **settings}
         self._changes, self._variables = tuple(changes), dict(variables or {})
         self._programs: list[subprocess.Popen[bytes]] = []
         self._alone: list[ServerProcess] = []
