@@ -96,6 +96,12 @@ class Machine:
         }
         self._server: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        """The server's process; with several, their master."""
+        assert self._server is not None
+        return self._server.pid
+
     def serve(self, **variables: str) -> None:
         """Start the server, and wait until it says that it is ready."""
         with (self.home / "said").open("ab") as said:
