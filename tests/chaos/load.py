@@ -360,3 +360,17 @@ async def quick() -> str:
 @flow
 def brief() -> Any:
     return quick()
+
+
+@task(retries=1, retry_backoff=0.05, retry_jitter=False)
+async def stumble() -> str:
+    with effect(most=2) as mark:
+        await asyncio.sleep(0.5)
+    if ctx.attempt == 1:
+        raise FlakyError(mark)
+    return mark
+
+
+@flow
+def stumbling() -> Any:
+    return stumble()

@@ -1,4 +1,4 @@
-"""What a node reads is recorded before the node starts, however long that takes."""
+"""What a node reads, and what an attempt follows on, is recorded before it starts, however long that takes."""
 
 import fcntl
 from collections.abc import Iterator
@@ -41,4 +41,18 @@ async def test_no_node_starts_before_what_it_reads_is_recorded(stage: Stage, tmp
         other = stage.start()
         assert await job.wait() is JobState.SUCCEEDED
     stage.end(other)
+    assert stage.violations() == []
+
+
+async def test_no_attempt_starts_before_the_failure_of_the_one_before_is_recorded(stage: Stage, tmp_path: Path) -> None:
+    async with stage.client() as app:
+        stage.witness.install()
+        worker = stage.start()
+        job = await app.submit("stumbling")
+        await stage.until(lambda: len(stage.effects(worker)) == 1, "the first attempt did not begin")
+        with writing(tmp_path / "ledger.db"):
+            await stage.until(lambda: stage.has_finished(worker), "the first attempt did not finish")
+            assert not await stage.comes(lambda: len(stage.effects(worker)) > 1, PATIENCE)
+        assert await job.wait() is JobState.SUCCEEDED
+    stage.end(worker)
     assert stage.violations() == []

@@ -145,7 +145,7 @@ class Recorder:
         self._is_beginning = False
         if self._drafts:
             self._record(None, partial(self._recorded, self._held))
-        elif self._held:
+        elif self._held and not self._open:  # else the record that is under way brings them
             held, self._held = self._held, []
             self._resume(held)
 
@@ -219,8 +219,11 @@ class Recorder:
                 self._late.extend(held)  # what others recorded before comes first, as it does in the record
             elif held:
                 self._resume(held)
-        if not self._open and self._idle is not None and not self._idle.done():
-            self._idle.set_result(None)
+        if not self._open:
+            if self._held and not self._drafts:
+                self.flush()
+            if self._idle is not None and not self._idle.done():
+                self._idle.set_result(None)
 
     def _publish(self, first: int, kept: Sequence[Draft]) -> bool:
         """Give a record to the log; return whether others recorded something before it that the holder has to read."""
