@@ -69,6 +69,12 @@ class Site:
         self._patience, self._gone_at = 0.0, self.clock.monotonic()
 
     @property
+    def startup_grace_seconds(self) -> float:
+        """How old the id of a job may be that is waited for, though the ledger does not have it (yet)."""
+        is_shared = self.settings.effective_job_queue_type == "redis"
+        return self.settings.redis_queue_startup_grace_s if is_shared else 0.0
+
+    @property
     def grace(self) -> float:
         """Seconds that are left of `drain_grace`."""
         return max(0.0, self._gone_at - self.clock.monotonic())

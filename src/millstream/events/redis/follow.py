@@ -65,7 +65,7 @@ class RedisTail:
         if now >= self._due_at:
             self._due_at = now + LOOK_SECONDS
             new = set(self._log.watched())
-        shared = [job_id for job_id in new if self._log.is_watched(job_id) and not self._tail.is_local(job_id)]
+        shared = {job_id for job_id in new if self._log.is_watched(job_id) and not self._tail.is_local(job_id)}
         if shared:
             await self._compare(shared)
         await self._rest()

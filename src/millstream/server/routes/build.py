@@ -15,6 +15,7 @@ from millstream.model.event import START, Cursor
 from millstream.model.job import JobState
 from millstream.server.access.principal import Principal, needs
 from millstream.server.body import JsonRoute
+from millstream.server.builds.grace import once_known
 from millstream.server.builds.lines import NDJSON, SSE, framed
 from millstream.server.builds.streams import LineStream
 from millstream.server.builds.submitting import inputs_of, submit
@@ -130,9 +131,11 @@ async def read_build_events(
     """
     written = last_event_id or how.after
     cursor = START if written is None else Cursor.parse(written)
-    watched = await here.builds.find(job_id, who.owner)
+    is_polling = how.event_delivery == "polling"
+    grace = min(here.startup_grace_seconds, how.wait) if is_polling else here.startup_grace_seconds
+    watched = await once_known(partial(here.builds.find, job_id, who.owner), job_id, grace, here.clock)
     kind = _kind(request)
-    if how.event_delivery != "polling":
+    if not is_polling:
         return LineStream(partial(here.builds.reading, watched, cursor), kind)
     with here.builds.reading(watched, cursor, is_poll=True) as reader:
         lines = await reader.next(how.wait)
