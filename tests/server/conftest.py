@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from millstream.server import passwords
 from millstream.settings import Settings
 from tests.server.fleet import Combination, Fleet
 from tests.server.running import PASSWORD, RunningServer, signed_in
@@ -21,6 +22,15 @@ from tests.valkey import ValkeyServer
 def server_settings() -> dict[str, object]:
     """The settings of the module's server; a module that needs others has a fixture of this name."""
     return {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def password_cost() -> Iterator[None]:
+    """Have hashes cost next to nothing; where passwords are what is tested, a fixture of this name lets them be."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "_KIBIBYTES", 8)
+        patch.setattr(passwords, "_PASSES", 1)
+        yield
 
 
 @pytest.fixture(scope="module")

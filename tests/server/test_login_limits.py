@@ -15,6 +15,11 @@ from millstream.settings import Settings
 from tests.server.running import PASSWORD, RunningServer, signed_in
 
 
+@pytest.fixture(scope="module", autouse=True)
+def password_cost() -> None:
+    """Hashes cost here what they cost."""
+
+
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[RunningServer]:
     """One for each test: what is counted for all accounts together would reach into the next test."""

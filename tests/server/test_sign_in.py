@@ -16,6 +16,11 @@ SignIn = Callable[[], tuple[str, str]]
 WHOAMI = "/api/v1/users/whoami"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def password_cost() -> None:
+    """Hashes cost here what they cost."""
+
+
 def sign_in(client: httpx.Client, name: str, password: str = PASSWORD) -> httpx.Response:
     return client.post("/api/v1/login", data={"username": name, "password": password})
 
