@@ -60,7 +60,8 @@ class RedisTail:
             await self._tail.follow()
             return
         self._look_now.clear()
-        new, self._new = self._new, set()
+        begun, self._new = self._new, set()
+        new = begun
         now = asyncio.get_running_loop().time()
         if now >= self._due_at:
             self._due_at = now + LOOK_SECONDS
@@ -68,6 +69,8 @@ class RedisTail:
         shared = {job_id for job_id in new if self._log.is_watched(job_id) and not self._tail.is_local(job_id)}
         if shared:
             await self._compare(shared)
+        for job_id in begun.intersection(shared):  # tokens came while nobody read: the ledger knows of none
+            self._transport.reading.read(job_id)
         await self._rest()
 
     async def _rest(self) -> None:

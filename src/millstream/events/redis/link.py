@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +28,10 @@ _log = structlog.get_logger("millstream.events")
 
 _FIRST_WAIT, _LAST_WAIT = 0.1, 5.0
 """Seconds between two looks whether Redis is there again: at first, and at most."""
+
+_SOUND_SECONDS: Final = 10.0
+"""After this long without an outage the next one begins with short waits again. One that takes the probe and refuses
+what is appended would else be found back, and lost, many times a second."""
 
 _PROBE_TTL: Final = 60
 
@@ -161,6 +167,7 @@ class Link:
         )
         self._made: WeakSet[Any] = WeakSet()
         self._prober: asyncio.Task[None] | None = None
+        self._wait, self._back_at = _FIRST_WAIT, -math.inf
         self._is_closed = False
         self.appends = Lane(self)
         self.commands = Lane(self)
@@ -193,6 +200,8 @@ class Link:
             _log.warning(
                 "Redis is away; jobs go on, and their events come from the ledger", url=self.url, why=_why(error)
             )
+            if time.monotonic() - self._back_at > _SOUND_SECONDS:
+                self._wait = _FIRST_WAIT
             self._prober = asyncio.create_task(self._probe(), name="millstream redis probe")
         return RedisUnavailableError(f"Redis at {self.url} is away: {_why(error)}")
 
@@ -205,14 +214,13 @@ class Link:
         await self.commands.close()
 
     async def _probe(self) -> None:
-        wait = _FIRST_WAIT
         while True:
-            await asyncio.sleep(wait)
-            wait = min(2 * wait, _LAST_WAIT)
+            await asyncio.sleep(self._wait)
+            self._wait = min(2 * self._wait, _LAST_WAIT)
             with suppress(RedisUnavailableError):
                 await self.commands.probe("SET", self._probe_key, 1, "EX", _PROBE_TTL)
                 break
-        self._prober = None
+        self._prober, self._back_at = None, time.monotonic()
         _log.warning("Redis is there again", url=self.url)
         for told in self.on_back:
             told()

@@ -283,7 +283,10 @@ class Outgoing:
     async def _page(self, job_id: str, head: int) -> list[Event]:
         try:
             return await self._recorded(job_id, head, _PAGE)
-        except (WorkflowServiceUnavailableError, JobNotFoundError) as error:
+        except JobNotFoundError:
+            self._forgotten.add(job_id)  # retention has taken it, and may not have reached Redis
+            return []
+        except WorkflowServiceUnavailableError as error:
             _log.debug("what Redis lacks of a job cannot be read", job=job_id, why=str(error))
             return []
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Final
 
 import structlog
+from redis.exceptions import ResponseError
 
 from millstream.errors import WorkflowServiceUnavailableError
 from millstream.events.memory import MemoryEventLog
@@ -145,10 +146,18 @@ class Reading:
             ("XRANGE", self._keys.stream(job_id), f"{after.seq}-{after.k + 1}", "+", "COUNT", count)
             for job_id, after in wanted
         ]
-        answers = await self._link.commands.pipeline(commands)
-        return [list(_events(answer)) for answer in answers]
+        answers = await self._link.commands.attempt(commands)
+        return [_page(job_id, answer) for (job_id, _), answer in zip(wanted, answers, strict=True)]
 
 
-def _events(raw: Any) -> Iterator[Event]:
-    for at, (_, payload) in raw:
-        yield Event(*Cursor.parse(at.decode()), *decode_shown(payload))
+def _page(job_id: str, answer: Any) -> list[Event]:
+    """Return the events of an answer, up to one that is none: what follows there is read from the ledger."""
+    events: list[Event] = []
+    try:
+        if isinstance(answer, ResponseError):
+            raise answer
+        for at, (_, payload) in answer:
+            events.append(Event(*Cursor.parse(at.decode()), *decode_shown(payload)))  # noqa: PERF401  see above
+    except (ResponseError, ValueError, TypeError) as error:
+        _log.error("what Redis has of a job is no events; they come from the ledger", job=job_id, why=str(error))
+    return events

@@ -6,9 +6,10 @@ import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
+import structlog
 from redis.exceptions import NoScriptError, RedisError
 
 from millstream.clock import new_id
@@ -16,6 +17,8 @@ from millstream.events.redis.keys import Keys
 from millstream.events.redis.link import Link
 from millstream.model.event import TERMINAL, Cursor, Draft
 from millstream.model.value import encode
+
+_log = structlog.get_logger("millstream.events")
 
 MOST_KEPT: Final = 100_000
 """Events that a stream keeps, about; the older ones of a longer job come from the ledger."""
@@ -131,12 +134,28 @@ class AppendScript:
         jobs = " ".join(dict.fromkeys(entry.job_id for entry, _, _ in entries))
         fixed = (self.emitter, keys.wake, f"{self.emitter} {jobs}" if jobs else "", MOST_KEPT, self._ttl)
         arguments = (len(names), *names, *fixed, *told)
-        (answer,) = await self._link.appends.attempt([("EVALSHA", _DIGEST, *arguments)])
-        if isinstance(answer, NoScriptError):
-            (answer,) = await self._link.appends.attempt([("EVAL", _SOURCE, *arguments)])
+        answer = await self._run(arguments)
+        if isinstance(answer, RedisError) and "WRONGTYPE" in str(answer):
+            await self._clear(names)
+            answer = await self._run(arguments)
         if isinstance(answer, RedisError):
             raise self._link.lost(answer) from answer
         return [_reply(raw) for raw in answer]
+
+    async def _run(self, arguments: Sequence[str | bytes | int]) -> Any:
+        (answer,) = await self._link.appends.attempt([("EVALSHA", _DIGEST, *arguments)])
+        if isinstance(answer, NoScriptError):
+            (answer,) = await self._link.appends.attempt([("EVAL", _SOURCE, *arguments)])
+        return answer
+
+    async def _clear(self, names: Sequence[str]) -> None:
+        """Remove what somebody else has put in the place of keys of ours: one job's must not hold up all others'."""
+        kinds = await self._link.appends.pipeline([("TYPE", name) for name in names])
+        ours = (b"stream", b"hash") * (len(names) // 2)
+        foreign = [name for name, kind, our in zip(names, kinds, ours, strict=True) if kind not in (our, b"none")]
+        _log.error("keys in Redis were of another type; they are removed, and made again", keys=foreign)
+        if foreign:
+            await self._link.appends.call("UNLINK", *foreign)
 
     async def forget(self, job_ids: Collection[str]) -> None:
         """Drop the keys of jobs.
