@@ -1,9 +1,10 @@
-"""Redis answers, but refuses: readers get what is durable, other jobs are not touched, and nothing is tried in haste."""
+"""Redis answers, but refuses: readers get what is durable, other jobs go on, and nothing is tried in haste."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing
+from typing import cast
 
 import pytest
 
@@ -89,7 +90,8 @@ async def test_a_reader_who_comes_back_sees_tokens_that_came_meanwhile(parts: Pa
 
 async def see(part: Part, job: str, kind: str) -> None:
     """Read a job that goes on until there is an event of a kind, and read it no more then."""
-    async with asyncio.timeout(120), aclosing(part.read(job, START)) as batches:
+    batches = cast("AsyncGenerator[Sequence[Event]]", part.read(job, START))
+    async with asyncio.timeout(120), aclosing(batches):
         async for batch in batches:
             if kind in (event.type for event in batch):
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 import signal
 import socket
 import time
@@ -243,6 +244,37 @@ def test_without_preload_a_reload_takes_new_code_and_broken_code_changes_nothing
         job = submit(served.url, "shop.waiting", name="now")
         until(lambda: state(served.url, job) == "succeeded", lambda: served.said)
         assert httpx.get(f"{served.url}/api/v1/jobs/{job}", timeout=PATIENCE).json()["result"] == "two"
+        assert served.stop() == 0
+
+
+@pytest.mark.matrix
+def test_code_that_is_broken_on_disk_ends_no_server_that_answers(tmp_path: Path) -> None:
+    with start(tmp_path, MILLSTREAM_GUNICORN_PRELOAD="false") as served:
+        first, *others = ready(served)
+        module = tmp_path / "shop.py"
+        module.write_text(SHOP.replace("def wait(", "def wait(("))  # it is being deployed just now
+        send(signal.SIGKILL, first)
+        served.find(r"(a server process cannot start; it is tried again .*shop.py:\d+: SyntaxError)")
+        assert httpx.get(f"{served.url}/health", timeout=PATIENCE).status_code == 200
+        module.write_text(SHOP)
+        assert set(ready(served)) > set(others)
+        assert served.stop() == 0
+
+
+@pytest.mark.matrix
+def test_a_master_that_can_open_nothing_more_ends_nobody(tmp_path: Path) -> None:
+    with start(tmp_path) as served:
+        first, *others = ready(served)
+        master = served.process.pid
+        before = resource.prlimit(master, resource.RLIMIT_NOFILE)
+        resource.prlimit(master, resource.RLIMIT_NOFILE, (3, before[1]))
+        served.process.send_signal(signal.SIGHUP)
+        served.find(r"(not reloaded: .*Too many open files)")
+        send(signal.SIGKILL, first)
+        served.find(r"(no server process can be started; it is tried again .*Too many open files)")
+        assert httpx.get(f"{served.url}/health", timeout=PATIENCE).status_code == 200
+        resource.prlimit(master, resource.RLIMIT_NOFILE, before)
+        assert set(ready(served)) > set(others)
         assert served.stop() == 0
 
 

@@ -78,6 +78,9 @@ def test_what_is_not_gunicorns_to_decide_is_said_to_have_no_effect(
         ("--max-request", "ambiguous option: --max-request could match --max-requests, --max-requests-jitter"),
         ("--no-such 3", "unrecognized arguments: --no-such"),
         ("'", "no closing quotation"),
+        ("--help", "--help and --version start no server; leave them out"),
+        ("-v", "--help and --version start no server; leave them out"),
+        ("--worker-tmp-dir /not/there", "--worker-tmp-dir: /not/there is no directory that can be written"),
     ],
 )
 def test_what_cannot_be_honoured_is_one_line(monkeypatch: pytest.MonkeyPatch, given: str, line: str) -> None:

@@ -169,12 +169,15 @@ class Processes:
         raise StartError(found)
 
     def _look_again(self) -> Failure | None:
-        from millstream.server.processes.master import StartError  # noqa: PLC0415  the server: --help does without
+        from millstream.server.processes.aside import ChildDiedError  # noqa: PLC0415  the server: --help does without
+        from millstream.server.processes.master import StartError  # noqa: PLC0415  as above
 
         try:
             self._prepare(is_first=False)
         except StartError as error:
             return error.failure
+        except (ChildDiedError, OSError) as error:  # no memory, say: nobody may be ended by a reload
+            return self._explain(error)
         return None
 
     def _warn(self, settings: Settings, remarks: list[str]) -> None:

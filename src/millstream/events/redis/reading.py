@@ -157,7 +157,7 @@ def _page(job_id: str, answer: Any) -> list[Event]:
         if isinstance(answer, ResponseError):
             raise answer
         for at, (_, payload) in answer:
-            events.append(Event(*Cursor.parse(at.decode()), *decode_shown(payload)))  # noqa: PERF401  see above
+            events.append(Event(*Cursor.parse(at.decode()), *decode_shown(payload)))
     except (ResponseError, ValueError, TypeError) as error:
         _log.error("what Redis has of a job is no events; they come from the ledger", job=job_id, why=str(error))
     return events

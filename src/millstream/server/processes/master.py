@@ -72,13 +72,16 @@ def serve(program: Program, config: Config, listening: socket.socket, drain_grac
     Raises:
         SettingsError: GUNICORN_CMD_ARGS names a file for the process id that cannot be written.
         StartError: A worker cannot start.
+        RuntimeError: Something failed in the master that should not.
     """
     master = Master(Servers(program, config), listening, drain_grace)
     try:
         master.run()
-    except SystemExit:
+    except SystemExit as broken_off:
         if os.getpid() != master.pid:
             raise
+        if broken_off.code and master.failure is None:
+            raise RuntimeError("the master of the server processes broke off; the log says why") from broken_off
     if master.failure is not None:
         raise StartError(master.failure)
 
@@ -115,7 +118,7 @@ class Master(Arbiter):  # type: ignore[misc]  # Gunicorn has no types
     once. One that is too many is told to leave when all that stay are ready: after SIGHUP the new ones answer first.
 
     Attributes:
-        failure: Why a worker could not start; the server ends with it.
+        failure: Why a worker could not start while none answers; the server ends with it.
     """
 
     WORKERS: dict[int, ServerWorker]
@@ -137,7 +140,7 @@ class Master(Arbiter):  # type: ignore[misc]  # Gunicorn has no types
         """Take the signals; see Gunicorn."""
         try:
             super().start()
-        except RuntimeError as error:  # its file for the process id
+        except (RuntimeError, OSError) as error:  # its file for the process id
             raise SettingsError(f"GUNICORN_CMD_ARGS: --pid: {error}") from error
 
     # ------------------------------------------------------------------------------------------------ the workers
@@ -149,13 +152,20 @@ class Master(Arbiter):  # type: ignore[misc]  # Gunicorn has no types
             self.app.program.say(f"✓ millstream is ready at {self._url}")
         missing = self.num_workers - len(staying)
         if time.monotonic() >= self._not_before:
-            for _ in range(missing):
-                self.spawn_worker()
+            self._spawn(missing)
         too_many, others = staying[: max(0, -missing)], staying[max(0, -missing) :]
         if all(one.card.state is State.READY for one in others):
             for one in too_many:
                 one.card.state = State.LEAVING
                 self.kill_worker(one.pid, signal.SIGTERM)
+
+    def _spawn(self, count: int) -> None:
+        try:
+            for _ in range(count):
+                self.spawn_worker()
+        except OSError as error:  # no memory, or too many processes or files: the workers that there are go on
+            _log.error("no server process can be started; it is tried again", why=str(error))
+            self._not_before = time.monotonic() + _PAUSE_SECONDS
 
     def reap_workers(self) -> None:
         """Take note of the workers that have ended."""
@@ -175,7 +185,7 @@ class Master(Arbiter):  # type: ignore[misc]  # Gunicorn has no types
         if worker.card.state in {State.BOOTING, State.FAILED}:
             self._not_before = time.monotonic() + _PAUSE_SECONDS
         if failure is not None and not self._is_stopping:
-            if self.app.program.may_pass(failure.code):
+            if self.app.program.may_pass(failure.code) or self._answers():
                 _log.error("a server process cannot start; it is tried again", pid=worker.pid, why=failure.lines[0])
             else:
                 self.failure = self.failure or failure
@@ -185,6 +195,10 @@ class Master(Arbiter):  # type: ignore[misc]  # Gunicorn has no types
             _log.error("a server process broke off", pid=worker.pid, exit_code=code)
         else:
             _log.info("a server process has ended", pid=worker.pid)
+
+    def _answers(self) -> bool:
+        """Return whether some worker answers requests: new code that is broken must not end those that go on."""
+        return any(one.card.state is State.READY for one in self.WORKERS.values())
 
     # ------------------------------------------------------------------------------------------------ its signals
     def signal(self, sig: int, frame: FrameType | None) -> None:
@@ -220,8 +234,7 @@ class Master(Arbiter):  # type: ignore[misc]  # Gunicorn has no types
             _log.error("not reloaded: new server processes could not start", why="; ".join(failure.lines))
             return
         _log.info("reloading: new server processes take over")
-        for _ in range(self.num_workers):
-            self.spawn_worker()
+        self._spawn(self.num_workers)
 
     def handle_usr2(self) -> None:
         """Do nothing: a second master could not listen on the same socket."""

@@ -85,6 +85,7 @@ def _take_options(config: Config) -> list[str]:
         raise SettingsError(f"{VARIABLE}: {str(error).lower()}") from error
     parser = config.parser()
     parser.error = _refuse  # else it writes its usage, and ends the program
+    parser._print_message = _refuse_to_print  # noqa: SLF001  what --help and --version call before they end it
     named = {name: value for name, value in vars(parser.parse_args(given)).items() if value not in (None, [])}
     flags = {action.dest: action.option_strings[-1] for action in parser._actions if action.option_strings}  # noqa: SLF001  it has no other list of them
     if "args" in named:
@@ -100,6 +101,8 @@ def _take_options(config: Config) -> list[str]:
 
 
 def _set(config: Config, name: str, value: Any, flag: str) -> None:
+    if name == "worker_tmp_dir" and not os.access(value, os.W_OK | os.X_OK):
+        raise SettingsError(f"{VARIABLE}: {flag}: {value} is no directory that can be written")
     try:
         config.set(name, value)
     except Exception as error:  # they are of any class
@@ -108,6 +111,10 @@ def _set(config: Config, name: str, value: Any, flag: str) -> None:
 
 def _without_effect(flag: str, instead: str | None) -> str:
     return f"{VARIABLE}: {flag} has no effect here" + (f"; set {instead}" if instead else "")
+
+
+def _refuse_to_print(*_: object) -> NoReturn:
+    raise SettingsError(f"{VARIABLE}: --help and --version start no server; leave them out")
 
 
 def _refuse(message: str) -> NoReturn:
