@@ -308,7 +308,8 @@ class Records:
         return await self._home.at(lambda process: self._known(process, job_id, after))
 
     async def _known(self, process: Process, job_id: str, after: Cursor) -> list[Event]:
-        transport = process.carrier.transport
+        # Jobs in memory are never carried; an app for tests has no others, and nothing that carries.
+        transport = None if job_id in self._home.ledger.memory else process.carrier.transport
         if transport is None and process.segments.is_running(job_id):
             return list(self._home.log.peek(job_id, after))
         passing = [] if transport is None else await transport.reading.passing(job_id, after)
