@@ -32,6 +32,7 @@ class Mutant:
 
 
 LEDGERS = "tests/contract/test_sql_ledger.py"
+REDIS_LOG, REDIS_FAULTS = "tests/contract/test_redis_event_log.py", "tests/integration/test_redis_log_faults.py"
 MUTANTS = [
     Mutant(
         "the check of holder and attempt",
@@ -84,9 +85,37 @@ MUTANTS = [
     ),
 ]
 
+OF_REDIS = [
+    Mutant(
+        "the append script's check that an event is not there already",
+        "events/redis/append.lua",
+        "if seq == head + 1 then",
+        "seq = head + 1 if true then",
+        (REDIS_LOG, "-k", "what_is_there_already"),
+    ),
+    Mutant(
+        "the append script's check for holes",
+        "events/redis/append.lua",
+        "first > head + 1 or ",
+        "",
+        (REDIS_LOG, "-k", "hole"),
+    ),
+    Mutant(
+        "the append script's check of the attempt",
+        "events/redis/append.lua",
+        "if is_current and not is_again then",
+        "if not is_again then",
+        (REDIS_FAULTS, "-k", "zombie"),
+    ),
+]
+
 
 @pytest.mark.timeout(900)  # a whole run of tests, in which one that hangs has its own time
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.what)
+@pytest.mark.parametrize(
+    "mutant",
+    [*MUTANTS, *(pytest.param(mutant, marks=pytest.mark.matrix) for mutant in OF_REDIS)],
+    ids=lambda mutant: mutant.what,
+)
 def test_a_product_without_it_fails(mutant: Mutant, tmp_path: Path) -> None:
     package = shutil.copytree(
         ROOT / "src" / "millstream", tmp_path / "millstream", ignore=shutil.ignore_patterns("__pycache__")
