@@ -91,6 +91,12 @@ def forbidden(detail: str = "The user doesn't have enough privileges") -> Proble
     return Problem(403, detail)
 
 
+def cut_off() -> Problem:
+    """Return the answer to a request that the end of the server cuts off: nobody knows how far it came."""
+    detail = "the server stops before this is answered; it may have been done: send it again with its Idempotency-Key"
+    return Problem(503, detail, headers={"Retry-After": str(_RETRY_SECONDS), "Connection": "close"})
+
+
 _STATUS: Final[tuple[tuple[type[Exception], int], ...]] = (  # the first that fits counts
     (StorageFullError, 507),
     (WorkflowServiceUnavailableError, 503),

@@ -5,6 +5,7 @@ It also gives each answer its security headers, and makes an answer of whatever 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
@@ -19,7 +20,7 @@ from millstream.server.access.admission import Admission
 from millstream.server.access.local import is_local
 from millstream.server.access.principal import PRINCIPAL, Principal
 from millstream.server.access.public import LOCAL, PUBLIC
-from millstream.server.problem import Problem, answer, forbidden, unauthorized
+from millstream.server.problem import Problem, answer, cut_off, forbidden, unauthorized
 from millstream.server.site import Site
 
 MAX_HEADER_BYTES: Final = 16 << 10
@@ -59,37 +60,24 @@ class AccessLayer:
                 await self._app(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        has_begun = is_over = False
-        admission: Admission | None = None
-
-        async def guarded(message: Message) -> None:
-            nonlocal has_begun, is_over
-            if is_over:
-                return
-            if message["type"] == "http.response.start":
-                has_begun = True
-                headers = MutableHeaders(scope=message)
-                for name, value in _SECURITY.items():
-                    headers.setdefault(name, value)
-                headers.setdefault("cache-control", "no-store")
-            elif message.get("more_body") and admission is not None and not await admission.holds():
-                # The end tells the server, and so whoever streams, that nobody listens any more.
-                is_over, message = True, {"type": "http.response.body", "body": b""}
-            await send(message)
-
         site: Site = scope["app"].state.site
+        out = _Out(send)
         look = partial(site.door.principal, scope, Headers(scope=scope))
         try:
             scope[PRINCIPAL] = found = await self._admit(scope, look)
             if found is not None:
-                admission = Admission(look, site.clock)
-            await self._app(scope, receive, guarded)
+                out.admission = Admission(look, site.clock)
+            await self._app(scope, receive, out)
         except ClientDisconnect:
             return  # nobody is there to be answered
-        except Exception as error:
-            if has_begun:
+        except asyncio.CancelledError:
+            if out.has_begun or not site.stopping.is_set():
                 raise
-            await answer(error, scope["path"])(scope, receive, guarded)
+            await answer(cut_off(), scope["path"])(scope, receive, out)  # it is the server that ended the wait
+        except Exception as error:
+            if out.has_begun:
+                raise
+            await answer(error, scope["path"])(scope, receive, out)
 
     async def _admit(self, scope: Scope, look: Callable[[], Awaitable[Principal | None]]) -> Principal | None:
         """Return who makes a request; `None` where that does not matter.
@@ -119,6 +107,38 @@ class AccessLayer:
             if route not in PUBLIC and not (route in LOCAL and is_local(scope, Headers(scope=scope))):
                 raise unauthorized()
         return found
+
+
+class _Out:
+    """Sends an answer, with its security headers, as long as whoever gets it may.
+
+    Attributes:
+        admission: Says whether they still may; `None` where that does not matter.
+        has_begun: Whether anything was sent.
+    """
+
+    __slots__ = ("_is_over", "_send", "admission", "has_begun")
+
+    def __init__(self, send: Send) -> None:
+        """Send nothing yet."""
+        self._send = send
+        self.admission: Admission | None = None
+        self.has_begun = self._is_over = False
+
+    async def __call__(self, message: Message) -> None:
+        """Send a part of the answer."""
+        if self._is_over:
+            return
+        if message["type"] == "http.response.start":
+            self.has_begun = True
+            headers = MutableHeaders(scope=message)
+            for name, value in _SECURITY.items():
+                headers.setdefault(name, value)
+            headers.setdefault("cache-control", "no-store")
+        elif message.get("more_body") and self.admission is not None and not await self.admission.holds():
+            # The end tells the server, and so whoever streams, that nobody listens any more.
+            self._is_over, message = True, {"type": "http.response.body", "body": b""}
+        await self._send(message)
 
 
 def _route_of(scope: Scope) -> tuple[str, str] | None:
