@@ -51,11 +51,6 @@ class Answer(NamedTuple):
     body: bytes
 
     @property
-    def is_cut(self) -> bool:
-        """Whether a server whose grace was over cut the request: Uvicorn itself says so then, in plain text."""
-        return self.body == b"Internal Server Error"
-
-    @property
     def told(self) -> Any:
         """What the body says, which is JSON."""
         return json.loads(self.body)
@@ -176,7 +171,7 @@ class Wire:
             except BrokenError:
                 self.lost += 1
             else:
-                if answer.status not in _AGAIN and not answer.is_cut:
+                if answer.status not in _AGAIN:
                     break
             await asyncio.sleep(_PAUSE_SECONDS)
         if answer.status not in expected:
