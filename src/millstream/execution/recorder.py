@@ -94,7 +94,7 @@ class Recorder:
         self._timer: asyncio.TimerHandle | None = None
         self._drafts: list[Draft] = []
         self._held: list[Any] = []
-        self._late: list[Any] = []
+        self._late: list[list[Any]] = []
         self._resume: Callable[[Sequence[Any]], None]
         self._loop = asyncio.get_running_loop()
         self._open = 0
@@ -152,9 +152,9 @@ class Recorder:
     def caught_up(self, seen: int) -> None:
         """Take note that the holder knows all events up to a number, and go on with what waited for that."""
         self.seen = max(self.seen, seen)
-        if self._late:
-            late, self._late = self._late, []
-            self._resume(late)
+        late, self._late = self._late, []
+        for held in late:  # each by itself: it is counted how many records are waited for
+            self._resume(held)
 
     async def finish(self, end: End, instead: Sequence[Draft] = ()) -> None:
         """Record what is left, and how the job or the segment ends, or is laid down (a pause's `seen` is ours).
@@ -216,7 +216,7 @@ class Recorder:
         else:
             is_behind = self._publish(first, kept)
             if is_behind and held:
-                self._late.extend(held)  # what others recorded before comes first, as it does in the record
+                self._late.append(held)  # what others recorded before comes first, as it does in the record
             elif held:
                 self._resume(held)
         if not self._open:
