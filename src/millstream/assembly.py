@@ -128,7 +128,8 @@ class Process:
     def _audience(self, settings: Settings) -> Audience:
         patience = Patience(settings.disconnect_grace, settings.redis_queue_polling_stale_threshold_s)
         executing = partial(self.segments.running, interactive=True)
-        return Audience(self._clock, patience, self.cancels.cancel, executing, self._ledger.memory.__contains__)
+        ledger = self._ledger
+        return Audience(self._clock, patience, ledger.get, self.cancels.cancel, executing, ledger.memory.__contains__)
 
     async def start(self) -> None:
         """Begin to execute; what was left in a shared ledger too, if the settings name one.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -72,6 +73,12 @@ class TestRedisActivity(ActivityContract):
             await activity._link.commands.call("EXPIRE", KEYS.activity(job), 60)
         assert {(said.look, said.age) for said in (await activity.seen([job]))[job]} == {(Look(is_open=True), 0.0)}
         assert activity.parse_errors == 5
+
+    async def test_a_heartbeat_by_a_clock_that_was_ahead_is_of_now(self, activity: RedisActivity) -> None:
+        job = new_id()
+        await activity._link.commands.call("HSET", KEYS.activity(job), "one", f"open {time.time() + 3600:f}")
+        await activity._link.commands.call("EXPIRE", KEYS.activity(job), 60)
+        assert [(said.look, said.age) for said in (await activity.seen([job]))[job]] == [(Look(is_open=True), 0.0)]
 
     async def test_while_redis_is_away_nobody_can_tell(self, activity: RedisActivity) -> None:
         self._server.stop()

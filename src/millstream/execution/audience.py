@@ -100,6 +100,7 @@ class Audience:
     Args:
         clock: The time.
         patience: When a job is given up.
+        find: Returns one.
         cancel: Cancels one.
         executing: Returns the interactive jobs that run here.
         is_private: Says of a job whether no other process knows it.
@@ -112,12 +113,13 @@ class Audience:
         self,
         clock: Clock,
         patience: Patience,
+        find: Callable[[str], Awaitable[JobRecord]],
         cancel: Callable[[str], Awaitable[JobRecord]],
         executing: Callable[[], Collection[str]],
         is_private: Callable[[str], bool],
     ) -> None:
         """Know of nobody yet."""
-        self._clock, self._patience, self._cancel = clock, patience, cancel
+        self._clock, self._patience, self._find, self._cancel = clock, patience, find, cancel
         self._executing, self._is_private = executing, is_private
         self._me = new_id()
         self._activity: Activity = MemoryActivity(clock)
@@ -274,17 +276,20 @@ class Audience:
         return said
 
     async def _give_up(self, job_id: str) -> bool:
-        """Cancel a job, and return whether it is so."""
+        """Cancel a job, unless it has ended or somebody has cancelled it, and return whether it is so."""
         if self._is_closed:
             return False
         try:
-            record = await self._cancel(job_id)
+            record = await self._find(job_id)
+            is_over = record.state.is_final or record.cancel_requested
+            if not is_over:
+                record = await self._cancel(job_id)
         except Exception as error:  # noqa: BLE001  whatever it is, the next job is looked after
             _log.warning("a build that nobody looks at cannot be cancelled", job=job_id, why=str(error))
             return False
         if record.state.is_final:
             self.ended(job_id)
-        is_cancelled = record.cancel_requested or record.state is JobState.CANCELLED
+        is_cancelled = not is_over and (record.cancel_requested or record.state is JobState.CANCELLED)
         if is_cancelled:
             _log.info("cancelled a build that nobody looks at any more", job=job_id, state=record.state)
         return is_cancelled

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
@@ -96,4 +95,4 @@ class RedisActivity:
             self.parse_errors += 1
             _log.warning("a heartbeat in Redis is none; somebody is taken to look", process=name, found=repr(beat[:80]))
             return Sighting(name, Look(is_open=True), 0.0)
-        return Sighting(name, look, age if age >= 0 else math.inf)
+        return Sighting(name, look, max(0.0, age))  # the clock of a replica that took over may be behind
