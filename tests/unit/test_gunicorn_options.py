@@ -1,5 +1,7 @@
 """GUNICORN_CMD_ARGS: what is honoured, what is said to have no effect, and what does not start."""
 
+from pathlib import Path
+
 import pytest
 
 from millstream.errors import SettingsError
@@ -31,6 +33,19 @@ def test_what_concerns_the_processes_is_honoured(monkeypatch: pytest.MonkeyPatch
     assert (config.max_requests, config.max_requests_jitter, config.timeout) == (100, 20, 30)
     assert config.pidfile == "server.pid"
     assert (config.control_socket, config.control_socket_disable) == ("control.sock", False)
+
+
+def test_they_are_taken_from_the_env_file_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", "")
+    (tmp_path / ".env").write_text('GUNICORN_CMD_ARGS="--max-requests 100 --max-requests-jitter 20"\n')
+    (tmp_path / "other.env").write_text("GUNICORN_CMD_ARGS=--max-requests=7\n")
+    config, _ = configure(Settings.load())
+    assert (config.max_requests, config.max_requests_jitter) == (100, 20), "empty counts as not set"
+    assert configure(Settings.load(env_file="other.env"))[0].max_requests == 7
+    monkeypatch.setenv("GUNICORN_CMD_ARGS", "--max-requests 3")
+    config, _ = configure(Settings.load())
+    assert (config.max_requests, config.max_requests_jitter) == (3, 0), "the environment counts more, as a whole"
 
 
 @pytest.mark.parametrize(

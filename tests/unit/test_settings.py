@@ -464,6 +464,13 @@ def test_an_unknown_name_is_told_with_the_one_that_was_meant(work: Path, monkeyp
     ]
 
 
+@pytest.mark.usefixtures("work")
+def test_gunicorns_variable_has_no_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MILLSTREAM_GUNICORN_CMD_ARGS", "--max-requests 100")
+    told = "Gunicorn's options are in GUNICORN_CMD_ARGS, in the environment or in .env"
+    assert problems() == [f"gunicorn_cmd_args (environment MILLSTREAM_GUNICORN_CMD_ARGS): no such setting; {told}"]
+
+
 def test_unknown_variables_of_langflow_are_left_alone(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LANGFLOW_COMPONENTS_PATH", "/app/components")
     (work / ".env").write_text("LANGFLOW_STORE=true\nSHOP_KEY=1")

@@ -7,11 +7,12 @@ Importing this module imports pydantic, so the facade imports it on first use.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
 import yaml  # type: ignore[import-untyped, unused-ignore]  # PyYAML ships no types; the stubs may be installed or not
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError
@@ -83,6 +84,7 @@ class Settings(ServerSettings):
     log_format: Annotated[Literal["console", "json"], BeforeValidator(lower)] = "console"
 
     _sources: dict[str, Source] = PrivateAttr(default_factory=dict)
+    _gunicorn_args: str | None = PrivateAttr(default=None)
 
     @classmethod
     def load(cls, *, env_file: Path | str | None = None, **overrides: object) -> Self:
@@ -110,7 +112,7 @@ class Settings(ServerSettings):
         reading = _Reading()
         reading.take(_Given(name, value, Source("argument")) for name, value in overrides.items())
         reading.take(_from_variables(EnvSettingsSource(BaseSettings, env_ignore_empty=True).env_vars, "environment"))
-        reading.take(_from_env_file(env_file))
+        reading.take(_from_env_file(env_file, reading.beside))
         reading.take(_from_yaml(expanded(Path(str(reading.value("config_dir") or "."))) / "config.yaml"))
         return cls._read(reading)
 
@@ -134,6 +136,7 @@ class Settings(ServerSettings):
     def _read(cls, reading: _Reading) -> Self:
         settings = cls(**reading.valid_values())
         settings._sources = {name: given.source for name, given in reading.given.items()}
+        settings._gunicorn_args = reading.beside.get(GUNICORN_ARGS.lower())
         if problems := [*reading.problems, *settings.missing(reading.refused)]:
             raise SettingsError("\n".join(problems))
         return settings
@@ -147,6 +150,11 @@ class Settings(ServerSettings):
             'sqlite:////srv/shop/ledger.db'
         """
         return self.database_url or f"sqlite:///{self._own_directory() / 'ledger.db'}"
+
+    @property
+    def effective_gunicorn_args(self) -> str:
+        """Gunicorn's own options: `GUNICORN_CMD_ARGS` of the environment, else of the `.env` file."""
+        return os.environ.get(GUNICORN_ARGS) or self._gunicorn_args or ""
 
     @property
     def effective_files_dir(self) -> Path:
@@ -228,6 +236,8 @@ class _Reading:
     given: dict[str, _Given] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     refused: set[str] = field(default_factory=set)
+    beside: dict[str, str] = field(default_factory=dict)
+    """What the `.env` file gives that is no setting of ours, and counts all the same."""
 
     def take(self, layer: Iterable[_Given]) -> None:
         """Take over what a source gives beyond the better sources before it."""
@@ -260,11 +270,16 @@ class _Reading:
 
     def _unknown(self, item: _Given) -> str:
         line = f"{item.name} ({item.source}): no such setting"
+        if item.name.upper() == GUNICORN_ARGS:
+            return f"{line}; Gunicorn's options are in {GUNICORN_ARGS}, in the environment or in .env"
         for close in difflib.get_close_matches(item.name.lower(), Settings.model_fields, n=1):
             self.refused.add(close)
             line += f"; did you mean {f'MILLSTREAM_{close.upper()}' if item.source.key else close}?"
         return line
 
+
+GUNICORN_ARGS: Final = "GUNICORN_CMD_ARGS"
+"""The variable with Gunicorn's own options. It has one name, and no prefix: it is Gunicorn's."""
 
 _NO_SETTINGS = frozenset({"api_key"})
 """Variables of ours that are no settings: the credential of a command that asks a server (`millstream jobs --url`)."""
@@ -282,7 +297,7 @@ def _from_variables(
                 yield _Given(name, value, Source(kind, variable.upper(), path))
 
 
-def _from_env_file(env_file: Path | str | None) -> Iterator[_Given]:
+def _from_env_file(env_file: Path | str | None, beside: dict[str, str]) -> Iterator[_Given]:
     path = expanded(Path(env_file or ".env")).absolute()
     if env_file and (path.is_dir() or not path.exists()):
         raise SettingsError(f"{path}: there is no such .env file")
@@ -290,6 +305,8 @@ def _from_env_file(env_file: Path | str | None) -> Iterator[_Given]:
         variables = DotEnvSettingsSource(BaseSettings, env_file=path, env_ignore_empty=True).env_vars
     except (OSError, UnicodeError) as error:
         raise SettingsError(f"{path}: the .env file cannot be read: {error}") from error
+    if args := variables.get(GUNICORN_ARGS.lower()):
+        beside[GUNICORN_ARGS.lower()] = args
     yield from _from_variables(variables, ".env", path)
 
 

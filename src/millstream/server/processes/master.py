@@ -233,7 +233,7 @@ class Master(Arbiter):  # type: ignore[misc]  # Gunicorn has no types
         if failure is not None:
             _log.error("not reloaded: new server processes could not start", why="; ".join(failure.lines))
             return
-        _log.info("reloading: new server processes take over")
+        self.app.program.say("reloading: new server processes take over")
         self._spawn(self.num_workers)
 
     def handle_usr2(self) -> None:

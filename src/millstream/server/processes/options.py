@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, NoReturn
@@ -13,9 +14,8 @@ from gunicorn.config import Config
 from millstream.errors import SettingsError
 from millstream.server.processes.log import GunicornLog
 from millstream.server.processes.worker import ServerWorker
+from millstream.settings import GUNICORN_ARGS as VARIABLE
 from millstream.settings import Settings
-
-VARIABLE: Final = "GUNICORN_CMD_ARGS"
 
 _TAKEN: Final = frozenset(
     ("max_requests", "max_requests_jitter", "timeout", "worker_tmp_dir", "pidfile", "proc_name", "control_socket")
@@ -75,12 +75,12 @@ def configure(settings: Settings) -> tuple[Config, list[str]]:
         ours["worker_tmp_dir"] = str(_MEMORY)
     for name, value in ours.items():
         config.set(name, value)
-    return config, _take_options(config)
+    return config, _take_options(config, settings.effective_gunicorn_args)
 
 
-def _take_options(config: Config) -> list[str]:
+def _take_options(config: Config, text: str) -> list[str]:
     try:
-        given = config.get_cmd_args_from_env()
+        given = shlex.split(text)
     except ValueError as error:
         raise SettingsError(f"{VARIABLE}: {str(error).lower()}") from error
     parser = config.parser()
