@@ -135,7 +135,7 @@ class PostgresDatabase:
 
     def __init__(self, url: URL) -> None:
         """Open nothing yet."""
-        self.place = url.render_as_string(hide_password=True)
+        self.place = url.set(drivername="postgresql").render_as_string(hide_password=True)  # as it is given
         self._engine = sa.create_engine(
             url.set(drivername="postgresql+psycopg"),
             poolclass=NullPool,
