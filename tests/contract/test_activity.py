@@ -14,6 +14,7 @@ from millstream.clock import SystemClock, new_id
 from millstream.events.redis.activity import RedisActivity
 from millstream.events.redis.keys import Keys
 from millstream.events.redis.link import Link
+from millstream.events.redis.roll import Roll
 from millstream.ledger import schema
 from millstream.ledger.activity import Activity, ActivityUnavailableError, Look, MemoryActivity
 from millstream.ledger.database import database, transaction
@@ -73,6 +74,24 @@ class TestRedisActivity(ActivityContract):
             await activity._link.commands.call("EXPIRE", KEYS.activity(job), 60)
         assert {(said.look, said.age) for said in (await activity.seen([job]))[job]} == {(Look(is_open=True), 0.0)}
         assert activity.parse_errors == 5
+
+    async def test_a_key_of_another_type_hides_no_other_job(self, activity: RedisActivity) -> None:
+        job, garbled = new_id(), new_id()
+        await activity._link.commands.call("SET", KEYS.activity(garbled), "garbage", "EX", 60)
+        await activity.touch("one", {job: Look(is_open=False)})
+        seen = await activity.seen([garbled, job])
+        assert [said.look for said in (*seen[garbled], *seen[job])] == [Look(is_open=True), Look(is_open=False)]
+        assert activity.parse_errors == 1
+        await activity.touch("one", {garbled: Look(is_open=False)})
+        assert [said.look for said in (await activity.seen([garbled]))[garbled]] == [Look(is_open=False)]
+
+    async def test_what_is_no_process_is_not_told_of(self, activity: RedisActivity) -> None:
+        roll = Roll(activity._link, KEYS)
+        await roll.tell("one", {"id": "one"})
+        for process, entry in (("two", "no JSON"), ("three", "[]"), ("four", "{}")):
+            await roll.tell(process, {})
+            await activity._link.commands.call("SET", KEYS.process(process), entry, "EX", 60)
+        assert await roll.told() == [{"id": "one"}]
 
     async def test_a_heartbeat_by_a_clock_that_was_ahead_is_of_now(self, activity: RedisActivity) -> None:
         job = new_id()

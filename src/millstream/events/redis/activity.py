@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import structlog
+from redis.exceptions import ResponseError
 
 from millstream.events.redis.keys import Keys
 from millstream.events.redis.link import Link, RedisUnavailableError
@@ -28,6 +29,9 @@ _TOUCH: Final = """
 local now = redis.call('TIME')
 local at = now[1] .. '.' .. string.format('%06d', now[2])
 for i, key in ipairs(KEYS) do
+  if redis.call('TYPE', key).ok ~= 'hash' then  -- none, or one that is not ours: it must not stop all others
+    redis.call('DEL', key)
+  end
   redis.call('HSET', key, ARGV[1], ARGV[i + 2] .. ' ' .. at)
   redis.call('EXPIRE', key, ARGV[2])
 end
@@ -75,13 +79,18 @@ class RedisActivity:
             some = ids[first : first + _AT_ONCE]
             commands: list[list[str]] = [["TIME"], *(["HGETALL", self._keys.activity(job_id)] for job_id in some)]
             try:
-                (seconds, micros), *said = await self._link.commands.pipeline(commands)
+                time, *said = answers = await self._link.commands.attempt(commands)
+                refused = next(filter(_is_refusal, answers), None)
+                if refused is not None:
+                    raise RedisUnavailableError(f"Redis refuses a command: {refused}")  # noqa: TRY301  as if it was away
             except RedisUnavailableError as error:
                 self.get_errors += 1
                 raise ActivityUnavailableError(f"nobody can say who looks at jobs: {error}") from error
-            now = int(seconds) + int(micros) / 1e6
+            now = int(time[0]) + int(time[1]) / 1e6
             for job_id, fields in zip(some, said, strict=True):
-                if fields:
+                if isinstance(fields, ResponseError):
+                    found[job_id] = [self._sighting(b"?", str(fields).encode(), now)]
+                elif fields:
                     beats = zip(fields[::2], fields[1::2], strict=True)
                     found[job_id] = [self._sighting(process, beat, now) for process, beat in beats]
         return found
@@ -96,3 +105,8 @@ class RedisActivity:
             _log.warning("a heartbeat in Redis is none; somebody is taken to look", process=name, found=repr(beat[:80]))
             return Sighting(name, Look(is_open=True), 0.0)
         return Sighting(name, look, max(0.0, age))  # the clock of a replica that took over may be behind
+
+
+def _is_refusal(answer: Any) -> bool:
+    """Whether Redis does not answer just now; a key of another type is one job's matter."""
+    return isinstance(answer, ResponseError) and "WRONGTYPE" not in str(answer)

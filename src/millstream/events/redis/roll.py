@@ -63,7 +63,7 @@ class Roll:
         gone = [name for name, entry in zip(names, entries, strict=True) if entry is None]
         if gone:
             await self._link.commands.call("SREM", self._keys.processes, *gone)
-        return [msgspec.json.decode(entry) for entry in entries if entry is not None]
+        return [entry for entry in map(_read, entries) if entry is not None]
 
     async def leave(self, process: str) -> None:
         """Tell nothing of a process any more.
@@ -74,3 +74,13 @@ class Roll:
         await self._link.commands.pipeline(
             [["DEL", self._keys.process(process)], ["SREM", self._keys.processes, process]]
         )
+
+
+def _read(entry: bytes | None) -> dict[str, Any] | None:
+    """Return what a process tells of itself; `None` where there is nothing, or where it is no such thing."""
+    try:
+        told = None if entry is None else msgspec.json.decode(entry, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        _log.warning("what a process tells of itself cannot be read", why=str(error))
+        return None
+    return told if told and "id" in told else None
