@@ -9,16 +9,16 @@ from contextvars import Context
 from functools import partial
 
 import anyio
-import structlog
 from anyio.abc import TaskGroup
 
 from millstream.clock import Clock, Timer
 from millstream.execution.segment import Segments
 from millstream.ledger.base import Claim, FencedError, Ledger, LedgerUnavailableError, StorageFullError
+from millstream.log import get_logger
 from millstream.model.failure import record_failure
 from millstream.portal import end
 
-_log = structlog.get_logger("millstream.backends")
+_log = get_logger("millstream.backends")
 
 _AT_ONCE = 100
 """Segments that are claimed at once, so that a process takes no long time to take what others could start with."""

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import anyio
-import structlog
 
 from millstream.clock import Clock, new_id
 from millstream.ledger.activity import Activity, ActivityUnavailableError, Look, MemoryActivity, Sighting
+from millstream.log import get_logger
 from millstream.model.job import JobRecord, JobState
 from millstream.portal import end
 
-_log = structlog.get_logger("millstream.execution")
+_log = get_logger("millstream.execution")
 
 _MOST: Final = 10_000
 """Jobs that were looked at here and are remembered, since nobody told that they have ended."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import structlog
-
 from millstream.ledger.base import Claim, Settlement
+from millstream.log import get_logger
 from millstream.model.event import Draft
 from millstream.model.failure import Failure
 from millstream.model.job import JobRecord, JobState
 
-_log = structlog.get_logger("millstream.jobs")
+_log = get_logger("millstream.jobs")
 
 
 class Journal(Protocol):

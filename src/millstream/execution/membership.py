@@ -6,12 +6,11 @@ import asyncio
 import os
 from collections.abc import Callable
 
-import structlog
-
 from millstream.clock import new_id
 from millstream.ledger.base import LedgerUnavailableError, SharedLedger, StorageFullError
+from millstream.log import get_logger
 
-_log = structlog.get_logger("millstream.execution")
+_log = get_logger("millstream.execution")
 
 
 class Membership:

@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import anyio
-import structlog
 
 from millstream.clock import chance, in_background
 from millstream.engine.services import HandOut
@@ -28,11 +27,12 @@ from millstream.ledger.base import (
     SharedLedger,
     StorageFullError,
 )
+from millstream.log import get_logger
 from millstream.model.failure import record_failure
 from millstream.points import reach
 from millstream.portal import end
 
-_log = structlog.get_logger("millstream.execution")
+_log = get_logger("millstream.execution")
 
 PULL_SECONDS = 0.5
 LOOK_SECONDS = 1.0

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import anyio
-import structlog
 
 from millstream.engine.deadline import is_cancelled_here
 from millstream.engine.node_call import NodeCall
@@ -35,12 +34,13 @@ from millstream.ledger.base import (
     RefusedRecordError,
     Settlement,
 )
+from millstream.log import get_logger
 from millstream.model.event import Draft, Event
 from millstream.model.failure import Failure, record_failure
 from millstream.model.job import JobRecord, JobState
 from millstream.points import reach
 
-_log = structlog.get_logger("millstream.execution")
+_log = get_logger("millstream.execution")
 
 _AT_ONCE = 100
 _CODE_SECONDS = 30.0

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import sqlalchemy as sa
-import structlog
 
 from millstream import points
 from millstream.errors import SettingsError
@@ -23,8 +22,9 @@ from millstream.ledger.presence import Presence
 from millstream.ledger.queries import J, P, Queries, S
 from millstream.ledger.standing import standing_of
 from millstream.ledger.statements import Statement, given
+from millstream.log import get_logger
 
-_log = structlog.get_logger("millstream.ledger")
+_log = get_logger("millstream.ledger")
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 

@@ -11,12 +11,12 @@ from contextlib import suppress
 
 import anyio
 import psycopg
-import structlog
 
 from millstream.ledger.bell import CHANNEL, Heard, Topic, read, write
 from millstream.ledger.fork import call_in_child
+from millstream.log import get_logger
 
-_log = structlog.get_logger("millstream.ledger")
+_log = get_logger("millstream.ledger")
 
 _LINES = 100
 """Wake-ups in one notification, which has at most 8,000 bytes."""

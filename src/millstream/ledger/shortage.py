@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-import structlog
+from millstream.log import get_logger
 
-_log = structlog.get_logger("millstream.ledger")
+_log = get_logger("millstream.ledger")
 
 _SAY_SECONDS = 60.0
 

@@ -13,8 +13,6 @@ from contextlib import suppress
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
-import structlog
-
 from millstream import points
 from millstream.clock import chance
 from millstream.errors import MillstreamError
@@ -25,8 +23,9 @@ from millstream.ledger.fork import between_forks
 from millstream.ledger.items import Change, Item, Record, Task
 from millstream.ledger.relief import Relief
 from millstream.ledger.shortage import Shortage
+from millstream.log import get_logger
 
-_log = structlog.get_logger("millstream.ledger")
+_log = get_logger("millstream.ledger")
 
 _OF_ALL = (LedgerUnavailableError, StorageFullError, CollisionError, UnknownOutcomeError)
 """What concerns a whole transaction; anything else is about one of its items."""

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
-import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.datastructures import FormData
@@ -37,8 +36,9 @@ from millstream.events.base import CursorLostError
 from millstream.ledger.accounts import NameTakenError, UserNotFoundError
 from millstream.ledger.base import IdempotencyConflictError, StorageFullError
 from millstream.ledger.flow_store import FlowNotFoundError, ProjectNotFoundError, VersionConflictError
+from millstream.log import get_logger
 
-_log = structlog.get_logger("millstream.server")
+_log = get_logger("millstream.server")
 
 _RETRY_SECONDS: Final = 2
 """What an answer tells clients to wait when the ledger is away: it comes back within a restart, or it is down."""

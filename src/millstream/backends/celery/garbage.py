@@ -7,15 +7,15 @@ import json
 from collections.abc import Callable
 from typing import Any, Final
 
-import structlog
 from celery import bootsteps
 from kombu.exceptions import ContentDisallowed, DecodeError
 
 from millstream.backends.celery.messages import DEAD_LETTERS
 from millstream.backends.celery.queues import dead_letters
 from millstream.backends.celery.strategy import bury
+from millstream.log import get_logger
 
-_log = structlog.get_logger("millstream.backends.celery")
+_log = get_logger("millstream.backends.celery")
 
 _UNREADABLE: Final = (
     TypeError,

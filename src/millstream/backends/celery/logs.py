@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import MutableMapping
-from typing import Any
 
 import structlog
 from celery._state import get_current_task
 from structlog.stdlib import BoundLogger, LoggerFactory, ProcessorFormatter, filter_by_level
 
 from millstream.backends.celery.messages import TASK
+from millstream.log import as_text
 
 
 def share_celerys_log() -> None:
@@ -18,7 +17,7 @@ def share_celerys_log() -> None:
     logging.getLogger("celery.app.trace").addFilter(_about_messages)
     if not structlog.is_configured() or _is_unreadable():
         structlog.configure(
-            processors=[filter_by_level, structlog.processors.format_exc_info, _as_text],
+            processors=[filter_by_level, structlog.processors.format_exc_info, as_text],
             wrapper_class=BoundLogger,
             logger_factory=LoggerFactory(),
         )
@@ -31,12 +30,6 @@ def _is_unreadable() -> bool:
     return last is ProcessorFormatter.wrap_for_formatter and not any(
         isinstance(handler.formatter, ProcessorFormatter) for handler in handlers
     )
-
-
-def _as_text(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> str:
-    text, exception = event.pop("event"), event.pop("exception", None)
-    said = " ".join((str(text), *(f"{name}={value!r}" for name, value in event.items())))
-    return said if exception is None else f"{said}\n{exception}"
 
 
 def _about_messages(record: logging.LogRecord) -> bool:

@@ -9,17 +9,16 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
-import structlog
-
 from millstream.backends.celery.link import Link
 from millstream.backends.celery.messages import DEAD_LETTERS, Signer
 from millstream.backends.celery.queues import refusal
 from millstream.clock import chance
 from millstream.ledger.fork import call_in_child
 from millstream.ledger.queued import Queued
+from millstream.log import get_logger
 from millstream.urls import without_password
 
-_log = structlog.get_logger("millstream.backends.celery")
+_log = get_logger("millstream.backends.celery")
 
 _MOST: Final = 1000
 """Segments that wait for the broker; older ones are dropped, since the ledger is looked at again anyway."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import structlog
 from celery.worker.request import Request
 
-_log = structlog.get_logger("millstream.backends.celery")
+from millstream.log import get_logger
+
+_log = get_logger("millstream.backends.celery")
 
 
 class WakeRequest(Request):  # type: ignore[misc]

@@ -6,14 +6,13 @@ import asyncio
 from collections.abc import Callable, Collection
 from typing import Protocol
 
-import structlog
-
 from millstream.backends.role import Role
 from millstream.ledger.base import LedgerUnavailableError
 from millstream.ledger.identity import Identity
+from millstream.log import get_logger
 from millstream.portal import end
 
-_log = structlog.get_logger("millstream.backends.celery")
+_log = get_logger("millstream.backends.celery")
 
 _FIRST_WAIT, _LAST_WAIT = 0.5, 5.0
 

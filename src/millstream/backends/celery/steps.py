@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-import structlog
 from celery import bootsteps
 from celery.concurrency.prefork import TaskPool as PreforkPool
 
@@ -21,8 +20,9 @@ from millstream.backends.celery.strategy import EX_CONFIG
 from millstream.backends.role import Role
 from millstream.errors import MillstreamError, SettingsError
 from millstream.execution.journal import LogJournal
+from millstream.log import get_logger
 
-_log = structlog.get_logger("millstream.backends.celery")
+_log = get_logger("millstream.backends.celery")
 
 _NOT_THEIRS = ("celery.", "millstream.")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
-import structlog
 from celery import signals
 from celery.worker import state
 from celery.worker.strategy import default, logger
@@ -13,9 +12,10 @@ from celery.worker.strategy import default, logger
 from millstream.backends.celery.messages import Envelope, ForeignError, ForgedError, Signer, as_celery_reads
 from millstream.backends.celery.queues import dead_letters
 from millstream.ledger.queued import Queued
+from millstream.log import get_logger
 from millstream.model.names import DOCUMENTS
 
-_log = structlog.get_logger("millstream.backends.celery")
+_log = get_logger("millstream.backends.celery")
 
 EX_CONFIG: Final = 78
 """The exit code of a worker that was given another ledger than those whose messages it gets."""

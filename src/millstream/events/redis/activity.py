@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
-import structlog
 from redis.exceptions import ResponseError
 
 from millstream.events.redis.keys import Keys
 from millstream.events.redis.link import Link, RedisUnavailableError
 from millstream.ledger.activity import ActivityUnavailableError, Look, Sighting
+from millstream.log import get_logger
 
-_log = structlog.get_logger("millstream.events")
+_log = get_logger("millstream.events")
 
 _KINDS: Final = {
     "open": Look(is_open=True),

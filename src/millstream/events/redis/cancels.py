@@ -7,14 +7,13 @@ import re
 from collections.abc import Callable, Collection, Coroutine
 from typing import Any, Final
 
-import structlog
-
 from millstream.events.redis.keys import Keys
 from millstream.events.redis.link import Link, RedisUnavailableError
 from millstream.events.redis.subscription import Subscription
+from millstream.log import get_logger
 from millstream.portal import end
 
-_log = structlog.get_logger("millstream.events")
+_log = get_logger("millstream.events")
 
 _ID: Final = re.compile(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 

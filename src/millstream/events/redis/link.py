@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 from weakref import WeakSet
 
-import structlog
 from redis.asyncio import ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -21,10 +20,11 @@ from redis.exceptions import RedisError, ResponseError
 
 from millstream.errors import MillstreamError
 from millstream.ledger.fork import call_in_child
+from millstream.log import get_logger
 from millstream.portal import end
 from millstream.urls import without_password
 
-_log = structlog.get_logger("millstream.events")
+_log = get_logger("millstream.events")
 
 _FIRST_WAIT, _LAST_WAIT = 0.1, 5.0
 """Seconds between two looks whether Redis is there again: at first, and at most."""
@@ -198,7 +198,10 @@ class Link:
         """Take note that Redis is away, from whoever finds it so, and return what to raise."""
         if self._prober is None and not self._is_closed:
             _log.warning(
-                "Redis is away; jobs go on, and their events come from the ledger", url=self.url, why=_why(error)
+                "Redis is away; jobs go on, and their events come from the ledger",
+                url=self.url,
+                why=_why(error),
+                pid=os.getpid(),
             )
             if time.monotonic() - self._back_at > _SOUND_SECONDS:
                 self._wait = _FIRST_WAIT
@@ -221,7 +224,7 @@ class Link:
                 await self.commands.probe("SET", self._probe_key, 1, "EX", _PROBE_TTL)
                 break
         self._prober, self._back_at = None, time.monotonic()
-        _log.warning("Redis is there again", url=self.url)
+        _log.warning("Redis is there again", url=self.url, pid=os.getpid())
         for told in self.on_back:
             told()
 

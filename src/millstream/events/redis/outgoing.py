@@ -10,16 +10,15 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Final
 
-import structlog
-
 from millstream.errors import JobNotFoundError, NotSerializableError, WorkflowServiceUnavailableError
 from millstream.events.memory import MemoryEventLog
 from millstream.events.redis.link import Link, RedisUnavailableError
 from millstream.events.redis.script import AppendScript, Entry, Reply
+from millstream.log import get_logger
 from millstream.model.event import START, TERMINAL, Cursor, Draft, Event
 from millstream.portal import end
 
-_log = structlog.get_logger("millstream.events")
+_log = get_logger("millstream.events")
 
 MOST_EVENTS: Final = 100_000
 MOST_BYTES: Final = 64 << 20

@@ -6,18 +6,18 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Final
 
-import structlog
 from redis.exceptions import ResponseError
 
 from millstream.errors import WorkflowServiceUnavailableError
 from millstream.events.memory import MemoryEventLog
 from millstream.events.redis.keys import Keys
 from millstream.events.redis.link import Link, RedisUnavailableError
+from millstream.log import get_logger
 from millstream.model.event import Cursor, Event
 from millstream.model.value import decode_shown
 from millstream.portal import end
 
-_log = structlog.get_logger("millstream.events")
+_log = get_logger("millstream.events")
 
 _AT_ONCE: Final = 100
 """Streams that are read by one command after another without waiting for an answer."""

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
-import structlog
 
 from millstream.events.redis.keys import Keys
 from millstream.events.redis.link import Link, RedisUnavailableError
+from millstream.log import get_logger
 
-_log = structlog.get_logger("millstream.events")
+_log = get_logger("millstream.events")
 
 _KEPT_SECONDS: Final = 10
 

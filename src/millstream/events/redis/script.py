@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
-import structlog
 from redis.exceptions import NoScriptError, RedisError
 
 from millstream.clock import new_id
 from millstream.events.redis.keys import Keys
 from millstream.events.redis.link import Link
+from millstream.log import get_logger
 from millstream.model.event import TERMINAL, Cursor, Draft
 from millstream.model.value import encode
 
-_log = structlog.get_logger("millstream.events")
+_log = get_logger("millstream.events")
 
 MOST_KEPT: Final = 100_000
 """Events that a stream keeps, about; the older ones of a longer job come from the ledger."""

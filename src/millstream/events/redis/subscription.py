@@ -8,14 +8,14 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-import structlog
 from redis.exceptions import RedisError
 
 from millstream.clock import chance
 from millstream.events.redis.link import Link
+from millstream.log import get_logger
 from millstream.portal import end
 
-_log = structlog.get_logger("millstream.events")
+_log = get_logger("millstream.events")
 
 FIRST_WAIT: Final = 0.1
 LAST_WAIT: Final = 30.0

@@ -7,14 +7,13 @@ import random
 from collections.abc import Collection
 from typing import Final
 
-import structlog
-
 from millstream.events.redis.keys import Keys
 from millstream.events.redis.link import Link, RedisUnavailableError
 from millstream.events.redis.outgoing import Outgoing
+from millstream.log import get_logger
 from millstream.portal import end
 
-_log = structlog.get_logger("millstream.events")
+_log = get_logger("millstream.events")
 
 SHORTEST_SECONDS: Final = 10.0
 """How much time lies between two looks at least."""

@@ -9,7 +9,6 @@ from contextlib import contextmanager, nullcontext
 from types import TracebackType
 from typing import Any, Final, Self
 
-import structlog
 from msgspec.structs import replace
 
 from millstream.app import Millstream
@@ -19,6 +18,7 @@ from millstream.desk.jobs import JobDesk
 from millstream.errors import JobNotFoundError, MillstreamError, NotSerializableError
 from millstream.execution.audience import Audience
 from millstream.graph.shape import Shape
+from millstream.log import get_logger
 from millstream.model.component import Component
 from millstream.model.event import START, Cursor, Event
 from millstream.model.value import Reference
@@ -28,7 +28,7 @@ from millstream.server.builds.shapes import Build
 from millstream.server.builds.translate import Translator
 from millstream.server.builds.works import is_id
 
-_log = structlog.get_logger("millstream.server")
+_log = get_logger("millstream.server")
 
 _MOST: Final = 10_000
 """Builds that are known here though nobody reads them; of older ones the ledger knows all but who looks at them."""

@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Final, NoReturn
 
-import structlog
 from fastapi import FastAPI
 from gunicorn.arbiter import Arbiter
 from gunicorn.config import Config
 
 from millstream.errors import SettingsError
+from millstream.log import get_logger
 from millstream.server.launch import url_of
 from millstream.server.processes.card import Failure, State
 from millstream.server.processes.worker import ServerWorker
 
-_log = structlog.get_logger("millstream.server")
+_log = get_logger("millstream.server")
 
 _PAUSE_SECONDS: Final = 2.0
 """How long no worker is started after one has ended before it was ready: what keeps it from it may last."""

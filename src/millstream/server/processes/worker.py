@@ -11,15 +11,15 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, Final, NoReturn, Protocol
 
-import structlog
 import uvloop
 from fastapi import FastAPI
 from gunicorn.workers.base import Worker
 
+from millstream.log import get_logger
 from millstream.server.launch import HttpServer
 from millstream.server.processes.card import Card, Failure, State
 
-_log = structlog.get_logger("millstream.server")
+_log = get_logger("millstream.server")
 
 _BEAT_SECONDS: Final = 1.0
 """How often a worker shows that its event loop runs, and looks whether its master does."""

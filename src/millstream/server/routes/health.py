@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 from typing import Final, Literal
 
-import structlog
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 import millstream
 from millstream.errors import ClosedError, WorkflowServiceUnavailableError
+from millstream.log import get_logger
 from millstream.server.access.tokens import digest_of
 from millstream.server.body import JsonRoute
 from millstream.server.site import Here, Site
 
 router = APIRouter(tags=["health"], route_class=JsonRoute)
 
-_log = structlog.get_logger("millstream.server")
+_log = get_logger("millstream.server")
 
 _PATIENCE_SECONDS: Final = 3.0
 _NOBODY: Final = digest_of("")
