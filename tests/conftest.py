@@ -13,6 +13,10 @@ from tests.rabbitmq import RabbitMQServer
 from tests.services import PostgresServer
 from tests.valkey import ValkeyServer
 
+# What the developer's own shell sets is no test's business, nor that of the programs that tests start.
+for _name in [name for name in os.environ if name.upper().startswith(("MILLSTREAM_", "LANGFLOW_"))]:
+    del os.environ[_name]
+
 # Machines differ in speed, so no example has a deadline; a build that fails must fail again when it is run again.
 settings.register_profile("local", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
