@@ -13,6 +13,29 @@ from millstream.server.flows.python import id_of
 
 PATIENCE = 120.0
 
+AT_REST: dict[str, Any] = {
+    "backend": "redis",
+    "active_jobs": 0,
+    "bridge_count": 0,
+    "consumer_wrapper_count": 0,
+    "background_task_count": 0,
+    "cancel_dispatcher_running": True,
+    "cancel_stats": {
+        "published": 0,
+        "marker_hit": 0,
+        "dispatched_owned": 0,
+        "dispatched_foreign": 0,
+        "publish_errors": 0,
+        "dispatcher_reconnects": 0,
+        "dispatcher_internal_errors": 0,
+        "polling_watchdog_kills": 0,
+        "activity_touch_errors": 0,
+        "activity_get_errors": 0,
+        "activity_parse_errors": 0,
+    },
+}
+"""What the guide says that the monitor answers at first, with Redis."""
+
 
 def flow_id(name: str) -> str:
     return id_of(f"tests.server.build_flows.{name}")

@@ -12,31 +12,9 @@ import pytest
 
 from millstream.events.redis.keys import Keys
 from millstream.settings import Settings
-from tests.server.building import another, start, streamed, until
+from tests.server.building import AT_REST, another, start, streamed, until
 from tests.server.running import PASSWORD, RunningServer, signed_in
 from tests.valkey import ValkeyServer
-
-AT_REST: dict[str, Any] = {
-    "backend": "redis",
-    "active_jobs": 0,
-    "bridge_count": 0,
-    "consumer_wrapper_count": 0,
-    "background_task_count": 0,
-    "cancel_dispatcher_running": True,
-    "cancel_stats": {
-        "published": 0,
-        "marker_hit": 0,
-        "dispatched_owned": 0,
-        "dispatched_foreign": 0,
-        "publish_errors": 0,
-        "dispatcher_reconnects": 0,
-        "dispatcher_internal_errors": 0,
-        "polling_watchdog_kills": 0,
-        "activity_touch_errors": 0,
-        "activity_get_errors": 0,
-        "activity_parse_errors": 0,
-    },
-}
 
 
 class Watched:

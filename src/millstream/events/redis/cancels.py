@@ -18,6 +18,18 @@ _log = get_logger("millstream.events")
 _ID: Final = re.compile(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
+STATS: Final = (
+    "published",
+    "marker_hit",
+    "dispatched_owned",
+    "dispatched_foreign",
+    "publish_errors",
+    "dispatcher_reconnects",
+    "dispatcher_internal_errors",
+)
+"""What is counted, by the names that the monitor has for it."""
+
+
 class CancelChannel:
     """Signals cancels to all processes of a ledger, and hears theirs.
 
@@ -68,14 +80,15 @@ class CancelChannel:
         return self._subscription.is_connected
 
     @property
-    def reconnects(self) -> int:
-        """How often the connection was lost, or could not be made."""
-        return self._subscription.reconnects
-
-    @property
     def tasks(self) -> int:
         """How many signals are just being given, and looks for markers taken."""
         return len(self._tasks)
+
+    def stats(self) -> dict[str, int]:
+        """Return what was counted, by the names in `STATS`."""
+        told = self.published, self.marker_hits, self.dispatched_owned, self.dispatched_foreign
+        failed = self.publish_errors, self._subscription.reconnects, self.internal_errors
+        return dict(zip(STATS, (*told, *failed), strict=True))
 
     def signal(self, job_id: str) -> None:
         """Tell all processes that a job is cancelled, which the ledger has by now; neither waits nor fails."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from millstream.events.memory import MemoryEventLog
 from millstream.events.redis.activity import RedisActivity
-from millstream.events.redis.cancels import CancelChannel
+from millstream.events.redis.cancels import STATS, CancelChannel
 from millstream.events.redis.keys import Keys
 from millstream.events.redis.link import Bounds, Link, RedisUnavailableError
 from millstream.events.redis.outgoing import Outgoing, Recorded
@@ -95,13 +95,7 @@ class Transport:
             "background_task_count": tasks + (0 if cancels is None else cancels.tasks),
             "cancel_dispatcher_running": cancels is not None and cancels.is_running,
             "cancel_stats": {
-                "published": 0 if cancels is None else cancels.published,
-                "marker_hit": 0 if cancels is None else cancels.marker_hits,
-                "dispatched_owned": 0 if cancels is None else cancels.dispatched_owned,
-                "dispatched_foreign": 0 if cancels is None else cancels.dispatched_foreign,
-                "publish_errors": 0 if cancels is None else cancels.publish_errors,
-                "dispatcher_reconnects": 0 if cancels is None else cancels.reconnects,
-                "dispatcher_internal_errors": 0 if cancels is None else cancels.internal_errors,
+                **(dict.fromkeys(STATS, 0) if cancels is None else cancels.stats()),
                 "polling_watchdog_kills": kills,
                 "activity_touch_errors": activity.touch_errors,
                 "activity_get_errors": activity.get_errors,
