@@ -86,6 +86,30 @@ def send(how: signal.Signals, *pids: int) -> None:
             os.kill(pid, how)
 
 
+def stop_between_writes(ledger: Path, *pids: int) -> None:
+    """Stop processes where they are, while none of them writes to a ledger in a file.
+
+    One that is stopped in the middle of a write keeps everybody else from writing until it goes on.
+    """
+    with ledger.with_name(f"{ledger.name}.lock").open("rb+") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        send(signal.SIGSTOP, *pids)
+        until = time.monotonic() + _END_SECONDS
+        while not all(map(_stands_still, pids)):
+            if time.monotonic() > until:
+                raise RuntimeError(f"not all of the processes {pids} stand still")
+            time.sleep(0.002)
+
+
+def _stands_still(pid: int) -> bool:
+    """Whether all threads of a process are stopped, or it has ended."""
+    threads = Path(f"/proc/{pid}/task")
+    try:
+        return all(_state(thread / "stat") in "TZX" for thread in threads.iterdir())
+    except OSError:
+        return is_gone(pid)
+
+
 def await_end(pid: int) -> None:
     """Wait until a process has ended."""
     until = time.monotonic() + _END_SECONDS
@@ -98,6 +122,10 @@ def await_end(pid: int) -> None:
 def is_gone(pid: int) -> bool:
     """Whether a process has ended, even if nobody has asked how."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] in "ZX"
+        return _state(Path(f"/proc/{pid}/stat")) in "ZX"
     except OSError:
         return True
+
+
+def _state(stat: Path) -> str:
+    return stat.read_text(encoding="utf-8").rpartition(")")[2].split()[0]

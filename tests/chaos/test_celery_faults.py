@@ -18,6 +18,7 @@ from tests.celery_workers import Worker
 from tests.chaos import children
 from tests.chaos.celery_rounds import new_worker
 from tests.chaos.stage import Stage
+from tests.lifeline import stop_between_writes
 from tests.rabbitmq import RabbitMQServer
 from tests.valkey import ValkeyServer
 
@@ -89,7 +90,7 @@ async def test_a_celery_worker_that_stood_still_records_nothing_when_it_goes_on(
         zombie = stage.work("async")
         job = await app.submit("paced")
         await stage.until_begun("step")
-        zombie.pause()
+        stop_between_writes(stage.home / "ledger.db", *zombie.session())
         other = stage.work("async")
         result = await job.result()
         zombie.resume()

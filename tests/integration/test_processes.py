@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
 import signal
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,8 @@ import pytest
 from millstream import JobState, Millstream, Settings
 from tests.integration import shared_flows
 from tests.integration.cli_program import started, wait_until
-from tests.integration.workers import DEAF, FLOWS, NO_LOCKS, ROOT, Told, Worker, Workers, workers_on
+from tests.integration.workers import DEAF, FLOWS, NO_LOCKS, ROOT, Told, Workers, workers_on
+from tests.lifeline import stop_between_writes
 from tests.services import PostgresServer
 
 PROMISED_CANCEL = 2.0
@@ -144,27 +143,16 @@ async def test_a_second_signal_kills_a_worker(workers: Workers, client: Millstre
     assert worker.wait() == 143
 
 
-def stop_between_writes(worker: Worker, url: str) -> None:
-    """Stop a process while it does not write: on SQLite, all others would wait for as long as it sleeps."""
-    lock = Path(f"{url.removeprefix('sqlite:///')}.lock")
-    while True:
-        worker.send(signal.SIGSTOP)
-        os.waitid(os.P_PID, worker.pid, os.WSTOPPED)
-        if not lock.exists():
-            return
-        with lock.open("rb+") as file, suppress(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        worker.send(signal.SIGCONT)
-
-
 async def test_one_that_was_stopped_and_taken_for_dead_records_nothing_when_it_wakes_up(
     workers: Workers, client: Millstream, told: Told, gate: Path, url: str
 ) -> None:
     zombie = workers.start(changes=(NO_LOCKS,), lease_seconds="1")
     job = await client.submit(shared_flows.gated, log=str(told.path), gate=str(gate))
     await until(lambda: told.by(zombie.pid) == ["first", "second"], "the second step of the first worker")
-    stop_between_writes(zombie, url)
+    if url.startswith("sqlite"):
+        stop_between_writes(Path(url.removeprefix("sqlite:///")), zombie.pid)
+    else:
+        zombie.send(signal.SIGSTOP)
     heir = workers.start(changes=(NO_LOCKS,), lease_seconds="1")
     await until(lambda: told.by(heir.pid) == ["second"], "the second step of the second worker")
     open_gate(gate)

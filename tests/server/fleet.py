@@ -92,10 +92,6 @@ class ServerProcess:
         self.send(signal.SIGKILL)
         self.wait()
 
-    def pause(self) -> None:
-        """Stop it where it is: connections stay open, and nobody answers."""
-        self.send(signal.SIGSTOP)
-
     def resume(self) -> None:
         """Let it go on."""
         self.send(signal.SIGCONT)
