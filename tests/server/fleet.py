@@ -11,6 +11,7 @@ import signal
 import ssl
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -145,13 +146,12 @@ class Fleet:
     ) -> None:
         """Start nothing yet."""
         self.home, self.kind, self.size = home, kind, size
-        preload = {"gunicorn_preload": "true"} if kind == "gunicorn" else {}
-        self._settings = {**_DEFAULTS, **preload, **settings}
+        self._settings = {**_DEFAULTS, **settings}
         self._changes, self._variables = tuple(changes), dict(variables or {})
         self._programs: list[subprocess.Popen[bytes]] = []
         self._alone: list[ServerProcess] = []
         self._port = 0
-        self._token = ""
+        self._token, self._signing_in = "", threading.Lock()
         self.witness = Witness(self._settings["database_url"])
 
     def __enter__(self) -> Self:
@@ -174,7 +174,8 @@ class Fleet:
         """Start as many as there are to be, and wait until they answer."""
         if self.kind == "gunicorn":
             self._port = free_port()
-            self._launch("--port", str(self._port), "--workers", str(self.size))
+            arguments = ("--port", str(self._port), "--workers", str(self.size))
+            self._launch(*arguments, settings={"gunicorn_preload": "true"})
         self.heal()
 
     @contextmanager
@@ -261,13 +262,17 @@ class Fleet:
         return httpx.Client(base_url=process.url, headers=headers, transport=transport, timeout=timeout)
 
     def _signed_in(self, process: ServerProcess) -> str:
-        """Return a token of the superuser; it is good for all processes, so there is one sign-in."""
-        if not self._token:
-            form = {"username": self._settings["superuser"], "password": self._settings["superuser_password"]}
-            answer = httpx.post(f"{process.url}/api/v1/login", data=form, timeout=PATIENCE, verify=_CONTEXT)
-            assert answer.status_code == 200, answer.text
-            self._token = answer.json()["access_token"]
-        return self._token
+        """Return a token of the superuser; it is good for all processes, so there is one sign-in.
+
+        It is one also for several threads: more at a time are too many for the server.
+        """
+        with self._signing_in:
+            if not self._token:
+                form = {"username": self._settings["superuser"], "password": self._settings["superuser_password"]}
+                answer = httpx.post(f"{process.url}/api/v1/login", data=form, timeout=PATIENCE, verify=_CONTEXT)
+                assert answer.status_code == 200, answer.text
+                self._token = answer.json()["access_token"]
+            return self._token
 
     # ------------------------------------------------------------------------------------------------------- jobs
     def build(self, flow: str, process: ServerProcess | None = None, **inputs: Any) -> str:
