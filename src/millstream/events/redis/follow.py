@@ -57,6 +57,7 @@ class RedisTail:
             LedgerUnavailableError: The ledger does not answer.
         """
         if self._transport.is_away:
+            self._new.clear()  # once it is back, all that is watched is read from there anyway
             await self._tail.follow()
             return
         self._look_now.clear()
@@ -89,7 +90,8 @@ class RedisTail:
         late = {job_id: head for job_id, head in heads.items() if head > self._log.head(job_id)}
         is_read = not late or await self._transport.reading.bring(late, LOOK_SECONDS)
         now = asyncio.get_running_loop().time()
-        known, self._late = self._late, {job: told for job, told in self._late.items() if job not in jobs}
+        known = self._late
+        self._late = {job: told for job, told in known.items() if job not in jobs and self._log.is_watched(job)}
         for job_id, head in late.items():
             there = self._log.head(job_id)
             if there >= head or not self._log.is_watched(job_id):

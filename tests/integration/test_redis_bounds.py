@@ -1,0 +1,57 @@
+"""What a process remembers of jobs whose events come by Redis: nothing of those that nobody reads here any more."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from functools import partial
+
+import pytest
+
+from millstream.clock import new_id
+from tests.integration.test_redis_log_faults import SHORT, Parts, fact, story, until
+from tests.redis_parts import Early
+from tests.valkey import ValkeyServer
+
+
+@pytest.fixture
+async def parts() -> AsyncIterator[Parts]:
+    async with AsyncExitStack() as stack:
+        yield Parts(stack)
+
+
+async def leave(reader: asyncio.Task[object]) -> None:
+    reader.cancel()
+    await asyncio.gather(reader, return_exceptions=True)
+
+
+async def test_a_job_whose_events_were_on_their_way_is_forgotten_with_its_last_reader(
+    parts: Parts, valkey_server: ValkeyServer
+) -> None:
+    sees = await parts.part(valkey_server.url)
+    sees.tail._clock = Early()  # to whom what the ledger has may still come by Redis
+    jobs = [new_id() for _ in range(20)]
+    readers = [asyncio.create_task(story(sees, job)) for job in jobs]
+    for job in jobs:
+        parts.recorded.record(job, 1, [fact("e1")])
+    await until(lambda: sees.tail._late)
+    for reader in readers:
+        await leave(reader)
+    other = asyncio.create_task(story(sees, new_id()))
+    await until(lambda: not sees.tail._late)
+    await leave(other)
+
+
+async def test_while_redis_is_away_no_job_is_remembered_that_was_read_meanwhile(
+    parts: Parts, valkey_server: ValkeyServer
+) -> None:
+    sees = await parts.part(valkey_server.url, bounds=SHORT)
+    valkey_server.stop()
+    parts.put(sees, new_id(), 1, fact("e1"))  # it is noticed by whoever asks
+    await until(lambda: sees.transport.is_away)
+    for job in [new_id() for _ in range(20)]:
+        reader = asyncio.create_task(story(sees, job))
+        await until(partial(sees.view.is_watched, job))
+        await leave(reader)
+    staying = asyncio.create_task(story(sees, new_id()))
+    await until(lambda: not sees.tail._new)
+    await leave(staying)
