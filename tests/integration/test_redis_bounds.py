@@ -1,4 +1,4 @@
-"""What a process remembers of jobs whose events come by Redis: nothing of those that nobody reads here any more."""
+"""What Redis keeps of jobs that have ended, and what a process remembers of those that nobody reads here any more."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,7 +8,8 @@ from functools import partial
 import pytest
 
 from millstream.clock import new_id
-from tests.integration.test_redis_log_faults import SHORT, Parts, fact, story, until
+from millstream.ledger.activity import Look
+from tests.integration.test_redis_log_faults import KEYS, SHORT, Parts, end, fact, sent, story, until
 from tests.redis_parts import Early
 from tests.valkey import ValkeyServer
 
@@ -55,3 +56,26 @@ async def test_while_redis_is_away_no_job_is_remembered_that_was_read_meanwhile(
     staying = asyncio.create_task(story(sees, new_id()))
     await until(lambda: not sees.tail._new)
     await leave(staying)
+
+
+async def test_who_looked_at_a_job_is_kept_as_long_as_its_events(parts: Parts, valkey_server: ValkeyServer) -> None:
+    emits, job = await parts.part(valkey_server.url, ttl_seconds=60), new_id()
+    await emits.transport.activity.touch("process", {job: Look(is_open=True)})
+    parts.put(emits, job, 1, fact("e1"))
+    await sent(emits)
+    with valkey_server.client() as client:
+        assert client.ttl(KEYS.activity(job)) > 3600
+        parts.put(emits, job, 2, end())
+        await sent(emits)
+        assert [1 <= client.ttl(key) <= 60 for key in KEYS.of_job(job)] == [True] * 3
+
+
+async def test_of_a_job_that_is_purged_redis_keeps_nothing(parts: Parts, valkey_server: ValkeyServer) -> None:
+    emits, job = await parts.part(valkey_server.url), new_id()
+    await emits.transport.activity.touch("process", {job: Look(is_open=True)})
+    parts.put(emits, job, 1, end())
+    await sent(emits)
+    emits.forget(job)
+    await sent(emits)
+    with valkey_server.client() as client:
+        assert not client.keys(f"*{job}*")

@@ -22,6 +22,8 @@ _KINDS: Final = {
 }
 _NAMES: Final = {look: kind for kind, look in _KINDS.items()}
 _KEPT_SECONDS: Final = 24 * 3600
+"""Of a job that goes on; at its end it gets the time that its events are kept."""
+
 _AT_ONCE: Final = 500
 
 # A heartbeat is `<kind> <seconds of Redis' clock>`. Effects are replicated, so the time is the same on replicas.

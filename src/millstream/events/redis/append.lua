@@ -1,6 +1,6 @@
 -- Appends to the streams of many jobs at once, and tells on one channel which these are.
 --
--- KEYS   of each entry: the job's stream, and the hash of what is known of it
+-- KEYS   of each entry: the job's stream, the hash of what is known of it, and that of who looks at it
 -- ARGV   emitter, channel, what is told there, most events of a stream, seconds that the keys of an ended job are kept;
 --        then of each entry a header (MessagePack, see `script.py`), and the bytes of its events
 -- Returns for each entry {head before, k before, head, k, is over, id of each event…}; the ids only where they are
@@ -43,8 +43,8 @@ local function recalled(stream)
 end
 
 local replies = {}
-for i = 1, #KEYS, 2 do
-  local stream, state = KEYS[i], KEYS[i + 1]
+for i = 1, #KEYS, 3 do
+  local stream, state, activity = KEYS[i], KEYS[i + 1], KEYS[i + 2]
   local entry = cmsgpack.unpack(ARGV[place])
   local first, segment, attempt, number = entry[1], 'attempt:' .. entry[2], entry[3], entry[4]
   local seen_seq, seen_k, is_refill, is_for_known, is_wanted, kinds =
@@ -104,6 +104,7 @@ for i = 1, #KEYS, 2 do
     if is_over then
       redis.call('EXPIRE', stream, ttl)
       redis.call('EXPIRE', state, ttl)
+      redis.call('EXPIRE', activity, ttl)
     end
     reply[3], reply[4], reply[5] = head, k, is_over and 1 or 0
   end

@@ -64,6 +64,10 @@ class Keys:
         """Return the key of who looks at a job: a hash of heartbeats, one for each process."""
         return f"{self.prefix}job:{job_id}:activity"
 
+    def of_job(self, job_id: str) -> tuple[str, str, str]:
+        """Return the keys that go some time after a job's end: `stream`, `state` and `activity`."""
+        return self.stream(job_id), self.state(job_id), self.activity(job_id)
+
     def cancel_marker(self, job_id: str) -> str:
         """Return the key that says for a while that a job is cancelled."""
         return f"{self.prefix}job:{job_id}:cancel"

@@ -128,7 +128,7 @@ class AppendScript:
         names: list[str] = []
         told: list[str | bytes | int] = []
         for entry, seen, is_wanted in entries:
-            names += keys.stream(entry.job_id), keys.state(entry.job_id)
+            names += keys.of_job(entry.job_id)
             told.append(_header(entry, seen, is_wanted=is_wanted))
             told += entry.payloads
         jobs = " ".join(dict.fromkeys(entry.job_id for entry, _, _ in entries))
@@ -151,7 +151,7 @@ class AppendScript:
     async def _clear(self, names: Sequence[str]) -> None:
         """Remove what somebody else has put in the place of keys of ours: one job's must not hold up all others'."""
         kinds = await self._link.appends.pipeline([("TYPE", name) for name in names])
-        ours = (b"stream", b"hash") * (len(names) // 2)
+        ours = (b"stream", b"hash", b"hash") * (len(names) // 3)
         foreign = [name for name, kind, our in zip(names, kinds, ours, strict=True) if kind not in (our, b"none")]
         _log.error("keys in Redis were of another type; they are removed, and made again", keys=foreign)
         if foreign:
@@ -163,7 +163,7 @@ class AppendScript:
         Raises:
             RedisUnavailableError: Redis is away.
         """
-        names = [name for job_id in job_ids for name in (self._keys.stream(job_id), self._keys.state(job_id))]
+        names = [name for job_id in job_ids for name in self._keys.of_job(job_id)]
         await self._link.appends.call("UNLINK", *names)
 
 
