@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
-import random
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,8 +17,9 @@ from millstream.testing.invariants import Violation
 from millstream.testing.proxy import HALF_OPEN, PASS, FaultProxy
 from tests.celery_workers import Worker
 from tests.chaos import children
+from tests.chaos.fault_rounds import STILL_SECONDS, FaultRound
 from tests.chaos.load import CLAIMER
-from tests.chaos.rounds import Child, Round, Setup
+from tests.chaos.rounds import Child, Setup
 from tests.rabbitmq import RabbitMQServer
 from tests.valkey import ValkeyServer
 
@@ -40,10 +40,7 @@ FAULTS = (
 while work is handed in; the broker or a worker stands still for longer than its lease; the broker forgets everything;
 its answers are lost on the way."""
 
-_PATIENCE = 10.0
-_IDLE_SECONDS = 90.0
 _ORPHAN_SECONDS = 15.0
-_STILL_SECONDS = 1.5
 _LOOK_SECONDS = 0.005
 _numbers = itertools.count(1)
 _CHANGES = f"""
@@ -75,7 +72,7 @@ class CelerySetup(Setup):
         return f"{broker}/{self.pool}"
 
 
-class CeleryRound(Round):
+class CeleryRound(FaultRound):
     """Plays one round.
 
     Args:
@@ -88,7 +85,6 @@ class CeleryRound(Round):
         self._celery = setup
         self._workers: list[Worker] = []
         self._killed: list[Worker] = []
-        self._later: list[tuple[float, Callable[[], None]]] = []
         self._proxy = FaultProxy(setup.broker.port)
 
     # ------------------------------------------------------------------------------------------------- processes
@@ -103,27 +99,9 @@ class CeleryRound(Round):
                 for worker in (*self._workers, *self._killed):
                     worker.kill()
 
-    def _kill_until_enough(self) -> None:
-        faults = self._faults()
-        due, fault, until, last = 0.0, next(faults), time.monotonic() + _PATIENCE, time.monotonic()
-        while self._outcome.kills < self._setup.kills:
-            self._fill(is_armed=False)
-            self._bury()
-            self._do_what_is_due()
-            now = time.monotonic()
-            if now >= due and ((has_happened := self._happens(fault)) or now > until):
-                due, fault = now + self._chance.uniform(0.05, 0.4), next(faults)
-                until, last = due + _PATIENCE, now if has_happened else last
-            if now > last + _IDLE_SECONDS:
-                self._outcome.violations.append(Violation("I2", "", f"nothing ran for {_IDLE_SECONDS:g} s"))
-                return
-            time.sleep(_LOOK_SECONDS)
-
-    def _faults(self) -> Iterator[str]:
-        chance = random.Random(self._setup.seed)  # noqa: S311  to be told by its seed
+    def _faults(self) -> Sequence[str]:
         left_out = {"flush"} if isinstance(self._celery.broker, RabbitMQServer) else set[str]()
-        while True:
-            yield from chance.sample([fault for fault in FAULTS if fault not in left_out], len(FAULTS) - len(left_out))
+        return [fault for fault in FAULTS if fault not in left_out]
 
     def _settings(self) -> dict[str, str]:
         broker = self._celery.broker.url.replace(f":{self._celery.broker.port}", f":{self._proxy.port}")
@@ -160,7 +138,7 @@ class CeleryRound(Round):
 
     # ------------------------------------------------------------------------------------------------------ faults
     def _happens(self, fault: str) -> bool:
-        """Let something happen, once a node runs; return whether it did."""
+        """Let something happen, once a node runs."""
         busy = [
             (worker, pid) for worker in self._workers for pid in self._executing(worker) if self._effects.is_busy(pid)
         ]
@@ -177,20 +155,20 @@ class CeleryRound(Round):
             case "broker":
                 self._celery.broker.kill()
                 self._celery.broker.start()
-                self._count("broker")
+                self._count("broker", is_busy=True)
             case "pause":
                 self._celery.broker.pause()
-                self._at(_STILL_SECONDS, self._celery.broker.resume)
+                self._at(STILL_SECONDS, self._celery.broker.resume)
             case "flush":
                 assert isinstance(self._celery.broker, ValkeyServer)
                 self._celery.broker.resume()
                 self._celery.broker.flush()
             case "half-open":
                 self._proxy.behave(HALF_OPEN)
-                self._at(_STILL_SECONDS, lambda: self._proxy.behave(PASS))
+                self._at(STILL_SECONDS, lambda: self._proxy.behave(PASS))
             case "stop":
                 worker.pause()
-                self._at(self._setup.lease + _STILL_SECONDS, worker.resume)
+                self._at(self._setup.lease + STILL_SECONDS, worker.resume)
         return True
 
     def _executing(self, worker: Worker) -> list[int]:
@@ -199,7 +177,7 @@ class CeleryRound(Round):
     def _kill_process(self, pid: int) -> None:
         self._deaths.put(Died(pid=pid))
         os.kill(pid, signal.SIGKILL)
-        self._count("process")
+        self._count(f"process of {self._celery.pool}", is_busy=True)
 
     def _kill_worker(self, worker: Worker) -> None:
         """Kill the main process only; its children see to themselves."""
@@ -208,7 +186,7 @@ class CeleryRound(Round):
         self._workers.remove(worker)
         worker.send(signal.SIGKILL)
         worker.wait()
-        self._count("worker")
+        self._count(f"worker of {self._celery.pool}", is_busy=True)
         self._killed.append(worker)
 
     def _kill_client(self) -> None:
@@ -217,20 +195,7 @@ class CeleryRound(Round):
             self._deaths.put(Died(pid=child.pid))
             os.kill(child.pid, signal.SIGKILL)
             os.waitpid(child.pid, 0)
-            self._count("client")
-
-    def _count(self, what: str) -> None:
-        self._outcome.kills += 1
-        self._outcome.in_a_node += 1  # each waits for one that runs
-        self._outcome.points[f"{what} of {self._celery.pool}" if what in ("process", "worker") else what] += 1
-
-    def _at(self, seconds: float, act: Callable[[], None]) -> None:
-        self._later.append((time.monotonic() + seconds, act))
-
-    def _do_what_is_due(self, *, at_once: bool = False) -> None:
-        for due in [due for due in self._later if at_once or due[0] <= time.monotonic()]:
-            self._later.remove(due)
-            due[1]()
+            self._count("client", is_busy=True)
 
     # ----------------------------------------------------------------------------------------------------- the end
     def _end_workers(self) -> None:

@@ -35,6 +35,7 @@ from millstream.testing.history import (
 )
 from tests.chaos.told import Told, ToldLog
 from tests.chaos.wire import SSE, Answer, BrokenError, Message, RefusedError, Wire, messages_in
+from tests.documents import document, node
 
 LATE = "late-"
 """Begins the names of readers who come when all jobs have ended."""
@@ -68,37 +69,26 @@ _LATE_READERS = 16
 _MINE = (200, 409)
 
 
-def _node(name: str, component: str, parent: str | None = None, **values: Any) -> dict[str, Any]:
-    within = {} if parent is None else {"parentId": parent}
-    return {"id": name, "data": {"component": component, "values": values}, **within}
-
-
-def _edge(source: str, output: str, target: str, port: str) -> dict[str, str]:
-    return {"source": source, "sourceHandle": output, "target": target, "targetHandle": port}
-
-
-DOCUMENT = {
-    "nodes": [
-        _node("in", "ChatInput"),
-        _node("first", f"{_LOAD}.noted"),
-        _node("nap", "Wait", seconds=0.3),
-        _node("turns", "Loop"),
-        _node("turn", f"{_LOAD}.noted", parent="turns"),
-        _node("enough", f"{_LOAD}.tossed", parent="turns"),
-        _node("many", f"{_LOAD}.listed", width=6),
-        _node("out", "TextOutput"),
+DOCUMENT = document(
+    [
+        node("in", "ChatInput"),
+        node("first", f"{_LOAD}.noted"),
+        node("nap", "Wait", seconds=0.3),
+        node("turns", "Loop"),
+        node("turn", f"{_LOAD}.noted", parent="turns"),
+        node("enough", f"{_LOAD}.tossed", parent="turns"),
+        node("many", f"{_LOAD}.listed", width=6),
+        node("out", "TextOutput"),
     ],
-    "edges": [
-        _edge("in", "text", "first", "text"),
-        _edge("first", "result", "nap", "value"),
-        _edge("nap", "value", "turns", "value"),
-        _edge("turns", "current", "turn", "text"),
-        _edge("turn", "result", "turns", "next"),
-        _edge("turn", "result", "enough", "text"),
-        _edge("enough", "result", "turns", "done"),
-        _edge("turns", "result", "out", "input_value"),
-    ],
-}
+    ("in.text", "first.text"),
+    ("first.result", "nap.value"),
+    ("nap.value", "turns.value"),
+    ("turns.current", "turn.text"),
+    ("turn.result", "turns.next"),
+    ("turn.result", "enough.text"),
+    ("enough.result", "turns.done"),
+    ("turns.result", "out.input_value"),
+)
 """A flow with a wait, a loop and a map, each of whose nodes has an effect."""
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import random
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -19,7 +18,8 @@ from millstream.testing.history import Died
 from millstream.testing.invariants import Violation, violations
 from tests.chaos import children, probe
 from tests.chaos.crowd import LATE, CrowdPlan, digest_of_event, lines_of, live
-from tests.chaos.rounds import Child, Round, Setup
+from tests.chaos.fault_rounds import STILL_SECONDS, FaultRound
+from tests.chaos.rounds import Child, Setup
 from tests.chaos.told import ToldLog, misread, outdated
 from tests.chaos.verdict import history
 from tests.lifeline import await_end, free_port, is_gone, send
@@ -54,11 +54,8 @@ _CUT = (
 )
 _OF_BUSY = ("server", "busy servers", "term", "stop")
 _DESCRIPTORS, _THREADS = 60, 60
-_PATIENCE = 10.0
-_IDLE_SECONDS = 90.0
 _DRAIN_SECONDS = 180.0
 _REST_SECONDS = 30.0
-_STILL_SECONDS = 1.5
 _LOOK_SECONDS = 0.01
 _OPEN_JOBS = 32
 
@@ -86,7 +83,7 @@ class FleetSetup(Setup):
         return f"serve/{self.queue}" if self.under == "apart" else f"gunicorn/{self.queue}"
 
 
-class FleetRound(Round):
+class FleetRound(FaultRound):
     """Plays one round.
 
     Args:
@@ -100,7 +97,6 @@ class FleetRound(Round):
         """Prepare; nothing is started."""
         super().__init__(setup)
         self._fleet = setup
-        self._later: list[tuple[float, Callable[[], None]]] = []
         self._ports = {free_port(): 0 for _ in range(setup.workers if setup.under == "apart" else 1)}
         home = setup.home
         self._crowd = CrowdPlan(tuple(self._ports), setup.seed, _OPEN_JOBS, home, home / "stop")
@@ -161,33 +157,14 @@ class FleetRound(Round):
         return [pid for main in mains for pid in children_of(main) if not is_gone(pid)]
 
     # ------------------------------------------------------------------------------------------------------ faults
-    def _kill_until_enough(self) -> None:
-        faults = self._faults()
-        due, fault, until, last = 0.0, next(faults), time.monotonic() + _PATIENCE, time.monotonic()
-        while self._outcome.kills < self._setup.kills:
-            self._fill(is_armed=False)
-            self._bury()
-            self._do_what_is_due()
-            now = time.monotonic()
-            if now >= due and ((has_happened := self._happens(fault)) or now > until):
-                due, fault = now + self._chance.uniform(0.05, 0.4), next(faults)
-                until, last = due + _PATIENCE, now if has_happened else last
-            if now > last + _IDLE_SECONDS:
-                self._outcome.violations.append(Violation("I2", "", f"nothing ran for {_IDLE_SECONDS:g} s"))
-                return
-            time.sleep(_LOOK_SECONDS)
-
-    def _faults(self) -> Iterator[str]:
+    def _faults(self) -> Sequence[str]:
         left_out: set[str] = {"master"} if self._fleet.under == "apart" else set()
         left_out |= {"redis", "flush", "pause"} if self._fleet.redis is None else set()
         left_out |= set() if self._witness.is_postgres else {"cut"}
-        given = [fault for fault, times in FAULTS.items() if fault not in left_out for _ in range(times)]
-        chance = random.Random(self._setup.seed)  # noqa: S311  to be told by its seed
-        while True:
-            yield from chance.sample(given, len(given))
+        return [fault for fault, times in FAULTS.items() if fault not in left_out for _ in range(times)]
 
     def _happens(self, fault: str) -> bool:
-        """Let something happen, if it can; return whether it did."""
+        """Let something happen, if servers enough are there to go on."""
         servers = self._servers()
         busy = [pid for pid in servers if self._effects.is_busy(pid)]
         chosen = busy if fault in _OF_BUSY else servers
@@ -217,7 +194,7 @@ class FleetRound(Round):
                 send(signal.SIGTERM, pid)
             case "stop":
                 send(signal.SIGSTOP, pid)
-                self._at(self._setup.lease + _STILL_SECONDS, partial(send, signal.SIGCONT, pid))
+                self._at(self._setup.lease + STILL_SECONDS, partial(send, signal.SIGCONT, pid))
             case "redis" if redis is not None:
                 redis.kill()
                 redis.start()
@@ -226,7 +203,7 @@ class FleetRound(Round):
                 redis.flush()
             case "pause" if redis is not None:
                 redis.pause()
-                self._at(_STILL_SECONDS, redis.resume)
+                self._at(STILL_SECONDS, redis.resume)
             case "cut":
                 with psycopg.connect(self._setup.url, autocommit=True) as connection:
                     connection.execute(_CUT)
@@ -247,19 +224,6 @@ class FleetRound(Round):
             send(signal.SIGKILL, child.pid)
             os.waitpid(child.pid, 0)
             self._count("master", is_busy=is_busy)
-
-    def _count(self, what: str, *, is_busy: bool) -> None:
-        self._outcome.kills += 1
-        self._outcome.in_a_node += is_busy
-        self._outcome.points[what] += 1
-
-    def _at(self, seconds: float, act: Callable[[], None]) -> None:
-        self._later.append((time.monotonic() + seconds, act))
-
-    def _do_what_is_due(self, *, at_once: bool = False) -> None:
-        for due in [due for due in self._later if at_once or due[0] <= time.monotonic()]:
-            self._later.remove(due)
-            due[1]()
 
     # ----------------------------------------------------------------------------------------------------- the end
     def _drain(self) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 from millstream import Millstream, library
 from millstream.authoring.documents.catalogue import Catalogue
 from millstream.authoring.documents.flow import DocumentFlow
-from tests.integration.document_tasks import CATALOGUE, FLOW_ID, document, node
+from tests.documents import document, node
+from tests.integration.document_tasks import CATALOGUE, FLOW_ID
 
 SHOUTING_LATER = document(
     [

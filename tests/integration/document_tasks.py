@@ -1,4 +1,4 @@
-"""Tasks of a user, and how they are put into flow documents, for the tests of these."""
+"""Tasks of a user, and a catalogue of them, for the tests of flow documents."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from millstream.authoring.documents.catalogue import Catalogue
 from millstream.authoring.documents.describe import component_of
 from millstream.authoring.registry import Registry
 from millstream.model.component import Port
+from tests.documents import document, node
 
 FLOW_ID = "0190d5ae-7c3f-7b1e-9d3f-1b2a3c4d5e6f"
 
@@ -137,23 +138,6 @@ CATALOGUE = Catalogue.of(
         component_of(is_long, kind="router", outputs=(Port(name="yes", type="text"), Port(name="no", type="text"))),
     ],
 )
-
-
-def node(node_id: str, component: str, parent: str | None = None, **values: Any) -> dict[str, Any]:
-    """Return a node as a document has it."""
-    made: dict[str, Any] = {"id": node_id, "data": {"component": component, "values": values}}
-    return made if parent is None else {**made, "parentId": parent}
-
-
-def edge(source: str, target: str) -> dict[str, str]:
-    """Return an edge, given as `node.port` and `node.port`."""
-    (one, output), (other, port) = source.split("."), target.split(".")
-    return {"source": one, "sourceHandle": output, "target": other, "targetHandle": port}
-
-
-def document(nodes: list[dict[str, Any]], *edges: tuple[str, str]) -> dict[str, Any]:
-    """Return a document."""
-    return {"nodes": nodes, "edges": [edge(*ends) for ends in edges]}
 
 
 CHAT = document(

@@ -12,7 +12,8 @@ from millstream import Millstream
 from millstream.authoring.documents.flow import DocumentFlow, Output
 from millstream.errors import DocumentError
 from millstream.settings import Settings
-from tests.integration.document_tasks import CATALOGUE, CHAT, FLOW_ID, document, edge, node
+from tests.documents import document, edge, node
+from tests.integration.document_tasks import CATALOGUE, CHAT, FLOW_ID
 
 OTHER_ID = "0190d5ae-7c3f-7b1e-9d3f-000000000002"
 

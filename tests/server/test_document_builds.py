@@ -7,21 +7,12 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.documents import document, node
 from tests.server.building import lines_in, names
 from tests.server.flow_cases import ECHO
 
-
-def node(name: str, component: str, parent: str | None = None, **values: Any) -> dict[str, Any]:
-    within = {} if parent is None else {"parentId": parent}
-    return {"id": name, "data": {"component": component, "values": values}, **within}
-
-
-def edge(source: str, output: str, target: str, port: str) -> dict[str, str]:
-    return {"source": source, "sourceHandle": output, "target": target, "targetHandle": port}
-
-
-WAYS = {
-    "nodes": [
+WAYS = document(
+    [
         node("in", "ChatInput"),
         node("if", "IfElse", operator="contains", other="a"),
         node("yes", "TextTransform", operation="upper"),
@@ -30,38 +21,35 @@ WAYS = {
         node("either", "Merge"),
         node("out", "ChatOutput"),
     ],
-    "edges": [
-        edge("in", "text", "if", "value"),
-        edge("if", "true", "yes", "text"),
-        edge("if", "false", "no", "text"),
-        edge("no", "result", "after-no", "input_value"),
-        edge("yes", "result", "either", "values"),
-        edge("no", "result", "either", "values"),
-        edge("either", "result", "out", "input_value"),
-    ],
-}
+    ("in.text", "if.value"),
+    ("if.true", "yes.text"),
+    ("if.false", "no.text"),
+    ("no.result", "after-no.input_value"),
+    ("yes.result", "either.values"),
+    ("no.result", "either.values"),
+    ("either.result", "out.input_value"),
+)
 
-TURNS = {
-    "nodes": [
+TURNS = document(
+    [
         node("turns", "Loop", value="a"),
         node("twice", "TextTransform", parent="turns", operation="upper"),
         node("enough", "Condition", parent="turns", operator="is true", value=True),
         node("out", "TextOutput"),
     ],
-    "edges": [
-        edge("turns", "current", "twice", "text"),
-        edge("twice", "result", "turns", "next"),
-        edge("enough", "result", "turns", "done"),
-        edge("turns", "result", "out", "input_value"),
-    ],
-}
+    ("turns.current", "twice.text"),
+    ("twice.result", "turns.next"),
+    ("enough.result", "turns.done"),
+    ("turns.result", "out.input_value"),
+)
 
 
 def calling(inner: str) -> dict[str, Any]:
-    return {
-        "nodes": [node("in", "ChatInput"), node("inner", "Subflow", flow=inner), node("out", "TextOutput")],
-        "edges": [edge("in", "text", "inner", "input_value"), edge("inner", "result", "out", "input_value")],
-    }
+    return document(
+        [node("in", "ChatInput"), node("inner", "Subflow", flow=inner), node("out", "TextOutput")],
+        ("in.text", "inner.input_value"),
+        ("inner.result", "out.input_value"),
+    )
 
 
 @pytest.fixture
@@ -115,10 +103,7 @@ def test_a_sub_flow_is_one_vertex(alice: httpx.Client, flow: str) -> None:
 
 
 def test_a_failure_in_a_sub_flow_is_its_vertex_failure(alice: httpx.Client, flow: str) -> None:
-    data = {
-        "nodes": [node("in", "ChatInput"), node("parse", "JsonParse")],
-        "edges": [edge("in", "text", "parse", "text")],
-    }
+    data = document([node("in", "ChatInput"), node("parse", "JsonParse")], ("in.text", "parse.text"))
     inner = alice.post("/api/v1/flows/", json={"name": "fails", "data": data}).json()["id"]
     told = built(alice, flow, calling(inner), text="no JSON")
     vertices = ends(told)

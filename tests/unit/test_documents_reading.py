@@ -11,7 +11,8 @@ import pytest
 from millstream.authoring.documents.flow import DocumentFlow
 from millstream.authoring.documents.reading import MOST_EDGES, MOST_NODES, Find, read_document, subflows_in
 from millstream.errors import DocumentError
-from tests.integration.document_tasks import CATALOGUE, CHAT, FLOW_ID, document, edge, node
+from tests.documents import document, edge, node
+from tests.integration.document_tasks import CATALOGUE, CHAT, FLOW_ID
 
 OTHER_ID = "0190d5ae-7c3f-7b1e-9d3f-000000000002"
 
