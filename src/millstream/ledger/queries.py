@@ -16,7 +16,7 @@ from millstream.ledger.base import MAIN
 from millstream.ledger.database import Connection, KeyHeldError
 from millstream.ledger.facts import ENDS
 from millstream.ledger.rows import JOB_COLUMNS
-from millstream.ledger.statements import Statement, given, padded
+from millstream.ledger.statements import Statement, array_literal, given, padded
 
 J, S, E, P, G = schema.job.c, schema.segment.c, schema.event.c, schema.process.c, schema.graph.c
 A, V = schema.alias.c, schema.activity.c
@@ -71,7 +71,7 @@ class Queries:
             return []
         if not self.is_sqlite:
             found = self._compiled(name, 0)
-            return connection.run(found.sql, found.fill(keys=list(keys)))
+            return connection.run(found.sql, found.fill(keys=array_literal(keys)))
         filled = padded(keys)
         found = self._compiled(name, len(filled))
         if found.count == len(filled):  # the usual one, and quicker

@@ -137,7 +137,28 @@ class Rows:
     def _flat(self, part: Sequence[Sequence[Any]]) -> list[Any]:
         if self._is_sqlite:
             return [value for row in part for value in row]
-        return [list(column) for column in zip(*part, strict=True)]
+        return [array_literal(column) for column in zip(*part, strict=True)]
+
+
+def array_literal(values: Iterable[str | bytes | float | None]) -> str:
+    r"""Return PostgreSQL's written form of an array, to be cast to its type.
+
+    Of a list the driver finds out the type anew each time, in Python, which took most of the writing thread's time.
+
+    >>> print(array_literal(['say "no"', "", None]), array_literal([1, 2.5, True]), array_literal([b"hi"]))
+    {"say \"no\"","",NULL} {1,2.5,True} {"\\x6869"}
+    """
+    return f"{{{','.join(map(_element, values))}}}"
+
+
+def _element(value: str | bytes | float | None) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, bytes):
+        return f'"\\\\x{value.hex()}"'
+    return str(value)
 
 
 def padded(keys: Sequence[str]) -> list[str]:
