@@ -2,10 +2,13 @@
 
 import asyncio
 import os
+import socket
+import struct
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +18,13 @@ from millstream.testing.proxy import HALF_OPEN, PASS, FaultProxy
 from tests.valkey import ValkeyServer
 
 SHORT = Bounds(connect=0.3, command=0.3)
+
+on_each_loop = pytest.mark.parametrize(
+    "anyio_backend",
+    [("asyncio", {"use_uvloop": False}), ("asyncio", {"use_uvloop": True})],
+    ids=["asyncio", "uvloop"],
+)
+"""On a server's event loop too, which raises an error of its own for a write to a connection that is closed."""
 
 
 @asynccontextmanager
@@ -63,6 +73,7 @@ async def test_what_redis_refuses_is_an_error_and_no_outage(valkey_url: str) -> 
         assert await link.commands.call("GET", "a") == b"text"
 
 
+@on_each_loop
 async def test_a_server_that_was_started_again_is_found_without_an_error(valkey_server: ValkeyServer) -> None:
     async with linked(valkey_server.url) as link:
         await link.commands.call("PING")
@@ -88,6 +99,64 @@ async def test_a_server_that_is_away_fails_calls_at_once_and_is_told_of_when_it_
         await until(lambda: back)
         assert back == [False]
         assert await link.appends.call("PING") == b"PONG"
+
+
+class Resets:
+    """Connections that are reset before anything is sent on them, until that is over.
+
+    Attributes:
+        count: How many there were.
+    """
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._connect, self._are_over = asyncio.open_connection, False
+        self.count = 0
+        patch.setattr(asyncio, "open_connection", self._connected)
+
+    def end(self) -> None:
+        self._are_over = True
+
+    async def _connected(self, *place: Any, **how: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._are_over:
+            return await self._connect(*place, **how)
+        with socket.create_server(("127.0.0.1", 0)) as resetting:
+            reader, writer = await self._connect(*resetting.getsockname())
+            accepted, _ = resetting.accept()
+            with accepted:  # without the time that an orderly end takes
+                accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await until(writer.transport.is_closing)  # as where the loop has much else to do just then
+        self.count += 1
+        return reader, writer
+
+
+@pytest.fixture
+def resets(monkeypatch: pytest.MonkeyPatch) -> Resets:
+    return Resets(monkeypatch)
+
+
+@on_each_loop
+async def test_a_server_is_found_again_though_connections_to_it_were_reset(valkey_url: str, resets: Resets) -> None:
+    async with linked(valkey_url) as link:
+        with pytest.raises(RedisUnavailableError):
+            await link.commands.call("PING")
+        assert link.is_away
+        await until(lambda: resets.count > 2)
+        resets.end()
+        await until(lambda: not link.is_away)
+        assert await link.commands.call("PING") == b"PONG"
+
+
+@on_each_loop
+async def test_a_subscription_comes_though_connections_for_it_were_reset(valkey_url: str, resets: Resets) -> None:
+    async with linked(valkey_url) as link:
+        subscription = Subscription(link)
+        await subscription.start()
+        try:
+            await until(lambda: resets.count > 1)
+            resets.end()
+            await until(lambda: subscription.is_connected)
+        finally:
+            await subscription.stop()
 
 
 async def test_a_server_that_hangs_is_given_up_in_time_and_holds_up_nobody_at_the_end(

@@ -35,6 +35,10 @@ what is appended would else be found back, and lost, many times a second."""
 
 _PROBE_TTL: Final = 60
 
+BREAKS: Final = (RedisError, OSError, RuntimeError)
+"""What the use of a connection raises that breaks. The last is uvloop's, for a write to one that is closed already;
+asyncio's own loop takes that, and the read behind it fails."""
+
 
 class RedisUnavailableError(MillstreamError):
     """Raised when Redis does not answer, or refuses what it is asked; the message says why."""
@@ -119,12 +123,12 @@ class Lane:
         try:
             try:
                 return await _ask(connection, commands)
-            except RedisConnectionError:
+            except (RedisConnectionError, RuntimeError):
                 if is_new:
                     raise
                 await connection.disconnect(nowait=True)  # it was closed while it was not used: once more, on another
                 return await _ask(connection, commands)
-        except (RedisError, OSError) as error:
+        except BREAKS as error:
             raise self._link.lost(error) from error
 
     async def close(self) -> None:
@@ -255,7 +259,7 @@ async def _ask(connection: Any, commands: Sequence[Sequence[str | bytes | float]
 
 async def _close(connection: Any) -> None:
     if connection is not None:
-        with suppress(RedisError, OSError):
+        with suppress(*BREAKS):
             await connection.disconnect(nowait=True)
 
 

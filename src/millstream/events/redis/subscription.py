@@ -8,10 +8,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-from redis.exceptions import RedisError
-
 from millstream.clock import chance
-from millstream.events.redis.link import Link
+from millstream.events.redis.link import BREAKS, Link
 from millstream.log import get_logger
 from millstream.portal import end
 
@@ -92,12 +90,12 @@ class Subscription:
                 await self._subscribe(connection)
                 wait = FIRST_WAIT
                 await self._listen(connection)
-            except (RedisError, OSError) as error:
+            except BREAKS as error:
                 self.reconnects += 1
                 _log.debug("the subscription is lost for now", url=self._link.url, error=type(error).__name__)
             finally:
                 self.is_connected = False
-                with suppress(RedisError, OSError):
+                with suppress(*BREAKS):
                     await connection.disconnect(nowait=True)
             self._hurry.clear()
             with suppress(TimeoutError):
