@@ -23,7 +23,7 @@ from millstream.ledger.filter import Filter
 from millstream.ledger.sql import SqlLedger
 from millstream.model.job import JobState
 from millstream.testing.ledger_doings import SUCCEEDED, claimed, ended, fact, make_job, nobody, record, submit
-from millstream.testing.proxy import HALF_OPEN, PASS, REFUSE, RESET, Fault, FaultProxy
+from millstream.testing.proxy import HALF_OPEN, PASS, REFUSE, RESET, STALL, Fault, FaultProxy
 from tests.services import PostgresServer
 
 ME = "process-1"
@@ -207,6 +207,29 @@ async def test_a_commit_that_is_not_answered_is_neither_lost_nor_made_twice(
         assert (first, kept) == (2, [ended("a", 1), fact("x")])
         assert await record(ledger, claim, ended("a", 2), fact("y")) == (4, [fact("y")])
         assert await numbers(ledger, claim) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("fault", [HALF_OPEN, STALL], ids=["half-open", "stall"])
+async def test_of_a_database_that_answers_nobody_all_who_ask_are_told_so_in_time_and_records_are_kept(
+    proxy: FaultProxy, postgres_url: str, shared_postgres: PostgresServer, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    through = postgres_url.replace(str(shared_postgres.port), str(proxy.port))
+    async with opened(through) as ledger:
+        claim = await claimed(ledger)
+        job = claim.job.id
+        monkeypatch.setattr(ledger.database, "patience_seconds", 0.5)
+        proxy.behave(fault)
+        waiting = asyncio.ensure_future(record(ledger, claim, ended("a", 1)))
+        asked = [*(ledger.get(job) for _ in range(8)), submit(ledger, make_job(), ME), ledger.cancel(job, [])]
+        for told in await asyncio.gather(*asked, return_exceptions=True):
+            assert isinstance(told, LedgerUnavailableError)
+            assert str(told) == "the ledger did not answer within 0.5 s"
+        assert not waiting.done()
+        proxy.behave(RESET)
+        proxy.behave(PASS)
+        assert await asyncio.wait_for(waiting, 120) == (2, [ended("a", 1)])
+        monkeypatch.undo()
+        assert await numbers(ledger, claim) == [1, 2]
 
 
 @pytest.mark.parametrize("fault", [HALF_OPEN, RESET], ids=["half-open", "reset"])

@@ -85,6 +85,7 @@ def check_refused(fleet: Fleet) -> None:
     clients = [fleet.client(process, timeout=5 * BOUND_SECONDS) for process in fleet.processes()]
     for what, answer in asked(clients):
         assert (what, answer.status_code) == (what, 503), answer.text
+        assert answer.elapsed.total_seconds() < 1.5 * BOUND_SECONDS, what
         assert int(answer.headers["Retry-After"]) > 0
     for client in clients:
         with client:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from urllib.parse import urlsplit
@@ -115,6 +116,26 @@ def test_without_its_ledger_the_server_says_so_and_when_to_come_back(
     answer = alice.get("/api/v1/users/whoami")
     assert (answer.status_code, "internal" in answer.text) == (503, False)
     assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_while_its_ledger_is_silent_the_server_says_at_once_that_it_is_there_whoever_asks(
+    server: RunningServer, alice: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def silent(digest: str) -> None:
+        asked.append(digest)
+        await asyncio.sleep(1)
+        raise LedgerUnavailableError("postgresql://db.internal does not answer")
+
+    server.site.sessions.forget()
+    monkeypatch.setattr(server.site.accounts, "session", silent)
+    assert alice.get("/health").status_code == 200
+    assert alice.get("/api/v1/version").status_code == 200
+    assert not asked, "who it is does not matter"
+    refused = alice.post("/api/v1/webhook/any")
+    assert (refused.status_code, len(asked)) == (503, 1), "what needs the ledger is refused when it was asked once"
+    assert int(refused.headers["Retry-After"]) > 0
 
 
 # ---------------------------------------------------------------------------------------------------------- reference

@@ -13,9 +13,6 @@ from millstream.ledger.parts import Parts
 
 T = TypeVar("T")
 
-_ANSWER_SECONDS = 30.0
-"""How long anybody waits for the database at most; what is recorded waits longer, see `Ledger.record`."""
-
 
 class Asking:
     """Asks; each method may be used from any event loop.
@@ -34,7 +31,8 @@ class Asking:
         Raises:
             LedgerUnavailableError: The ledger cannot be reached, or does not answer in time.
         """
-        return await _bounded(self._parts().reader.read(question))
+        parts = self._parts()
+        return await _bounded(parts.reader.read(question), parts.patience_seconds)
 
     async def write(self, work: Callable[[Connection], T], release: Callable[[Claim], None] | None = None) -> T:
         """Return what a function gives that is called with the connection that writes; it makes its own transaction.
@@ -52,13 +50,14 @@ class Asking:
 
     async def ask(self, item: Ask) -> Any:
         """Hand an item to the thread that writes, and return its outcome; raises as `write`."""
-        self._parts().writer.put(item)
-        return await _bounded(item.future)
+        parts = self._parts()
+        parts.writer.put(item)
+        return await _bounded(item.future, parts.patience_seconds)
 
 
-async def _bounded(answer: Awaitable[T]) -> T:
+async def _bounded(answer: Awaitable[T], seconds: float) -> T:
     try:
-        async with asyncio.timeout(_ANSWER_SECONDS):
+        async with asyncio.timeout(seconds):
             return await answer
     except TimeoutError:
-        raise LedgerUnavailableError(f"the ledger did not answer within {_ANSWER_SECONDS:g} s") from None
+        raise LedgerUnavailableError(f"the ledger did not answer within {seconds:g} s") from None

@@ -107,10 +107,12 @@ class Database(Protocol):
     Attributes:
         dialect: How SQLAlchemy speaks to it.
         place: Where it is, for people.
+        patience_seconds: How long anybody waits for an answer, also behind what others asked.
     """
 
     dialect: sa.Dialect
     place: str
+    patience_seconds: float
 
     def holds_ledger(self) -> bool:
         """Return whether it has a ledger's tables, of whatever version; makes and changes nothing.

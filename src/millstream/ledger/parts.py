@@ -25,6 +25,9 @@ from millstream.ledger.sqlite import SqliteDatabase
 from millstream.ledger.statements import Rows
 from millstream.ledger.writer import Writer
 
+_OPENING_SECONDS = 30.0
+"""How long anybody waits who comes first: the tables may have to be made, or another process to be waited for."""
+
 
 class Parts:
     """The parts of one ledger in one process.
@@ -63,6 +66,11 @@ class Parts:
         self._preparing = threading.Lock()
         self.writer = Writer(database, self._batch, self.members, self._prepare, self.blobs)
         self.reader = Reader(database, self._prepare)
+
+    @property
+    def patience_seconds(self) -> float:
+        """How long anybody waits for an answer at most; what is recorded waits longer, see `Ledger.record`."""
+        return self._database.patience_seconds if self._is_prepared else _OPENING_SECONDS
 
     def _batch(self, connection: Connection) -> Batch:
         return Batch(connection, self._tools)

@@ -133,6 +133,10 @@ class PostgresDatabase:
         url: Names it; its query may set libpq's own options.
     """
 
+    patience_seconds = ANSWER_SECONDS + _GRACE_SECONDS
+    """As long as one statement may take, though what waits behind it would first find out that it is lost, too; see
+    `Database`."""
+
     def __init__(self, url: URL) -> None:
         """Open nothing yet."""
         self.place = url.set(drivername="postgresql").render_as_string(hide_password=True)  # as it is given

@@ -114,6 +114,9 @@ class SqliteDatabase:
         url: Names it.
     """
 
+    patience_seconds = 30.0
+    """A disk that is slow answers in the end, and nobody else can be asked instead; see `Database`."""
+
     def __init__(self, url: URL) -> None:
         """Open nothing yet."""
         self.path = Path(url.database or "").expanduser().absolute()
