@@ -14,7 +14,7 @@ from typing import TypeVar
 import httpx
 import pytest
 
-from tests.lifeline import is_gone, send
+from tests.lifeline import children, is_gone, send
 from tests.server.fleet import Fleet, build, hold
 from tests.server.fleet_readers import Reader
 from tests.server.served import PATIENCE, Served, listening
@@ -213,6 +213,7 @@ def test_what_keeps_it_from_starting_is_one_line_with_its_exit_code(
         told = [one for one in refused.said.splitlines() if one.startswith("millstream: ") and ONCE[:30] not in one]
         assert [one.startswith(f"millstream: {line}") for one in told] == [True], refused.said
         assert "✓ millstream is ready" not in refused.said
+        assert refused.said.startswith(f"millstream: {line}") or "--bind" not in line, "before anything is begun"
 
 
 @pytest.mark.matrix
@@ -244,6 +245,33 @@ def test_without_preload_a_reload_takes_new_code_and_broken_code_changes_nothing
         job = submit(served.url, "shop.waiting", name="now")
         until(lambda: state(served.url, job) == "succeeded", lambda: served.said)
         assert httpx.get(f"{served.url}/api/v1/jobs/{job}", timeout=PATIENCE).json()["result"] == "two"
+        assert served.stop() == 0
+
+
+@pytest.mark.matrix
+def test_however_many_reloads_are_asked_for_there_are_three_sets_of_workers_at_most(tmp_path: Path) -> None:
+    with start(tmp_path, MILLSTREAM_GUNICORN_PRELOAD="false", MILLSTREAM_WORKERS="2") as served:
+        ready(served, 2)
+        master, most = served.process.pid, 0
+        for version in range(12):
+            (tmp_path / "shop.py").write_text(SHOP.replace('"one"', f'"{version}"'))
+            served.process.send_signal(signal.SIGHUP)
+            end = time.monotonic() + 0.5
+            while time.monotonic() < end:
+                most = max(most, len(children(master)))
+                time.sleep(0.02)
+        (tmp_path / "now").touch()
+
+        def is_last() -> bool:
+            nonlocal most
+            most = max(most, len(children(master)))
+            job = submit(served.url, "shop.waiting", name="now")
+            until(lambda: state(served.url, job) == "succeeded", lambda: served.said)
+            told = httpx.get(f"{served.url}/api/v1/jobs/{job}", timeout=PATIENCE).json()["result"] == "11"
+            return told and len(served.workers()) == 2
+
+        until(is_last, lambda: served.said)
+        assert most <= 3 * 2 + 1, "three sets, and the child that looks whether new ones could start"
         assert served.stop() == 0
 
 

@@ -110,11 +110,12 @@ class Processes:
         self._session, self._app, self._given = session, app, given
         self._loaded: tuple[FastAPI, Settings] | None = None
 
-    def run(self, *, preload: bool) -> int:
+    def run(self, settings: Settings) -> int:
         """Serve until the program is stopped, and return its exit code; in a worker it ends with `SystemExit`.
 
         Args:
-            preload: Whether the master loads the application, for all workers.
+            settings: The settings as they were found first: whether the master loads the application, for all workers,
+                is decided by these.
 
         Raises:
             Exception: What keeps the server from starting.
@@ -124,8 +125,9 @@ class Processes:
         from millstream.server.processes.master import Program, StartError, serve  # noqa: PLC0415  as above
         from millstream.server.processes.options import configure as configure_gunicorn  # noqa: PLC0415  as above
 
+        configure_gunicorn(settings)  # what is wrong with its options is told before anything is begun
         try:
-            settings = self._preload() if preload else self._prepare(is_first=True).settings
+            settings = self._preload() if settings.gunicorn_preload else self._prepare(is_first=True).settings
             configure(settings.log_level, settings.log_format)
             config, remarks = configure_gunicorn(settings)
             self._warn(settings, remarks)

@@ -65,7 +65,7 @@ def serve(  # noqa: PLR0913, PLR0917  these are the options of a program
         session.take_in(app)
         settings = session.settings(**given)
     if wants_several(settings) and can_be_several(session, settings):
-        return Processes(session, app, given).run(preload=settings.gunicorn_preload)
+        return Processes(session, app, given).run(settings)
     server = _server(session, settings)
 
     def say_stopping() -> None:

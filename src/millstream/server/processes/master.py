@@ -27,6 +27,9 @@ _log = get_logger("millstream.server")
 _PAUSE_SECONDS: Final = 2.0
 """How long no worker is started after one has ended before it was ready: what keeps it from it may last."""
 
+_MOST_SETS: Final = 2
+"""How many times over there may be workers, those that leave among them, for a reload to start as many again."""
+
 _STOPS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -133,7 +136,7 @@ class Master(Arbiter):  # type: ignore[misc]  # Gunicorn has no types
         self.WORKERS = {}
         self._url = url_of(listening)
         self._drain_grace = drain_grace
-        self._is_ready = self._is_stopping = False
+        self._is_ready = self._is_stopping = self._is_reload_wanted = False
         self._not_before = time.monotonic()
 
     def start(self) -> None:
@@ -158,6 +161,9 @@ class Master(Arbiter):  # type: ignore[misc]  # Gunicorn has no types
             for one in too_many:
                 one.card.state = State.LEAVING
                 self.kill_worker(one.pid, signal.SIGTERM)
+        if self._is_reload_wanted and missing >= 0 and len(self.WORKERS) <= _MOST_SETS * self.num_workers:
+            self._is_reload_wanted = False
+            self._reload()
 
     def _spawn(self, count: int) -> None:
         try:
@@ -228,6 +234,10 @@ class Master(Arbiter):  # type: ignore[misc]  # Gunicorn has no types
         self.handle_term()
 
     def handle_hup(self) -> None:
+        """Have new workers take over: at once, or when the last reload is over. More of these meanwhile are one."""
+        self._is_reload_wanted = True
+
+    def _reload(self) -> None:
         """Start new workers, and let the others leave when those are ready; do nothing where none could start."""
         failure = self.app.program.prepare()
         if failure is not None:
