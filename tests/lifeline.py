@@ -10,13 +10,18 @@ import random
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import time
 from contextlib import closing, suppress
+from itertools import count
 from pathlib import Path
 from typing import BinaryIO
 
+from millstream import points
+
+_ROOT = Path(__file__).resolve().parents[1]
 _PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 _END_SECONDS = 30.0
 _PORTS = range(15_000, 32_000)
@@ -117,6 +122,31 @@ def stop_between_writes(ledger: Path, *pids: int) -> None:
             if time.monotonic() > until:
                 raise RuntimeError(f"not all of the processes {pids} stand still")
             time.sleep(0.002)
+
+
+def stop_at(point: str, nth: int, url: str) -> None:
+    """Have this process stopped where it reaches a crash point for the n-th time, but not while it writes a record.
+
+    With a ledger in a file another process does that: who keeps itself from writing keeps all others from it.
+
+    Args:
+        point: One of `points.POINTS`; none within a write.
+        nth: From 1.
+        url: The ledger's.
+    """
+    reached = count(1)
+
+    def reach(name: str) -> None:
+        if name != point or next(reached) != nth:
+            return
+        if url.startswith("sqlite"):
+            stop = f"stop_between_writes(Path({url.removeprefix('sqlite:///')!r}), {os.getpid()})"
+            code = f"from pathlib import Path; from tests.lifeline import stop_between_writes; {stop}"
+            subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": str(_ROOT)})
+        else:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    points.arm(reach)
 
 
 def _stands_still(pid: int) -> bool:

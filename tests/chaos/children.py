@@ -22,6 +22,7 @@ from millstream.testing import crash
 from millstream.testing.history import ObservationLog, StreamEnded, StreamOpened
 from tests.chaos.client import Client, Plan, look, seen
 from tests.chaos.load import CLAIMER, EFFECTS
+from tests.lifeline import stop_at
 
 FLOWS = "tests.chaos.load"
 
@@ -30,6 +31,9 @@ ORDERLY = (0, 128 + signal.SIGTERM, -signal.SIGTERM)
 
 WITHOUT_PROOF = "CHAOS_WITHOUT_PROOF"
 """The variable that makes a process hold no lock as proof of life, as on another machine; its lease has to run out."""
+
+STOPS = "CHAOS_STOPS"
+"""The variable that says where a process is stopped while it does not write to the ledger: `<point>:<n>`."""
 
 _PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 
@@ -99,6 +103,9 @@ def prepare() -> None:
     if os.environ[WITHOUT_PROOF]:
         proof.fcntl = None  # type: ignore[assignment, attr-defined]  # as on a machine where nothing proves a death
     crash.arm_from(os.environ)
+    if os.environ.get(STOPS):
+        point, _, nth = os.environ[STOPS].partition(":")
+        stop_at(point, int(nth), os.environ["MILLSTREAM_DATABASE_URL"])
 
 
 def work() -> None:

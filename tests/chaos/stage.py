@@ -69,17 +69,18 @@ class Stage:
         async with Millstream(settings=self.settings, executes=False) as app:
             yield app
 
-    def start(self, at: str = "", url: str | None = None) -> subprocess.Popen[bytes]:
+    def start(self, at: str = "", url: str | None = None, *, stops: str = "") -> subprocess.Popen[bytes]:
         """Start a process that executes.
 
         Args:
             at: Where it crashes, if it is to (see `crash.AT`).
+            stops: Where it is stopped while it does not write, if it is to be (see `children.STOPS`).
             url: How it reaches the ledger, if not as all others.
         """
         with (self._home / "said").open("ab") as said:
             child = subprocess.Popen(
                 [sys.executable, "-m", "tests.chaos.children"],
-                env={**os.environ, **self._variables(url or self._url, at=at)},
+                env={**os.environ, **self._variables(url or self._url, at=at), children.STOPS: stops},
                 cwd=_ROOT,
                 stdout=said,
                 stderr=said,

@@ -9,7 +9,7 @@ from tests.chaos.stage import Stage
 async def test_a_process_stopped_at_node_7_records_nothing_once_another_has_taken_over(stage: Stage) -> None:
     async with stage.client() as app:
         stage.witness.install()
-        zombie = stage.start(at="before-effect:8:stop")
+        zombie = stage.start(stops="before-effect:8")
         assert await (await app.submit("chain", length=1)).result()  # so that it is not about to make room for its log
         job = await app.submit("chain", length=10)
         await stage.stopped(zombie)

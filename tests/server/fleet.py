@@ -32,9 +32,6 @@ FLOWS = "tests.server.fleet_flows"
 WITHOUT_PROOF = "from millstream.ledger import proof; proof.fcntl = None"
 """A change with which a process holds no lock as proof of life, as on another machine; its lease has to run out."""
 
-WITH_CRASHES = "import os; from millstream.testing import crash; crash.arm_from(os.environ)"
-"""A change with which a process crashes where the variable `crash.AT` says."""
-
 Kind = Literal["separate", "gunicorn"]
 T = TypeVar("T")
 
@@ -131,7 +128,8 @@ class Fleet:
         variables: Environment variables as they are, beyond those of the settings.
 
     Attributes:
-        witness: Looks into the ledger's tables.
+        url: Where the ledger lies.
+        witness: Looks into its tables.
     """
 
     def __init__(
@@ -152,7 +150,8 @@ class Fleet:
         self._alone: list[ServerProcess] = []
         self._port = 0
         self._token, self._signing_in = "", threading.Lock()
-        self.witness = Witness(self._settings["database_url"])
+        self.url = settings["database_url"]
+        self.witness = Witness(self.url)
 
     def __enter__(self) -> Self:
         """Start them all, and wait until they answer."""
@@ -183,10 +182,9 @@ class Fleet:
         self,
         settings: Mapping[str, str] | None = None,
         changes: Sequence[str] = (),
-        variables: Mapping[str, str] | None = None,
     ) -> Iterator[ServerProcess]:
         """Start one more program of its own, which may differ from the others; at the end it is killed."""
-        program = self._launch("--port", "0", settings=settings, changes=changes, variables=variables)
+        program = self._launch("--port", "0", settings=settings, changes=changes)
         try:
             started = self._ready(program)
             self._alone.append(started)
@@ -317,10 +315,9 @@ class Fleet:
         *arguments: str,
         settings: Mapping[str, str] | None = None,
         changes: Sequence[str] = (),
-        variables: Mapping[str, str] | None = None,
     ) -> subprocess.Popen[bytes]:
         code = "\n".join((*self._changes, *changes, _PROGRAM))
-        given = environment({**self._settings, **(settings or {})}) | self._variables | dict(variables or {})
+        given = environment({**self._settings, **(settings or {})}) | self._variables
         with self._log(len(self._programs)).open("wb") as log:
             program = subprocess.Popen(
                 [sys.executable, "-P", "-c", code, "serve", *arguments],

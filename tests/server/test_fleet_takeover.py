@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from millstream.testing import crash
-from tests.server.fleet import WITH_CRASHES, WITHOUT_PROOF, Fleet, ServerProcess, effects, hold, until
+from tests.server.fleet import WITHOUT_PROOF, Fleet, ServerProcess, effects, hold, until
 from tests.server.fleet_readers import Reader, check_complete, replay
 
 LEASE_SECONDS, SCAN_SECONDS = 1.0, 2.0
@@ -87,8 +86,8 @@ def test_without_proof_of_its_death_its_lease_has_to_run_out_first(fleet: Fleet,
 def test_a_process_that_stood_still_while_another_ended_its_build_emits_nothing_more(
     fleet: Fleet, tmp_path: Path
 ) -> None:
-    stops = {crash.AT: "before-effect:3:stop", crash.LOG: str(tmp_path / "deaths")}
-    with fleet.another({"lease_seconds": f"{LEASE_SECONDS}"}, [WITH_CRASHES], stops) as zombie:
+    stops = f"from tests.lifeline import stop_at; stop_at('before-effect', 3, {fleet.url!r})"
+    with fleet.another({"lease_seconds": f"{LEASE_SECONDS}"}, [stops]) as zombie:
         held = hold(tmp_path, 2)
         job_id = fleet.build("walk", zombie, home=str(tmp_path))
         on_zombie = Reader(fleet, job_id, zombie)
