@@ -33,6 +33,57 @@ if __name__ == "__main__":
     show()
 """
 
+# Since Python 3.14 a module's annotations are evaluated when they are first read, as those written so are before it.
+LATER = (
+    ("" if sys.version_info >= (3, 14) else "from __future__ import annotations")
+    + """
+from typing import TYPE_CHECKING
+from pydantic import BaseModel
+from millstream import chain, flow, task
+from millstream.compat import Celery
+from millstream.compat.dispatch import Signal
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+@task
+def double(number: Number) -> Decimal:
+    return number * 2
+
+@task(bind=True)
+def add(self, number: Number, more: Decimal = 1) -> Decimal:
+    return number + more
+
+@task
+def failed(task_id: Number) -> Decimal: ...
+
+@flow
+def calculate(number: Number) -> Decimal:
+    return add(double(number))
+
+app = Celery("shop", set_as_current=False)
+
+@app.task(pydantic=True)
+def price(order: Order, rate: Decimal = 2) -> Decimal:
+    return rate
+
+def told(signal: Signal, sender: Number, **_: Decimal) -> None:
+    print(sender, end=" ")
+
+class Number(int): ...
+
+class Order(BaseModel):
+    amount: int
+
+if __name__ == "__main__":
+    sold = Signal(name="sold")
+    sold.connect(told)
+    sold.send(1)
+    chained = chain(double.s(3), add.s()).on_error(failed.s())
+    print(calculate.run(3), chained.delay().get(), price.apply([{"amount": 3}]).get())
+"""
+)
+
 
 def printed(*arguments: str) -> str:
     done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True, timeout=120)
@@ -62,6 +113,11 @@ def test_what_is_defined_at_a_prompt_stays_main() -> None:
     Path("report.py").write_text(REPORT.replace('__name__ == "__main__"', "True"), encoding="utf-8")
     told = printed("-c", "exec(open('report.py').read())")
     assert told == "__main__.fetch __main__.bulk __main__:OutOfStock __main__:OutOfStock True"
+
+
+def test_definitions_may_be_annotated_with_types_that_are_not_there_yet() -> None:
+    Path("later.py").write_text(LATER, encoding="utf-8")
+    assert printed("later.py") == "1 7 7 2"
 
 
 def test_a_failure_of_a_program_is_not_mistaken_for_one_of_this_program() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,6 +16,7 @@ from millstream.authoring.growth import Grown, Replaced
 from millstream.engine.context import Running, running
 from millstream.engine.control import seconds_until
 from millstream.engine.request import DIRECT, Request
+from millstream.engine.signatures import signature_of
 from millstream.errors import DefinitionError, MaxRetriesExceededError, Retry
 
 UNSET: Final[Any] = object()
@@ -281,7 +281,7 @@ def _without_self(perform: Callable[..., Any], function: Callable[..., Any]) -> 
     Raises:
         DefinitionError: The function takes nothing by position.
     """
-    signature = inspect.signature(function)
+    signature = signature_of(function)
     first = next(iter(signature.parameters.values()), None)
     if first is None or first.kind in (first.KEYWORD_ONLY, first.VAR_KEYWORD):
         raise DefinitionError(f"{function.__qualname__} has bind=True, so it must take the task first, as `self`")

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from millstream.engine.signatures import signature_of
 from millstream.errors import InvalidInputError
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -29,7 +30,7 @@ class Inputs:
         """Read the signature; annotations are looked at only when they are needed."""
         self._fn = fn
         self._name = name
-        self.signature = inspect.signature(fn)
+        self.signature = signature_of(fn)
 
     @cached_property
     def version(self) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar, overload
 
+from millstream.engine.signatures import signature_of
+
 Receiver = Callable[..., Any]
 R = TypeVar("R", bound=Callable[..., Any])
 
@@ -162,7 +164,7 @@ def _reference(receiver: Receiver) -> Callable[[], Receiver | None]:
 
 def _takes_keywords(receiver: Receiver) -> bool:
     try:
-        parameters = inspect.signature(receiver).parameters.values()
+        parameters = signature_of(receiver).parameters.values()
     except (TypeError, ValueError):  # written in C: nothing can be said of it
         return True
     return any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)

@@ -17,6 +17,7 @@ from millstream.engine.context import SystemChance
 from millstream.engine.program import Work
 from millstream.engine.request import Request
 from millstream.engine.scope import Call
+from millstream.engine.signatures import signature_of
 from millstream.errors import NotSerializableError
 from millstream.graph.frame import Frame
 from millstream.model.event import Draft
@@ -129,6 +130,6 @@ def _tagged(value: Any) -> Any:
 
 
 def _by_name(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    bound = inspect.signature(fn).bind(*args, **kwargs)
+    bound = signature_of(fn).bind(*args, **kwargs)
     bound.apply_defaults()
     return bound.arguments

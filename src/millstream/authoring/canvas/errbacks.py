@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from millstream.engine.program import INTERNAL
+from millstream.engine.signatures import signature_of
 from millstream.model.graph import Failed
 
 _REQUEST_ERROR_TRACEBACK = 3
@@ -23,7 +23,7 @@ def errback_arguments(work: Any, own: int, suspects: tuple[int, ...]) -> tuple[F
         suspects: The nodes that it answers for, in order.
     """
     places = 0
-    for parameter in inspect.signature(work.fn).parameters.values():
+    for parameter in signature_of(work.fn).parameters.values():
         if parameter.kind is parameter.VAR_POSITIONAL:
             places = own + _REQUEST_ERROR_TRACEBACK
         elif parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):

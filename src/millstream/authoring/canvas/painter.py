@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from millstream.authoring.draw import NO_OPTIONS, Drawing, NodeOptions
 from millstream.authoring.handle import Handle
 from millstream.engine.program import GATHER, OWN_VALUE, Work
 from millstream.engine.request import STAMPS
+from millstream.engine.signatures import signature_of
 from millstream.errors import DefinitionError, InvalidInputError
 from millstream.model.graph import Failed, JoinRule, Map
 from millstream.model.policy import Policy
@@ -326,7 +326,7 @@ class Painter:
         key = (work.name, len(args), *kwargs)
         if key in self._fitting:
             return
-        takes = inspect.signature(work.fn)
+        takes = signature_of(work.fn)
         try:
             takes.bind(*args, **kwargs)
         except TypeError as error:

@@ -10,6 +10,7 @@ from functools import wraps
 from typing import Any, Final
 
 from millstream.compat.exceptions import ImproperlyConfigured
+from millstream.engine.signatures import signature_of
 
 
 class Models:
@@ -38,7 +39,7 @@ class Models:
         self._strict = strict
         self._context = dict(context)
         self._dump = {"mode": "json", **dump}
-        parameters = list(inspect.signature(fn).parameters.values())
+        parameters = list(signature_of(fn).parameters.values())
         self._signature = inspect.Signature(parameters[1:] if binds else parameters)
         self._hints: dict[str, Any] | None = None
 
@@ -48,7 +49,9 @@ class Models:
             try:
                 self._hints = typing.get_type_hints(self._fn)
             except (NameError, AttributeError, TypeError):
-                self._hints = dict(getattr(self._fn, "__annotations__", {}))
+                signature = signature_of(self._fn)
+                self._hints = {name: parameter.annotation for name, parameter in signature.parameters.items()}
+                self._hints["return"] = signature.return_annotation
         hint = self._hints.get(name)
         if typing.get_origin(hint) in (typing.Union, types.UnionType):
             rest = [inner for inner in typing.get_args(hint) if inner is not type(None)]

@@ -21,6 +21,7 @@ from millstream.compat.app.times import aware, countdown_of
 from millstream.compat.app.trace import Trace, told, told_revoked, tracing
 from millstream.compat.exceptions import Ignore, MaxRetriesExceededError, OperationalError, Retry
 from millstream.engine.request import Request as Context
+from millstream.engine.signatures import signature_of
 from millstream.errors import Reject, Skip
 from millstream.errors import Retry as PlainRetry
 from millstream.model.policy import Policy
@@ -274,8 +275,7 @@ class Task(PlainTask[..., Any]):
         """Let a task with other arguments run in this one's place, with the retries that are left."""
         request = self.request
         if args is None and kwargs is not None:  # a name that was given by position before
-            bound = inspect.signature(self.run).bind_partial(*(request.args or ())).arguments
-            args, kwargs = (), {**bound, **kwargs}
+            args, kwargs = (), {**signature_of(self.run).bind_partial(*(request.args or ())).arguments, **kwargs}
         left = {} if again.limit in (None, inf) else {"max_retries": int(again.limit or 0) - request.retries - 1}
         named = request.kwargs if kwargs is None else kwargs
         options = {"countdown": again.delay, "headers": headers_after(request), **left}
