@@ -270,7 +270,7 @@ class Records:
         Raises:
             JobNotFoundError: There is no such job.
         """
-        if not self._home.log.head(job_id):
+        if not (self._home.log.head(job_id) or self._home.log.is_whole(job_id)):
             await self.record(job_id)
         batches = self._home.log.read(job_id, after)
         is_over = False

@@ -9,7 +9,11 @@ from typing import Any, TypeVar
 import pytest
 
 from millstream import Millstream, Settings, ctx, flow, task
-from millstream.model.event import START, Cursor, Event
+from millstream.clock import new_id
+from millstream.errors import JobNotFoundError
+from millstream.ledger.sql import SqlLedger
+from millstream.model.event import START, TERMINAL, Cursor, Event
+from millstream.model.job import JobRecord
 from tests.valkey import ValkeyServer
 
 T = TypeVar("T")
@@ -71,6 +75,26 @@ async def test_readers_of_all_processes_see_the_same_tokens_included(fleet: Flee
     mine, theirs = await asyncio.gather(story(runs, job.id), story(sees, job.id))
     assert [event.type for event in mine].count("token") == 100
     assert shown(mine) == shown(theirs) == shown(await story(late, job.id))
+
+
+async def test_who_reads_what_was_just_handed_in_asks_the_ledger_nothing(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = await fleet.app()
+    asked: list[str] = []
+    get = SqlLedger.get
+
+    async def asking(ledger: SqlLedger, job_id: str) -> JobRecord:
+        asked.append(job_id)
+        return await get(ledger, job_id)
+
+    monkeypatch.setattr(SqlLedger, "get", asking)
+    job = await app.submit(conversation, words=5)
+    assert (await story(app, job.id))[-1].type == TERMINAL
+    assert not asked
+    with pytest.raises(JobNotFoundError):
+        await story(app, new_id())
+    assert asked
 
 
 async def test_redis_flushed_in_mid_job_costs_no_durable_event(

@@ -12,6 +12,9 @@ from millstream.model.event import START, TERMINAL, Cursor, Draft, Event
 KEPT_STREAMS = 1000
 """Jobs whose events are kept though they could be had again: the newest that nobody reads."""
 
+MOST_UNREAD = 200
+"""Events of a job that began here which are kept for its first reader, where they are to be had elsewhere too."""
+
 _BATCH = 1000
 """Events that a reader gets at once, so that a slow one holds no more than these."""
 
@@ -19,7 +22,19 @@ _BATCH = 1000
 class _Stream:
     """The events of one job."""
 
-    __slots__ = ("attempts", "enders", "events", "head", "is_closed", "is_over", "oldest", "readers", "tail", "waiters")
+    __slots__ = (
+        "attempts",
+        "enders",
+        "events",
+        "head",
+        "is_closed",
+        "is_over",
+        "is_whole",
+        "oldest",
+        "readers",
+        "tail",
+        "waiters",
+    )
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -29,6 +44,7 @@ class _Stream:
         self.readers = 0
         self.is_closed = False
         self.is_over = False
+        self.is_whole = False
         self.oldest: Cursor | None = None
         self.waiters: list[asyncio.Future[None]] = []
         self.enders: list[asyncio.Future[None]] = []
@@ -51,7 +67,8 @@ class MemoryEventLog:
             they become too many, and can be appended again.
 
     Where events are carried by something else between processes, this is one process's view of them: they come in by
-    `place`, and `append` fills in from the ledger.
+    `place`, and `append` fills in from the ledger. Of a job that began here it is *whole*: all events come without
+    being looked for, whether or not somebody reads, until there is a `doubt`.
 
     Attributes:
         on_watch: Called with a job's id when a reader begins to wait for events that are not there.
@@ -105,8 +122,31 @@ class MemoryEventLog:
                 stream.head, stream.tail = event.cursor
                 stream.events.append(event)
                 stream.is_closed = event.is_durable and event.type == TERMINAL
+        if not stream.readers and len(stream.events) > MOST_UNREAD:
+            stream.is_whole = False
         stream.wake()
         return stream.head
+
+    def begin(self, job_id: str) -> None:
+        """Take note that a job begins here: its events are here, or on their way, until that is doubted."""
+        if job_id not in self._streams:
+            self._stream(job_id).is_whole = True
+
+    def doubt(self, job_id: str) -> None:
+        """Take note that there may be events of a job that nobody brings here unasked."""
+        stream = self._streams.get(job_id)
+        if stream is not None:
+            stream.is_whole = False
+
+    def doubt_all(self) -> None:
+        """Take note of that of every job."""
+        for stream in self._streams.values():
+            stream.is_whole = False
+
+    def is_whole(self, job_id: str) -> bool:
+        """Return whether all events of a job are here, or on their way, so that nobody has to look for them."""
+        stream = self._streams.get(job_id)
+        return stream is not None and stream.is_whole
 
     def conclude(self, job_id: str) -> None:
         """Take note that a job is over, though its last events are not here yet: who waits for that alone goes on."""

@@ -114,6 +114,7 @@ class RedisTail:
 
     def _begin(self, job_id: str) -> None:
         """Take note that a reader begins to wait for a job."""
-        self._new.add(job_id)
+        if not self._log.is_whole(job_id):
+            self._new.add(job_id)
         self._look_now.set()
         self._tail.hurry()

@@ -36,6 +36,8 @@ class RedisEventLog:
         """Append events; see `EventLog.append`. The number returned is that of the last durable one among them."""
         if self._outgoing is None or self._is_private(job_id):
             return self._view.append(job_id, first, drafts, attempt, segment)
+        if first == 1 and drafts:
+            self._view.begin(job_id)
         self._outgoing.take(job_id, first, drafts, attempt, segment)
         if drafts and drafts[-1][1] == TERMINAL and drafts[-1][0]:
             self._view.conclude(job_id)

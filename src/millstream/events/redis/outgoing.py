@@ -204,7 +204,7 @@ class Outgoing:
             events, size = events + len(entry.drafts), size + entry.size
         if not entries:
             return
-        asked = [(entry, self._seen.get(entry.job_id, START), self._view.is_watched(entry.job_id)) for entry in entries]
+        asked = [(entry, self._seen.get(entry.job_id, START), self._is_shown(entry.job_id)) for entry in entries]
         try:
             replies = await self._script.append(asked)
         except RedisUnavailableError:
@@ -225,17 +225,20 @@ class Outgoing:
             if entry.is_for_known and not entry.drafts and reply.after.seq:
                 self._holes.setdefault(job_id, _Hole(reply.after.seq))
             self._see(job_id, reply.after)
-        if not self._view.is_watched(job_id):
+        if not self._is_shown(job_id):
             return
-        if len(reply.cursors) != len(entry.drafts) or reply.before != self._view.last(job_id):
-            self._read(job_id)
-            return
-        numbered = zip(reply.cursors, entry.drafts, strict=True)
+        is_next = len(reply.cursors) == len(entry.drafts) and reply.before == self._view.last(job_id)
+        numbered = zip(reply.cursors, entry.drafts, strict=True) if is_next else ()
         placed = [_event(at, draft) for at, draft in numbered if at is not None]
-        if len(placed) < len(entry.drafts):
-            self._read(job_id)
-        else:
+        if is_next and len(placed) == len(entry.drafts):
             self._view.place(job_id, placed)
+        else:
+            self._view.doubt(job_id)
+            self._read(job_id)
+
+    def _is_shown(self, job_id: str) -> bool:
+        """Whether this process's readers see what is appended without reading it from Redis."""
+        return self._view.is_watched(job_id) or self._view.is_whole(job_id)
 
     def _see(self, job_id: str, cursor: Cursor) -> None:
         """Remember where a job's events end, for when Redis has forgotten the last ones."""
@@ -325,6 +328,7 @@ class Outgoing:
 
     def _owe(self, job_id: str) -> None:
         """Remember a job of which Redis may lack something that nobody appends any more, its end above all."""
+        self._view.doubt(job_id)
         if len(self._owed) < _MOST_OWED:
             self._owed[job_id] = None
 

@@ -68,7 +68,13 @@ class Reading:
         speaker, *jobs = said.decode().split()
         if speaker != publisher:
             for job_id in jobs:
+                self._view.doubt(job_id)
                 self.read(job_id)
+
+    def connected(self) -> None:
+        """Take note that the channel is heard from now on: what was said before may not have been."""
+        self._view.doubt_all()
+        self.read_all()
 
     def read(self, job_id: str) -> None:
         """Read what is new of a job, if it is watched."""

@@ -66,7 +66,7 @@ class Transport:
         self.roll = Roll(link, keys)
         self.cancels: CancelChannel | None = None
         self.subscription.hear(keys.wake, partial(self.reading.heard, script.emitter))
-        self.subscription.on_connected.append(self.reading.read_all)
+        self.subscription.on_connected.append(self.reading.connected)
         link.on_back.append(self.reading.read_all)
 
     def hear_cancels(
