@@ -225,3 +225,9 @@ async def test_the_file_of_a_ledger_is_its_owners_alone(tmp_path: Path) -> None:
     modes = {path.name: oct(path.stat().st_mode & 0o777) for path in (tmp_path / "deep").iterdir()}
     assert set(modes.values()) == {"0o600"}, modes
     assert sqlite3.connect(tmp_path / "deep" / "ledger.db").execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_connection_to_a_file_keeps_little_of_it_in_memory(tmp_path: Path) -> None:
+    connection = database(f"sqlite:///{tmp_path}/ledger.db").connect()
+    assert connection.run("PRAGMA cache_size") == [(-16 * 1024,)], "in KiB: a process has three connections"
+    connection.close()

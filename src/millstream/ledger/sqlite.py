@@ -24,10 +24,13 @@ BUSY_SECONDS = 10.0
 
 _AGAIN_SECONDS = 0.005
 
+_CACHE_KIB = 16 << 10
+"""What each connection keeps of the file in memory at most; the one that writes soon does, whatever it may keep."""
+
 _PRAGMAS = (
     "synchronous=FULL",
     "wal_autocheckpoint=4000",
-    "cache_size=-65536",
+    f"cache_size=-{_CACHE_KIB}",
     f"busy_timeout={int(BUSY_SECONDS * 1000)}",
 )
 _HAS_TABLE = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
