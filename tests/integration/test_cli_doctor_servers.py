@@ -6,8 +6,11 @@ import json
 import os
 from pathlib import Path
 
+import pytest
+
 from millstream import Millstream, Settings
-from millstream.cli.servers import look_at_broker, look_at_event_log
+from millstream.cli.servers import check_event_log, look_at_broker, look_at_event_log
+from millstream.errors import SettingsError
 from tests.integration.cli_program import millstream as run
 from tests.lifeline import free_port
 from tests.valkey import ValkeyServer
@@ -59,6 +62,46 @@ def test_a_redis_that_takes_nothing_is_a_finding(valkey_server: ValkeyServer) ->
     (finding,) = look_at_event_log(Settings(job_queue_type="redis", redis_queue_url=valkey_server.url_of(1)))
     assert not finding.is_ok
     assert "command not allowed when used memory > 'maxmemory'" in finding.detail
+
+
+@pytest.mark.parametrize(
+    ("place", "why"),
+    [
+        ("127.0.0.1:{port}/99", "DB index is out of range"),
+        ("app:wrong@127.0.0.1:{port}/0", "invalid username-password pair or user is disabled"),
+        ("app:secret@127.0.0.1:{port}/0", "app has no permissions to run the 'set' command"),
+    ],
+)
+def test_a_redis_that_refuses_what_the_settings_say_is_a_wrong_setting(
+    valkey_server: ValkeyServer, tmp_path: Path, place: str, why: str
+) -> None:
+    with valkey_server.client() as client:
+        client.execute_command("ACL", "SETUSER", "app", "on", ">secret", "~*", "&*", "+@all", "-set")
+    url = f"redis://{place.format(port=valkey_server.port)}"
+    variables = {"MILLSTREAM_JOB_QUEUE_TYPE": "redis", "MILLSTREAM_REDIS_QUEUE_URL": url}
+    for command in (["serve", "--port", "0"], ["worker", "-A", "millstream.library.chat"]):
+        done = run(*command, cwd=tmp_path, **variables)
+        assert (done.returncode, done.stderr.count("\n")) == (78, 1), done.stderr
+        assert done.stderr.startswith("millstream: the event log cannot use Redis at redis://")
+        assert why in done.stderr
+        assert "wrong@" not in done.stderr
+
+
+def test_a_redis_that_wants_a_password_and_gets_none_is_a_wrong_setting(valkey_server: ValkeyServer) -> None:
+    with valkey_server.client() as client:
+        client.config_set("requirepass", "secret")
+    settings = Settings(job_queue_type="redis", redis_queue_url=valkey_server.url_of(0))
+    with pytest.raises(SettingsError, match="Authentication required; correct redis_queue_url"):
+        check_event_log(settings)
+
+
+def test_a_redis_that_is_away_or_full_keeps_nobody_from_starting(valkey_server: ValkeyServer) -> None:
+    settings = Settings(job_queue_type="redis", redis_queue_url=valkey_server.url_of(0))
+    valkey_server.fill()
+    check_event_log(settings)
+    valkey_server.stop()
+    check_event_log(settings)
+    check_event_log(Settings())
 
 
 async def test_processes_that_have_another_event_log_are_named(tmp_path: Path, valkey_url: str) -> None:

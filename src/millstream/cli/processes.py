@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from millstream.cli.exits import Exit, explain
+from millstream.cli.servers import check_event_log
 from millstream.cli.session import Session
 from millstream.cli.worker import collect_seldom
 from millstream.errors import SettingsError
@@ -198,6 +199,7 @@ class Processes:
             settings = self._settings()
             if is_first:  # what would end the start later, before a first user is made, and their password shown
                 configure(settings)
+                check_event_log(settings)
                 listen(settings.host, settings.port).close()
             asyncio.run(_start_and_end(assemble(self._session, settings, self._say, executes=False)))
         except Exception as error:  # noqa: BLE001  whatever it is, the master tells it

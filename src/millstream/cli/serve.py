@@ -24,6 +24,7 @@ from millstream.cli.processes import (
     wants_several,
     warn_of_network,
 )
+from millstream.cli.servers import check_event_log
 from millstream.cli.session import Session
 from millstream.cli.worker import collect_seldom
 from millstream.errors import SettingsError
@@ -92,6 +93,7 @@ def _first_look(session: Session, app: str | None, given: Mapping[str, Any]) -> 
 def _server(session: Session, settings: Settings) -> HttpServer:
     from millstream.server.launch import HttpServer  # noqa: PLC0415  FastAPI: --help does without
 
+    check_event_log(settings)
     warn_of_network(session, settings)
     api = assemble(session, settings, lambda line: session.err.print(line, soft_wrap=True), executes=None)
     return HttpServer(api, settings)

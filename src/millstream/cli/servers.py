@@ -1,4 +1,4 @@
-"""The checks of `millstream doctor` that ask servers: the Redis of the event log, the broker, and whoever uses them."""
+"""The checks that ask servers: the Redis of the event log, the broker, and whoever uses them. Most are of `doctor`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,29 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from millstream.cli.findings import Finding, since
-from millstream.errors import MillstreamError
+from millstream.errors import MillstreamError, SettingsError
 from millstream.urls import without_password
 
 if TYPE_CHECKING:
     from millstream.settings import Settings
+
+
+def check_event_log(settings: Settings) -> None:
+    """See that the Redis of the event log would have this program. One that is away may come back: it is waited for.
+
+    Raises:
+        SettingsError: It refuses the password, the database or the user that the settings give.
+    """
+    if settings.effective_job_queue_type != "redis":
+        return
+    from millstream.events.redis.look import refusal  # noqa: PLC0415  only these settings need redis
+
+    url = settings.effective_redis_queue_url
+    if (why := refusal(url)) is not None:
+        raise SettingsError(
+            f"the event log cannot use Redis at {without_password(url)}: {why.rstrip('.')}; "
+            "correct redis_queue_url, or redis_queue_db, or redis_url"
+        )
 
 
 def look_at_event_log(settings: Settings) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from millstream.backends.celery.options import WorkerOptions
 from millstream.cli.exits import Exit, WrongUseError
 from millstream.cli.interrupts import Interrupts
 from millstream.cli.options import AppOption, Debug, EnvFile
+from millstream.cli.servers import check_event_log
 from millstream.cli.session import Session
 from millstream.cli.workers import work_on_celery
 from millstream.errors import SettingsError
@@ -75,7 +76,7 @@ def worker(  # noqa: PLR0913, PLR0917  these are the options of a program
     session = Session.of(context, debug=debug, env_file=env_file)
     session.take_in(app)
     settings = session.settings()
-    _refuse_memory(settings)
+    _refuse_unfit(settings)
     if log_level is not None:
         settings = settings.model_copy(update={"log_level": log_level.value})
     if max_segments is None and pool is not Pool.PREFORK:
@@ -109,10 +110,12 @@ def worker(  # noqa: PLR0913, PLR0917  these are the options of a program
     return Exit.OK
 
 
-def _refuse_memory(settings: Settings) -> None:
+def _refuse_unfit(settings: Settings) -> None:
+    """Refuse settings by which a worker would share nothing with anybody."""
     if settings.durability == "off":
         found = settings.sources()["durability"]
         raise SettingsError(f"durability = off ({found}): jobs then live in one process; a worker has nothing to share")
+    check_event_log(settings)
 
 
 def _teach(program: Millstream, known: Registry, settings: Settings) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
 from redis.retry import Retry
 
 from millstream.events.redis.keys import Keys
@@ -17,6 +17,8 @@ from millstream.urls import without_password
 
 OLDEST: Final = 6
 """The first version that has what the event log asks for; Valkey says that it is 7.2."""
+
+_NO_DATABASE: Final = "DB index is out of range"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +66,8 @@ def look(url: str, bounds: Bounds | None = None) -> Looked:
     Raises:
         RedisUnavailableError: It does not answer, or refuses what it is asked.
     """
-    bounds = bounds or Bounds()
-    client: Any = Redis.from_url(
-        url,
-        retry=Retry(NoBackoff(), 0),
-        socket_connect_timeout=bounds.connect,
-        socket_timeout=bounds.command,
-        decode_responses=True,
-    )
     try:
-        with client:
+        with _client(url, bounds or Bounds()) as client:
             told = client.info()
             began = time.perf_counter()
             client.set(Keys("doctor").probe, 1, ex=1)
@@ -88,4 +82,34 @@ def look(url: str, bounds: Bounds | None = None) -> Looked:
         eviction=told.get("maxmemory_policy", "noeviction"),
         is_bounded=bool(told.get("maxmemory")),
         is_cluster=bool(told.get("cluster_enabled")),
+    )
+
+
+def refusal(url: str, bounds: Bounds | None = None) -> str | None:
+    """Return why a Redis server has nobody who comes by a URL, which is wrong; `None` where it does, or is away.
+
+    Args:
+        url: As for `look`.
+        bounds: How long it is waited for.
+    """
+    try:
+        with _client(url, bounds or Bounds()) as client:
+            client.set(Keys("doctor").probe, 1, ex=1)
+    except (AuthenticationError, NoPermissionError) as error:
+        return str(error)
+    except ResponseError as error:
+        return str(error) if _NO_DATABASE in str(error) else None
+    except (RedisError, OSError):
+        return None
+    return None
+
+
+def _client(url: str, bounds: Bounds) -> Any:
+    return Redis.from_url(
+        url,
+        protocol=2,
+        retry=Retry(NoBackoff(), 0),
+        socket_connect_timeout=bounds.connect,
+        socket_timeout=bounds.command,
+        decode_responses=True,
     )
