@@ -16,7 +16,7 @@ from typing import Literal
 from tests.lifeline import children, die_with_parent, send
 
 ROOT = Path(__file__).resolve().parent.parent
-_SECONDS = 60.0
+_SECONDS = 120.0
 _READY = r"\bready\b"  # both programs say so
 _PROGRAM = "import sys; from millstream.cli.program import main; sys.exit(main())"
 _CELERY = "import sys; from celery.__main__ import main; sys.argv[0] = 'celery'; sys.exit(main())"

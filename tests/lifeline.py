@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from itertools import count
 from pathlib import Path
@@ -23,7 +24,7 @@ from millstream import points
 
 _ROOT = Path(__file__).resolve().parents[1]
 _PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
-_END_SECONDS = 30.0
+_END_SECONDS = 120.0
 _PORTS = range(15_000, 32_000)
 _claims: list[socket.socket] = []
 
@@ -87,6 +88,13 @@ def new_home(prefix: str, parent: Path | None = None) -> tuple[Path, BinaryIO]:
     return home, lock
 
 
+def descriptors(pid: int) -> Iterator[tuple[int, str]]:
+    """Yield what a process has open, each with its number; what it closes meanwhile is left out."""
+    for one in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            yield int(one.name), str(one.readlink())
+
+
 def children(pid: int) -> list[int]:
     """Return the processes that a process has started and that are still there."""
     found: list[int] = []
@@ -100,6 +108,13 @@ def children(pid: int) -> list[int]:
 def descendants(pid: int) -> list[int]:
     """Return the processes that a process has started, those that these have started, and so on."""
     return [found for child in children(pid) for found in (child, *descendants(child))]
+
+
+def stopped_family(pid: int) -> list[int]:
+    """Stop a process, which starts no more from then on, and return it with its descendants."""
+    send(signal.SIGSTOP, pid)
+    _await_standstill(pid)
+    return [pid, *descendants(pid)]
 
 
 def send(how: signal.Signals, *pids: int) -> None:
@@ -117,11 +132,15 @@ def stop_between_writes(ledger: Path, *pids: int) -> None:
     with ledger.with_name(f"{ledger.name}.lock").open("rb+") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
         send(signal.SIGSTOP, *pids)
-        until = time.monotonic() + _END_SECONDS
-        while not all(map(_stands_still, pids)):
-            if time.monotonic() > until:
-                raise RuntimeError(f"not all of the processes {pids} stand still")
-            time.sleep(0.002)
+        _await_standstill(*pids)
+
+
+def _await_standstill(*pids: int) -> None:
+    until = time.monotonic() + _END_SECONDS
+    while not all(map(_stands_still, pids)):
+        if time.monotonic() > until:
+            raise RuntimeError(f"not all of the processes {pids} stand still")
+        time.sleep(0.002)
 
 
 def stop_at(point: str, nth: int, url: str) -> None:

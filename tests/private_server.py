@@ -17,10 +17,19 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, ClassVar, Self
 
-from tests.lifeline import await_end, descendants, end_with_parent, free_port, new_home, ordinary_user, send
+from tests.lifeline import (
+    await_end,
+    descendants,
+    end_with_parent,
+    free_port,
+    new_home,
+    ordinary_user,
+    send,
+    stopped_family,
+)
 
 _START_SECONDS = 120.0
-_STOP_SECONDS = 30.0
+_STOP_SECONDS = 120.0
 _LOOK_SECONDS = 0.01
 
 
@@ -98,11 +107,13 @@ class PrivateServer(ABC):
 
     def pause(self) -> None:
         """Stop its processes where they are: connections stay open, and nobody answers."""
-        self._signal(signal.SIGSTOP)
+        if self._process is not None:
+            send(signal.SIGSTOP, *stopped_family(self._process.pid))
 
     def resume(self) -> None:
         """Let its processes go on."""
-        self._signal(signal.SIGCONT)
+        if self._process is not None:
+            send(signal.SIGCONT, self._process.pid, *descendants(self._process.pid))
 
     def close(self) -> None:
         """End it at once, and remove its data."""
@@ -177,7 +188,7 @@ class PrivateServer(ABC):
         process, self._process = self._process, None
         if process is None:
             return
-        left = descendants(process.pid)
+        _, *left = stopped_family(process.pid)
         send(how, process.pid)
         send(signal.SIGKILL if how is signal.SIGKILL else signal.SIGCONT, *left)
         send(signal.SIGCONT, process.pid)
@@ -189,7 +200,3 @@ class PrivateServer(ABC):
             process.wait()
             for pid in left:  # they hold memory and ports, without which it cannot start again
                 await_end(pid)
-
-    def _signal(self, which: signal.Signals) -> None:
-        if self._process is not None:
-            send(which, self._process.pid, *descendants(self._process.pid))

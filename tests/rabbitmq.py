@@ -91,7 +91,7 @@ class RabbitMQServer(PrivateServer):
                 "Content-Type": "application/json",
             },
         )
-        with urlopen(request, timeout=10) as answer:  # noqa: S310  as above
+        with urlopen(request, timeout=60) as answer:  # noqa: S310  as above
             text = answer.read()
         return json.loads(text) if text else None
 

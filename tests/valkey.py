@@ -26,7 +26,7 @@ URL_VARIABLE = "TESTS_VALKEY_URL"
 """Where a Celery app of ours finds its broker and its result backend."""
 
 _READY = "tests:worker-ready"
-_START_SECONDS = 30.0
+_START_SECONDS = 120.0
 _DATABASES = 64
 
 

@@ -128,6 +128,7 @@ class Fleet:
         variables: Environment variables as they are, beyond those of the settings.
 
     Attributes:
+        settings: Their settings.
         url: Where the ledger lies.
         witness: Looks into its tables.
     """
@@ -144,7 +145,7 @@ class Fleet:
     ) -> None:
         """Start nothing yet."""
         self.home, self.kind, self.size = home, kind, size
-        self._settings = {**_DEFAULTS, **settings}
+        self.settings = {**_DEFAULTS, **settings}
         self._changes, self._variables = tuple(changes), dict(variables or {})
         self._programs: list[subprocess.Popen[bytes]] = []
         self._alone: list[ServerProcess] = []
@@ -266,7 +267,7 @@ class Fleet:
         """
         with self._signing_in:
             if not self._token:
-                form = {"username": self._settings["superuser"], "password": self._settings["superuser_password"]}
+                form = {"username": self.settings["superuser"], "password": self.settings["superuser_password"]}
                 answer = httpx.post(f"{process.url}/api/v1/login", data=form, timeout=PATIENCE, verify=_CONTEXT)
                 assert answer.status_code == 200, answer.text
                 self._token = answer.json()["access_token"]
@@ -317,7 +318,7 @@ class Fleet:
         changes: Sequence[str] = (),
     ) -> subprocess.Popen[bytes]:
         code = "\n".join((*self._changes, *changes, _PROGRAM))
-        given = environment({**self._settings, **(settings or {})}) | self._variables
+        given = environment({**self.settings, **(settings or {})}) | self._variables
         with self._log(len(self._programs)).open("wb") as log:
             program = subprocess.Popen(
                 [sys.executable, "-P", "-c", code, "serve", *arguments],

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Self
 
-from tests.lifeline import children, send
+from tests.lifeline import children, descriptors, send
 
 PATIENCE = 120.0
 
@@ -69,9 +69,9 @@ class Served:
 def listening(pid: int) -> int:
     """Return on how many sockets of the network a process listens."""
     inodes = set()
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        if target := re.fullmatch(r"socket:\[(\d+)\]", str(descriptor.readlink())):
-            inodes.add(target[1])
+    for _, target in descriptors(pid):
+        if socket := re.fullmatch(r"socket:\[(\d+)\]", target):
+            inodes.add(socket[1])
     rows = [
         line.split()
         for kind in ("tcp", "tcp6")

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+import redis
 
 from tests.integration.workers import DEAF
 from tests.server.building import streamed
@@ -28,13 +29,23 @@ def fleet_settings() -> dict[str, str]:
 
 @contextmanager
 def reading(fleet: Fleet, process: ServerProcess, job_id: str) -> Generator[None]:
-    """Read a build at a process, from the first event on, for long enough that the others are told."""
+    """Read a build at a process, from the first event on, once the others are told."""
     with fleet.client(process) as client:
         stream = streamed(client, job_id)
         next(stream)
-        time.sleep(GRACE_SECONDS)  # it is told within a tenth of that
+        until(lambda: is_read(fleet, job_id), fleet.said)
         yield
         stream.close()
+
+
+def is_read(fleet: Fleet, job_id: str) -> bool:
+    """Whether processes know of a reader of a build, wherever it is."""
+    url = fleet.settings.get("redis_queue_url")
+    if url is None:
+        return bool(fleet.witness.rows(f"SELECT 1 FROM millstream_activity WHERE job = '{job_id}' AND is_open"))  # noqa: S608  ours
+    with redis.Redis.from_url(url) as client:
+        beats = [beat for key in client.scan_iter(f"*{job_id}:activity") for beat in client.hvals(key)]
+    return any(beat.startswith(b"open") for beat in beats)
 
 
 def test_a_build_whose_readers_ended_with_their_process_is_cancelled(fleet: Fleet, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_what_a_killed_process_built_goes_on_at_once_elsewhere_and_no_reader_mis
     first.kill()
     killed = time.monotonic()
     await_begun(tmp_path, 3, first)
-    assert time.monotonic() - killed < 5 * SCAN_SECONDS, "its lease would have been 60 s"
+    assert time.monotonic() - killed < 10 * SCAN_SECONDS, "its lease would have been 60 s"
     held.unlink()
     told = check_complete(fleet, job_id, readers)
     assert told[-1].data["status"] == "succeeded"
@@ -117,7 +117,7 @@ def test_a_process_that_is_asked_to_stop_hands_on_what_does_not_end_in_its_grace
     first.stop()
     gone = time.monotonic()
     await_begun(tmp_path, 3, first)
-    assert time.monotonic() - gone < 5.0, "it said so to the others"
+    assert time.monotonic() - gone < 10.0, "it said so to the others"
     held.unlink()
     told = check_complete(fleet, job_id, readers)
     assert told[-1].data["status"] == "succeeded"

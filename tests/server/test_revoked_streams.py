@@ -30,14 +30,15 @@ def reader(server: RunningServer) -> Iterator[httpx.Client]:
 
 
 def read_until_it_ends(client: httpx.Client, path: str, then: Callable[[], object]) -> str:
-    """Read a stream to its end, and do something once its first lines are there."""
-    told = ""
+    """Read a stream to its end, and do something once a token has come."""
+    told, has_spoken = "", False
     with client.stream("GET", path, timeout=PATIENCE) as answer:
         assert answer.status_code == 200
         for piece in answer.iter_text():
-            if not told:
-                then()
             told += piece
+            if not has_spoken and "drop" in told:
+                has_spoken = True
+                then()
     return told
 
 
@@ -55,7 +56,7 @@ def test_it_ends_when_the_user_is_not_active_any_more(admin: httpx.Client, reade
 
 def test_it_ends_when_the_user_signs_out(server: RunningServer, reader: httpx.Client) -> None:
     job = start(reader, "dripping")
-    with closing(httpx.Client(base_url=server.url, headers=reader.headers)) as other:
+    with closing(httpx.Client(base_url=server.url, headers=reader.headers, timeout=PATIENCE)) as other:
         told = read_until_it_ends(reader, STREAMS[0].format(job), lambda: other.post("/api/v1/logout"))
     assert '"end"' not in told
     assert reader.get("/api/v1/users/whoami").status_code == 401
@@ -66,7 +67,8 @@ def test_it_ends_when_the_key_is_removed_and_others_read_on(
 ) -> None:
     made = reader.post("/api/v1/api_key/", json={"name": "short"}).json()
     job = start(reader, "dripping")
-    with closing(httpx.Client(base_url=server.url, headers={"x-api-key": made["api_key"]})) as by_key:
+    key = {"x-api-key": made["api_key"]}
+    with closing(httpx.Client(base_url=server.url, headers=key, timeout=PATIENCE)) as by_key:
         told = read_until_it_ends(
             by_key, STREAMS[0].format(job), lambda: reader.delete(f"/api/v1/api_key/{made['id']}")
         )

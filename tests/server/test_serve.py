@@ -31,11 +31,12 @@ def served(directory: Path) -> Iterator[Served]:
 def test_a_first_start_says_a_password_once_and_the_next_says_none(directory: Path) -> None:
     with Served(directory, MILLSTREAM_AUTO_LOGIN="false") as first:
         password = first.find(r"the superuser is admin, with the password (\S+)")
-        assert httpx.get(f"{first.url}{WHOAMI}").status_code == 401
+        assert httpx.get(f"{first.url}{WHOAMI}", timeout=PATIENCE).status_code == 401
         assert first.stop() == 0
         assert first.said.count(password) == 1
     with Served(directory, MILLSTREAM_AUTO_LOGIN="false") as second:
-        signed_in = httpx.post(f"{second.url}/api/v1/login", data={"username": "admin", "password": password})
+        form = {"username": "admin", "password": password}
+        signed_in = httpx.post(f"{second.url}/api/v1/login", data=form, timeout=PATIENCE)
         assert signed_in.status_code == 200
         assert "password" not in second.said
 
@@ -43,13 +44,14 @@ def test_a_first_start_says_a_password_once_and_the_next_says_none(directory: Pa
 def test_a_password_that_is_set_is_nowhere_said(directory: Path) -> None:
     settings = {"LANGFLOW_SUPERUSER": "root", "LANGFLOW_SUPERUSER_PASSWORD": "changeme"}
     with Served(directory, **settings) as running:
-        signed_in = httpx.post(f"{running.url}/api/v1/login", data={"username": "root", "password": "changeme"})
+        form = {"username": "root", "password": "changeme"}
+        signed_in = httpx.post(f"{running.url}/api/v1/login", data=form, timeout=PATIENCE)
         assert signed_in.status_code == 200
         assert "changeme" not in running.said
 
 
 def test_who_says_nothing_is_the_superuser_on_this_machine_alone(served: Served) -> None:
-    with httpx.Client(base_url=served.url) as client:
+    with httpx.Client(base_url=served.url, timeout=PATIENCE) as client:
         assert client.get(WHOAMI).json()["username"] == "admin"
         for said in (
             {"Host": "evil.example"},
@@ -67,7 +69,7 @@ def test_who_says_nothing_is_the_superuser_on_this_machine_alone(served: Served)
 
 
 def test_it_listens_once_and_ends_at_the_first_signal(served: Served) -> None:
-    with httpx.Client(base_url=served.url) as client:  # its connection stays open
+    with httpx.Client(base_url=served.url, timeout=PATIENCE) as client:  # its connection stays open
         client.get("/health")
         assert listening(served.process.pid) == 1
         assert served.stop() == 0
@@ -107,21 +109,21 @@ def test_what_is_not_safe_or_not_there_yet_does_not_start(
 def test_it_listens_to_the_name_or_address_that_is_given(directory: Path, host: str, shown: str) -> None:
     with Served(directory, "--host", host) as running:
         assert running.url.startswith(f"http://{shown}:")
-        assert httpx.get(f"{running.url}{WHOAMI}").json()["username"] == "admin"
+        assert httpx.get(f"{running.url}{WHOAMI}", timeout=PATIENCE).json()["username"] == "admin"
 
 
 def test_listening_to_the_network_without_tls_is_warned_of_and_needs_a_credential(directory: Path) -> None:
     with Served(directory, "--host", "0.0.0.0") as running:  # noqa: S104  that is what is tested
         port = running.url.rpartition(":")[2]
         assert running.said.count("without TLS") == 1
-        assert httpx.get(f"http://127.0.0.1:{port}{WHOAMI}").status_code == 401
+        assert httpx.get(f"http://127.0.0.1:{port}{WHOAMI}", timeout=PATIENCE).status_code == 401
 
 
 def test_a_proxy_that_is_trusted_tells_who_comes_and_how(directory: Path) -> None:
     password = "correct horse"  # noqa: S105  of a user who lives as long as the test
     settings = {"MILLSTREAM_TRUSTED_PROXIES": "127.0.0.1", "MILLSTREAM_SUPERUSER_PASSWORD": password}
     form = {"username": "admin", "password": password}
-    with Served(directory, **settings) as running, httpx.Client(base_url=running.url) as client:
+    with Served(directory, **settings) as running, httpx.Client(base_url=running.url, timeout=PATIENCE) as client:
         by_tls = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "192.0.2.1", "Host": "shop.example"}
         cookie = client.post("/api/v1/login", data=form, headers=by_tls).headers["Set-Cookie"]
         assert cookie.startswith("__Host-ms=")
@@ -141,6 +143,7 @@ def test_without_a_trusted_proxy_nobody_is_believed_to_come_by_tls(served: Serve
         f"{served.url}/api/v1/login",
         data={"username": "admin", "password": password},
         headers={"X-Forwarded-Proto": "https"},
+        timeout=PATIENCE,
     )
     assert answer.headers["Set-Cookie"].startswith("ms_session=")
 
@@ -185,7 +188,8 @@ def test_it_knows_the_flows_of_an_app_and_hands_on_what_runs(directory: Path) ->
         "@flow\n"
         "def slow(): return sleep()\n"
     )
-    with Served(directory, "-A", "shop", MILLSTREAM_DRAIN_GRACE="0.5") as first, httpx.Client() as client:
+    shop = ("-A", "shop")
+    with Served(directory, *shop, MILLSTREAM_DRAIN_GRACE="0.5") as first, httpx.Client(timeout=PATIENCE) as client:
         started = client.post(f"{first.url}/run-task", json={"task": "shop.slow"})
         assert started.status_code == 202, started.text
         job = f"/api/v1/jobs/{started.json()['task_id'].partition('.')[0]}"
@@ -194,8 +198,8 @@ def test_it_knows_the_flows_of_an_app_and_hands_on_what_runs(directory: Path) ->
             assert time.monotonic() < until
             time.sleep(0.02)
         assert first.stop() == 0
-    with Served(directory, "-A", "shop", MILLSTREAM_DRAIN_GRACE="0.5") as second:
-        answer = httpx.get(f"{second.url}{job}")
+    with Served(directory, *shop, MILLSTREAM_DRAIN_GRACE="0.5") as second:
+        answer = httpx.get(f"{second.url}{job}", timeout=PATIENCE)
         assert answer.json()["state"] in {"queued", "running"}, "it goes on"
         cancelled = httpx.post(f"{second.url}{job}/cancel", timeout=PATIENCE)
         assert cancelled.status_code in {200, 202}

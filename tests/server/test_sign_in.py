@@ -9,7 +9,8 @@ from contextlib import closing
 import httpx
 import pytest
 
-from tests.server.running import PASSWORD, RunningServer, signed_in
+from millstream.server.passwords import Passwords
+from tests.server.running import PASSWORD, PATIENCE, RunningServer, signed_in
 
 SignIn = Callable[[], tuple[str, str]]
 
@@ -35,7 +36,7 @@ def test_who_signed_in_is_known(alice: httpx.Client) -> None:
 
 def test_signing_in_answers_what_clients_of_the_first_version_expect(server: RunningServer) -> None:
     server.add_user("carol")
-    with httpx.Client(base_url=server.url) as client:
+    with httpx.Client(base_url=server.url, timeout=PATIENCE) as client:
         answer = sign_in(client, "carol")
     assert answer.status_code == 200
     assert answer.json().keys() == {"access_token", "refresh_token", "token_type"}
@@ -89,15 +90,19 @@ def test_a_stale_token_keeps_nobody_from_signing_in(anonymous: httpx.Client) -> 
 
 
 # ------------------------------------------------------------------------------------------------------ the limiter
-def test_the_sixth_try_within_a_minute_is_refused_before_it_is_looked_at(anonymous: httpx.Client) -> None:
+def test_the_sixth_try_within_a_minute_is_refused_before_it_is_looked_at(
+    anonymous: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     answers = [sign_in(anonymous, "guessed", str(n)) for n in range(5)]
     assert {answer.status_code for answer in answers} == {401}
-    began = time.monotonic()
+
+    async def look(*_: object) -> bool:
+        raise AssertionError("a hash is made")
+
+    monkeypatch.setattr(Passwords, "is_right", look)
     refused = [sign_in(anonymous, "guessed", str(n)) for n in range(20)]
-    each = (time.monotonic() - began) / 20
     assert {answer.status_code for answer in refused} == {429}
     assert all(1 <= int(answer.headers["Retry-After"]) <= 60 for answer in refused)
-    assert each < 0.1, "it takes as long as a hash"
 
 
 def test_a_guesser_does_not_sign_out_whom_it_guesses_at(server: RunningServer, anonymous: httpx.Client) -> None:
@@ -116,7 +121,7 @@ def fresh(server: RunningServer) -> SignIn:
     user = server.add_user(f"user-{time.monotonic_ns()}")
 
     def sign() -> tuple[str, str]:
-        with httpx.Client(base_url=server.url) as client:
+        with httpx.Client(base_url=server.url, timeout=PATIENCE) as client:
             tokens = sign_in(client, user.name).json()
         return tokens["access_token"], tokens["refresh_token"]
 
@@ -173,7 +178,7 @@ def test_what_another_process_revokes_is_refused_within_a_second(
     revoked = time.monotonic()
     while anonymous.get(WHOAMI, headers=bearer(access)).status_code == 200:
         assert time.monotonic() - revoked < 30
-    assert time.monotonic() - revoked < 5, "a second, and what a busy machine adds"
+    assert time.monotonic() - revoked < 10, "a second, and what a busy machine adds"
 
 
 # --------------------------------------------------------------------------------------------------------- the cookie

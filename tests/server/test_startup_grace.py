@@ -1,5 +1,7 @@
 """A reader of a job that the ledger does not have yet: waited for where its id is new, else refused at once."""
 
+from uuid import UUID
+
 import pytest
 
 from millstream.clock import SystemClock, new_id
@@ -49,8 +51,19 @@ async def test_without_a_grace_nothing_is_waited_for() -> None:
     assert ledger.asked == 1
 
 
+class LateClock(SystemClock):
+    """Tells when an id was made, and each time it is asked a second later."""
+
+    def __init__(self, job_id: str) -> None:
+        self._seconds = (UUID(job_id).int >> 80) / 1000
+
+    def now(self) -> float:
+        self._seconds += 1.0
+        return self._seconds
+
+
 async def test_the_grace_ends() -> None:
-    ledger = Ledger(1000)
+    ledger, job_id = Ledger(1000), new_id()
     with pytest.raises(JobNotFoundError):
-        await once_known(ledger.find, new_id(), 0.3, SystemClock())
-    assert ledger.asked > 1
+        await once_known(ledger.find, job_id, 2.5, LateClock(job_id))
+    assert ledger.asked == 3

@@ -58,6 +58,6 @@ def test_a_request_that_outlives_the_grace_is_told_to_come_again(
 def is_answering(url: str) -> bool:
     try:
         httpx.get(f"{url}/health", timeout=PATIENCE)
-    except httpx.ConnectError:
+    except httpx.TransportError:  # refused, or reset where it was not taken up any more
         return False
     return True
