@@ -40,7 +40,7 @@ FAULTS = (
 while work is handed in; the broker or a worker stands still for longer than its lease; the broker forgets everything;
 its answers are lost on the way."""
 
-_ORPHAN_SECONDS = 15.0
+_ORPHAN_SECONDS = 90.0
 _LOOK_SECONDS = 0.005
 _numbers = itertools.count(1)
 _CHANGES = f"""

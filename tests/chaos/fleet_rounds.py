@@ -55,7 +55,7 @@ _CUT = (
 _OF_BUSY = ("server", "busy servers", "term", "stop")
 _DESCRIPTORS, _THREADS = 60, 60
 _DRAIN_SECONDS = 180.0
-_REST_SECONDS = 30.0
+_REST_SECONDS = 90.0
 _LOOK_SECONDS = 0.01
 _OPEN_JOBS = 32
 

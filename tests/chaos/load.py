@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from millstream import approval, ctx, flow, sleep, task
@@ -19,6 +20,9 @@ from millstream.testing.history import Began, Finished, ObservationLog, digest, 
 
 EFFECTS = "CHAOS_EFFECTS"
 """The variable that names the effect log."""
+
+HOLD = "hold"
+"""While a file of this name lies beside the effect log, what is to be held waits in its middle."""
 
 CLAIMER = "CHAOS_CLAIMER"
 """The variable that names the process which claims; pool processes inherit it."""
@@ -295,9 +299,27 @@ def sized(size: int) -> Any:
     return measure(make(size))
 
 
+async def _let_go() -> None:
+    """Wait while the test holds what runs."""
+    while Path(os.environ[EFFECTS]).with_name(HOLD).exists():  # noqa: ASYNC110  another process lets go
+        await asyncio.sleep(0.01)
+
+
+@task
+async def held(*given: str) -> str:
+    with effect(given) as mark:
+        await _let_go()
+    return mark
+
+
 @flow
-def paced() -> Any:
-    return step(step(seconds=0.5))
+def gated(before: int = 1, after: int = 1) -> Any:
+    """Wait in a node while the test holds it, with some steps before and after."""
+    given: tuple[Any, ...] = ()
+    steps: list[Any] = [*[step] * before, held, *[step] * after]
+    for one in steps:
+        given = (one(*given),)
+    return given[0]
 
 
 @task
@@ -365,7 +387,7 @@ def brief() -> Any:
 @task(retries=1, retry_backoff=0.05, retry_jitter=False)
 async def stumble() -> str:
     with effect(most=2) as mark:
-        await asyncio.sleep(0.5)
+        await _let_go()
     if ctx.attempt == 1:
         raise FlakyError(mark)
     return mark

@@ -19,6 +19,7 @@ from millstream.ledger.sql import SqlLedger
 from millstream.testing.history import Began, Finished, History, ObservationLog
 from millstream.testing.invariants import Violation, violations
 from tests.chaos import children
+from tests.chaos.load import HOLD
 from tests.chaos.verdict import history
 from tests.chaos.witness import Witness
 
@@ -93,8 +94,14 @@ class Stage:
         child.send_signal(signal.SIGTERM)
         assert child.wait(SECONDS) in children.ORDERLY, self.said()
 
+    def hold(self) -> Path:
+        """Let the flows `gated` and `stumbling` wait in their middle until the file that is returned is removed."""
+        held = self._home / HOLD
+        held.touch()
+        return held
+
     async def stopped(self, child: subprocess.Popen[bytes]) -> None:
-        """Wait until a process has stopped itself at its crash point."""
+        """Wait until a process has stopped."""
         await self.until(lambda: _state(child.pid) == "T", "the process did not stop")
 
     async def until(self, holds: Callable[[], bool], else_: str) -> None:

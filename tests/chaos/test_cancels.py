@@ -6,8 +6,9 @@ import signal
 import pytest
 
 from millstream import JobState
+from millstream.execution import cancel
 from millstream.model.event import TERMINAL
-from tests.chaos.stage import Stage
+from tests.chaos.stage import SECONDS, Stage
 
 
 async def test_a_job_that_is_cancelled_before_it_starts_has_no_effect(stage: Stage) -> None:
@@ -23,7 +24,10 @@ async def test_a_job_that_is_cancelled_before_it_starts_has_no_effect(stage: Sta
     assert stage.violations() == []
 
 
-async def test_a_hundred_cancels_at_once_get_one_answer_and_make_one_end(stage: Stage) -> None:
+async def test_a_hundred_cancels_at_once_get_one_answer_and_make_one_end(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cancel, "ANSWER_SECONDS", SECONDS)  # a busy machine may take longer to stop what runs
     async with stage.client() as app:
         stage.witness.install()
         worker = stage.start()

@@ -60,9 +60,11 @@ async def test_a_worker_that_nobody_answers_loses_its_jobs_to_another(
     async with stage.client() as app:
         stage.witness.install()
         deaf = stage.start(url=through)
-        job = await app.submit("chain", length=8)
+        held = stage.hold()
+        job = await app.submit("gated", before=2, after=5)
         await has_begun(stage, deaf, 3)
         proxy.behave_at(b"COMMIT", HALF_OPEN)
+        held.unlink()
         await asyncio.to_thread(proxy.wait)
         other = stage.start()
         assert await job.wait() is JobState.SUCCEEDED

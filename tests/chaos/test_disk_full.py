@@ -25,9 +25,11 @@ async def test_a_worker_that_may_not_write_waits_until_it_may(stage: Stage) -> N
     async with stage.client() as app:
         stage.witness.install()
         worker = stage.start()
-        job = await app.submit("chain", length=8)
+        held = stage.hold()
+        job = await app.submit("gated", before=2, after=5)
         await stage.until(lambda: len(stage.effects(worker)) >= 3, "the worker did not begin")
         resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (NO_ROOM, UNLIMITED))
+        held.unlink()
         await stage.until(lambda: "cannot grow" in stage.said(), "the worker did not say that there is no room")
         assert await job.state() is JobState.RUNNING
         resource.prlimit(worker.pid, resource.RLIMIT_FSIZE, (UNLIMITED, UNLIMITED))

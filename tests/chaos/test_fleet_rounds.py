@@ -6,6 +6,8 @@ import pytest
 
 from tests.chaos.test_rounds import played
 
+pytestmark = pytest.mark.timeout(900)  # as there
+
 
 def test_a_few_kills_of_server_processes_lose_nothing() -> None:
     table = played("--servers", "2", "--rounds", "1", "--kills", "5", "--databases", "sqlite", "--queues", "asyncio")

@@ -31,9 +31,11 @@ async def test_no_node_starts_before_what_it_reads_is_recorded(stage: Stage, tmp
     async with stage.client() as app:
         stage.witness.install()
         worker = stage.start()
-        job = await app.submit("paced")
+        held = stage.hold()
+        job = await app.submit("gated", before=0)
         await stage.until(lambda: len(stage.effects(worker)) == 1, "the first node did not begin")
         with writing(tmp_path / "ledger.db"):
+            held.unlink()
             await stage.until(lambda: stage.has_finished(worker), "the first node did not finish")
             assert not await stage.comes(lambda: len(stage.effects(worker)) > 1, PATIENCE)
             worker.kill()
@@ -48,9 +50,11 @@ async def test_no_attempt_starts_before_the_failure_of_the_one_before_is_recorde
     async with stage.client() as app:
         stage.witness.install()
         worker = stage.start()
+        held = stage.hold()
         job = await app.submit("stumbling")
         await stage.until(lambda: len(stage.effects(worker)) == 1, "the first attempt did not begin")
         with writing(tmp_path / "ledger.db"):
+            held.unlink()
             await stage.until(lambda: stage.has_finished(worker), "the first attempt did not finish")
             assert not await stage.comes(lambda: len(stage.effects(worker)) > 1, PATIENCE)
         assert await job.wait() is JobState.SUCCEEDED

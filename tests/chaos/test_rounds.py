@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.timeout(900)  # many processes start and end, one after the other
+
 _ROOT = Path(__file__).resolve().parents[2]
 
 
 def played(*options: str) -> str:
     """Play rounds in a process of their own, which forks, and return the table; what does not hold fails the test."""
     command = [sys.executable, "-m", "tests.chaos", *options]
-    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False, timeout=400)
+    done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False, timeout=800)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return done.stdout
 

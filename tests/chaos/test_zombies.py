@@ -2,8 +2,20 @@
 
 import signal
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 
 from tests.chaos.stage import Stage
+
+
+@pytest.fixture
+def stage(url: str, tmp_path: Path) -> Iterator[Stage]:
+    """As elsewhere, with a lease that a process on a busy machine does not lose by being late."""
+    stage = Stage(url, tmp_path, lease=3.0)
+    with stage.opened():
+        yield stage
 
 
 async def test_a_process_stopped_at_node_7_records_nothing_once_another_has_taken_over(stage: Stage) -> None:
