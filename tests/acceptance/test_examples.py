@@ -19,7 +19,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 STDLIB = Path(sysconfig.get_path("stdlib"))
-TIMEOUT_SECONDS = 60
+TIMEOUT_SECONDS = 200
 
 
 def run(example: str, *options: str, **inputs: Any) -> subprocess.CompletedProcess[str]:

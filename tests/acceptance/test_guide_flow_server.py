@@ -18,7 +18,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.lifeline import end_with_parent, free_port
+from tests.lifeline import descriptors, end_with_parent, free_port
 
 PATIENCE = 120.0
 GUIDE_PORT, GUIDE_FLOW, GUIDE_JOB = (
@@ -159,7 +159,7 @@ class Machine:
         """Return the ports that the server listens on."""
         assert self._server is not None
         process = Path(f"/proc/{self._server.pid}")
-        links = [str(link.readlink()) for link in (process / "fd").iterdir()]
+        links = [link for _, link in descriptors(self._server.pid)]
         found = []
         for table in ("tcp", "tcp6"):
             for line in (process / "net" / table).read_text(encoding="ascii").splitlines()[1:]:

@@ -18,7 +18,7 @@ from tests.acceptance.test_guides_celery import CELERY_CONFIG, FLASK_APP, TASKS
 from tests.celery_workers import environment
 from tests.lifeline import die_with_parent, free_port
 
-READER_SECONDS = 40.0
+READER_SECONDS = 200.0
 
 LANGFLOW_TASKS = """\
 from millstream.worker import celery_app
@@ -232,8 +232,8 @@ import json, time
 from tasks import add, celery_app, stuck
 
 print(add.delay(2, 3).get(timeout=120))
-asked = celery_app.control.inspect(timeout=1)
-print(json.dumps([asked.ping(), asked.registered(), celery_app.control.ping(timeout=1)]))
+asked = celery_app.control.inspect(timeout=60, limit=1)
+print(json.dumps([asked.ping(), asked.registered(), celery_app.control.ping(timeout=60, limit=1)]))
 of_celery = celery_app.celery_app.send_task("tasks.add", (3, 4), task_id="sent-by-celery")
 until = time.monotonic() + 120
 while (sent := celery_app.AsyncResult(of_celery.id)).state is None:  # the message was handed in as a job of its id
@@ -306,7 +306,7 @@ FLOWER = """\
 import json, sys, time, urllib.request
 
 def asked(path):
-    with urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[1]}{path}", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{sys.argv[1]}{path}", timeout=60) as answer:
         return json.load(answer)
 
 from tasks import add

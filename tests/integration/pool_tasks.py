@@ -179,7 +179,15 @@ async def waits(self: Any, name: str) -> None:
 async def until(name: str) -> str:
     """Run until the test says so."""
     await asyncio.to_thread(note, f"{name}:began")
-    await asyncio.to_thread(notes.blpop, [f"{name}:go"], 60)
+    await asyncio.to_thread(notes.blpop, [f"{name}:go"], 120)
+    return "went"
+
+
+@app.task(run_in="thread")
+def until_in_thread(name: str) -> str:
+    """Keep a thread until the test says so."""
+    note(f"{name}:began")
+    notes.blpop([f"{name}:go"], 120)
     return "went"
 
 
@@ -260,7 +268,7 @@ async def in_context(fails: bool) -> str:  # noqa: FBT001
 @app.task(bind=True)
 async def progresses(self: Any, name: str) -> str:
     self.update_state(state="PROGRESS", meta={"done": 1})
-    await asyncio.to_thread(notes.blpop, [f"{name}:go"], 60)
+    await asyncio.to_thread(notes.blpop, [f"{name}:go"], 120)
     return "done"
 
 

@@ -89,12 +89,12 @@ class Side:
 
     def pool(self) -> dict[str, Any]:
         """Return what `inspect stats` tells of the pool."""
-        (stats,) = self.app.control.inspect(timeout=2, limit=1).stats().values()
+        (stats,) = self.app.control.inspect(timeout=SECONDS, limit=1).stats().values()
         return dict(stats["pool"])
 
     def active(self) -> list[dict[str, Any]]:
         """Return what `inspect active` tells."""
-        (active,) = self.app.control.inspect(timeout=2, limit=1).active().values()
+        (active,) = self.app.control.inspect(timeout=SECONDS, limit=1).active().values()
         return list(active)
 
     def idle(self) -> bool:

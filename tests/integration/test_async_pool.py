@@ -242,15 +242,15 @@ def test_a_task_in_a_process_retries_itself(side: Side) -> None:
 
 
 def test_a_plain_task_that_waits_for_a_thread_is_revoked_without_having_begun(side: Side, name: str) -> None:
-    held = [side.send("hardly_in_thread", name, time_limit=SECONDS, soft_time_limit=1.5) for _ in range(8)]
-    side.noted(name, 8)
+    held = [side.send("until_in_thread", name) for _ in range(8)]
+    side.noted(f"{name}:began", 8)
     waiting = side.send("where")
     wait_for(lambda: side.pool()["waiting"]["threads"] == 1)
     waiting.revoke(terminate=True)
     wait_for(lambda: waiting.state == "REVOKED")
-    assert side.pool()["waiting"]["threads"] == 0
-    for result in held:
-        result.get(timeout=SECONDS, propagate=False)
+    wait_for(lambda: side.pool()["waiting"]["threads"] == 0)
+    side.go(name, 8)
+    assert {result.get(timeout=SECONDS) for result in held} == {"went"}
 
 
 def test_a_task_waits_for_its_eta(side: Side) -> None:
@@ -279,15 +279,15 @@ def test_inspect_tells_what_is_active(side: Side, name: str) -> None:
 
 
 def test_the_worker_takes_no_more_messages_than_it_can_run(side: Side) -> None:
-    (stats,) = side.app.control.inspect(timeout=2, limit=1).stats().values()
+    (stats,) = side.app.control.inspect(timeout=SECONDS, limit=1).stats().values()
     assert (stats["prefetch_count"], stats["pool"]["max-concurrency"]) == (1000, 1000)
 
 
 def test_the_pool_grows_and_shrinks(side: Side) -> None:
     control = side.app.control
-    control.pool_grow(5, reply=True, timeout=2, limit=1)
+    control.pool_grow(5, reply=True, timeout=SECONDS, limit=1)
     assert side.pool()["max-concurrency"] == 1005
-    control.pool_shrink(5, reply=True, timeout=2, limit=1)
+    control.pool_shrink(5, reply=True, timeout=SECONDS, limit=1)
     assert side.pool()["max-concurrency"] == 1000
-    (refused,) = control.pool_shrink(1000, reply=True, timeout=2, limit=1)
+    (refused,) = control.pool_shrink(1000, reply=True, timeout=SECONDS, limit=1)
     assert "would leave none" in str(refused)

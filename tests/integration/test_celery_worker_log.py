@@ -21,6 +21,7 @@ from millstream.settings import Settings
 from tests.celery_workers import Worker, environment, workers
 from tests.integration import celery_shop
 from tests.integration.test_celery_publisher import until, waiting
+from tests.lifeline import stop_between_writes
 from tests.rabbitmq import RabbitMQServer
 from tests.valkey import ValkeyServer
 
@@ -153,7 +154,8 @@ async def test_events_call_no_message_a_success_of_its_job(coroutines: Stage, su
         capture = receiver.itercapture(timeout=SECONDS, wakeup=False)
         next(capture)  # it listens
         app = await submitting(coroutines)
-        os.kill(coroutines.worker.pid, signal.SIGSTOP)  # else it may have the job before a message is sent at all
+        ledger = Path(coroutines.settings["database_url"].removeprefix("sqlite:///"))
+        stop_between_writes(ledger, coroutines.worker.pid)  # else it may have the job before a message is sent at all
         try:
             job = await app.submit(celery_shop.fails, "out of ink")
             await until(lambda: waiting(coroutines.settings["broker_url"]) > 0)

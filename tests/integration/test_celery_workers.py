@@ -15,6 +15,7 @@ from millstream import Millstream
 from tests.celery_workers import Workers
 from tests.integration import celery_shop
 from tests.integration.test_celery_publisher import until
+from tests.lifeline import descriptors
 
 SHOP = "tests.integration.celery_shop"
 SECONDS = 120.0
@@ -93,19 +94,19 @@ def held(settings: dict[str, str]) -> bool:
 
 async def test_the_parent_of_a_prefork_pool_opens_nothing_of_ours(some: Workers) -> None:
     worker = some.start(SHOP, pool="prefork", concurrency=1)
-    assert len(entries(worker.pid, "task")) == 1  # its threads
+    assert len(threads(worker.pid)) == 1
     ledger = Path(some.settings["database_url"].removeprefix("sqlite:///"))
     assert not [path for path in opened(worker.pid) if path.startswith(str(ledger))]
     (child,) = worker.children()
     await until(lambda: str(ledger) in opened(child))
 
 
+def threads(pid: int) -> list[Path]:
+    return list(Path(f"/proc/{pid}/task").iterdir())
+
+
 def opened(pid: int) -> list[str]:
-    return [str(path.readlink()) for path in entries(pid, "fd") if path.is_symlink()]
-
-
-def entries(pid: int, of: str) -> list[Path]:
-    return list(Path(f"/proc/{pid}/{of}").iterdir())
+    return [link for _, link in descriptors(pid)]
 
 
 @pytest.mark.parametrize("whom", ["child", pytest.param("all", marks=pytest.mark.matrix)])

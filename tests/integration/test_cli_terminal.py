@@ -85,7 +85,7 @@ def work(tmp_path: Path) -> Path:
 
 def test_the_bar_counts_nodes_and_what_tasks_say_stands_above_it(work: Path) -> None:
     with on_terminal("run", "shop.py:steps", cwd=work) as terminal:
-        terminal.wait_for(r"steps +━[━╸╺]+ +3/4  1 running  1 failed  0:0\d  eta 0:\d\d")
+        terminal.wait_for(r"steps +━[━╸╺]+ +3/4  1 running  1 failed  \d:\d\d  eta \d:\d\d")
         terminal.wait_for(r"  step-3  3/10  third row")
         (work / "go on").touch()
         assert terminal.wait() == 1
@@ -99,7 +99,7 @@ def test_the_bar_counts_nodes_and_what_tasks_say_stands_above_it(work: Path) -> 
 
 def test_of_a_conducting_flow_nobody_knows_how_much_is_left(work: Path) -> None:
     with on_terminal("run", "shop.py:turns", cwd=work) as terminal:
-        terminal.wait_for(r"turns +━+ +1  2 running  0:0\d\r?\n?")
+        terminal.wait_for(r"turns +━+ +1  2 running  \d:\d\d\r?\n?")
         (work / "go on").touch()
         assert terminal.wait() == 0
     assert "eta" not in terminal.text

@@ -20,8 +20,8 @@ from tests.lifeline import stop_between_writes
 from tests.services import PostgresServer
 
 PROMISED_CANCEL = 2.0
-SLACK = 5.0
-"""A bound that is promised is asserted at five times its value: machines differ."""
+SLACK = 10.0
+"""A bound that is promised is asserted at ten times its value: machines differ."""
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ async def test_four_processes_that_write_at_once_all_get_their_turn(
 async def test_what_a_killed_worker_leaves_another_goes_on_with_and_repeats_no_finished_node(
     workers: Workers, client: Millstream, told: Told, gate: Path, *, is_proved: bool
 ) -> None:
-    changes, lease = ((), "15") if is_proved else ((NO_LOCKS,), "1")
+    changes, lease = ((), "15") if is_proved else ((NO_LOCKS,), "3")
     first = workers.start(changes=changes, lease_seconds=lease)
     job = await client.submit(shared_flows.gated, log=str(told.path), gate=str(gate))
     await until(lambda: told.by(first.pid) == ["first", "second"], "the second step of the first worker")
@@ -146,14 +146,14 @@ async def test_a_second_signal_kills_a_worker(workers: Workers, client: Millstre
 async def test_one_that_was_stopped_and_taken_for_dead_records_nothing_when_it_wakes_up(
     workers: Workers, client: Millstream, told: Told, gate: Path, url: str
 ) -> None:
-    zombie = workers.start(changes=(NO_LOCKS,), lease_seconds="1")
+    zombie = workers.start(changes=(NO_LOCKS,), lease_seconds="3")
     job = await client.submit(shared_flows.gated, log=str(told.path), gate=str(gate))
     await until(lambda: told.by(zombie.pid) == ["first", "second"], "the second step of the first worker")
     if url.startswith("sqlite"):
         stop_between_writes(Path(url.removeprefix("sqlite:///")), zombie.pid)
     else:
         zombie.send(signal.SIGSTOP)
-    heir = workers.start(changes=(NO_LOCKS,), lease_seconds="1")
+    heir = workers.start(changes=(NO_LOCKS,), lease_seconds="3")
     await until(lambda: told.by(heir.pid) == ["second"], "the second step of the second worker")
     open_gate(gate)
     assert await job.result() == heir.pid

@@ -17,7 +17,7 @@ from millstream.events.redis.subscription import Subscription
 from millstream.testing.proxy import HALF_OPEN, PASS, FaultProxy
 from tests.valkey import ValkeyServer
 
-SHORT = Bounds(connect=0.3, command=0.3)
+SHORT = Bounds(connect=1.0, command=1.0)
 
 on_each_loop = pytest.mark.parametrize(
     "anyio_backend",

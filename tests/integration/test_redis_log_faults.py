@@ -19,7 +19,7 @@ from millstream.testing.proxy import HALF_OPEN, PASS, FaultProxy
 from tests.redis_parts import Part
 from tests.valkey import ValkeyServer
 
-SHORT = Bounds(connect=0.3, command=0.3)
+SHORT = Bounds(connect=1.0, command=1.0)
 KEYS = Keys("tests")
 
 
@@ -384,7 +384,7 @@ async def test_an_end_that_redis_missed_is_given_to_it_when_it_is_back(
     await until(lambda: not emits.transport.is_away)
     await sent(emits)
     with valkey_server.client() as client:
-        assert client.ttl(KEYS.stream(job)) > 0
+        await until(lambda: client.ttl(KEYS.stream(job)) > 0)
     assert durable(await story(await parts.part(valkey_server.url), job)) == WHOLE
 
 
@@ -392,12 +392,12 @@ async def test_an_end_that_redis_missed_is_given_to_it_when_it_is_back(
 async def test_the_end_of_a_job_wakes_who_waits_here_though_redis_hangs(
     parts: Parts, valkey_server: ValkeyServer, job: str
 ) -> None:
-    emits = await parts.part(valkey_server.url)
+    emits = await parts.part(valkey_server.url, bounds=Bounds(command=1000.0))
     waiting = asyncio.create_task(emits.wait_end(job))
     await tell(parts, emits, job, 1)
     valkey_server.pause()
     parts.put(emits, job, 2, end())
-    await asyncio.wait_for(waiting, 2)
+    await asyncio.wait_for(waiting, 120)
     valkey_server.resume()
 
 

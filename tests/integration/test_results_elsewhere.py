@@ -40,7 +40,7 @@ reader = Millstream(settings=Settings(durability="full"), executes=False)
 with current.use(reader):
     done, failed, waiting, several = sys.argv[1:]
     print(AsyncResult(done).get(timeout=120), AsyncResult(done).args)
-    print(AsyncResult(failed).state, AsyncResult(failed).get(timeout=20, propagate=False))
+    print(AsyncResult(failed).state, AsyncResult(failed).get(timeout=120, propagate=False))
     print(GroupResult.restore(several).get(timeout=120), GroupResult.restore("mine").get(timeout=120))
     print(AsyncResult(waiting).state, AsyncResult("nothing").state, flush=True)
     print(AsyncResult(waiting).get(timeout=120))

@@ -10,10 +10,11 @@ from typing import Any
 import httpx
 import pytest
 
+from millstream.execution import cancel
 from millstream.server import passwords
 from millstream.settings import Settings
 from tests.server.fleet import Combination, Fleet
-from tests.server.running import PASSWORD, RunningServer, signed_in
+from tests.server.running import PASSWORD, PATIENCE, RunningServer, signed_in
 from tests.services import PostgresServer
 from tests.valkey import ValkeyServer
 
@@ -30,6 +31,14 @@ def password_cost() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(passwords, "_KIBIBYTES", 8)
         patch.setattr(passwords, "_PASSES", 1)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cancel_answers() -> Iterator[None]:
+    """Have a cancel in this process answer when the job has stopped, and not before, however busy the machine is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cancel, "ANSWER_SECONDS", PATIENCE)
         yield
 
 
