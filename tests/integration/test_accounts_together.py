@@ -86,7 +86,9 @@ async def test_nothing_is_left_of_what_is_gone_whatever_is_done_at_once(url: str
     doings = Doings(random.Random(seed), ledgers)  # noqa: S311  no secrets are made of it
     connection: Connection | None = None
     done: Counter[str] = Counter()
-    for _ in range(40):
+    rounds = 0
+    while rounds < 40 or done["NoneType"] <= 100:  # how much is refused is up to who comes first
+        rounds += 1
         answers = await asyncio.gather(*(doings.next() for _ in range(12)), return_exceptions=True)
         for answer in answers:
             assert not isinstance(answer, BaseException) or isinstance(answer, REFUSALS), repr(answer)
@@ -96,6 +98,5 @@ async def test_nothing_is_left_of_what_is_gone_whatever_is_done_at_once(url: str
     assert connection is not None
     connection.close()
     assert all(times <= doings.added[flow_id] for (flow_id, _), times in doings.replaced.items()), "a version twice"
-    assert done["NoneType"] > 100, done
     for ledger in ledgers:
         await ledger.close()
