@@ -413,6 +413,7 @@ def test_documents_that_are_not_valid_say_why(data: Any, app: Millstream) -> Non
 
 
 @pytest.mark.matrix
+@pytest.mark.timeout(1_200)  # it has much to do, and waits for nothing
 @given(data=documents() | mutants())
 @settings(max_examples=5_000, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_many_documents(data: Any, app: Millstream) -> None:
