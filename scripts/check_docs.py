@@ -32,7 +32,7 @@ from textwrap import dedent
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # for the servers of the tests
-TIMEOUT_SECONDS = 60
+TIMEOUT_SECONDS = 200
 
 FENCE = re.compile(
     r"^ *(?P<fence>`{3,}|~{3,})(?P<language>\w*)[^\n]*\n(?P<code>.*?)^ *(?P=fence) *$", re.DOTALL | re.MULTILINE

@@ -196,8 +196,11 @@ def test_a_forked_child_starts_with_nothing_and_both_go_on(tmp_path: Path) -> No
     script.write_text(
         textwrap.dedent(
             """
-            import asyncio, os
+            import asyncio, os, warnings
             from millstream import Millstream, task
+
+            # Python 3.12 and later say so of every fork beside threads.
+            warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
 
             @task
             async def double(x): return 2 * x

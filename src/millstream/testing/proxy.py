@@ -89,6 +89,7 @@ class FaultProxy:
         self._listener: asyncio.Server | None = None
         self._links: set[_Link] = set()
         self._fault = PASS
+        self._over = asyncio.Event()
         self._trigger: tuple[bytes, Fault] | None = None
         self._changed = asyncio.Event()
         self._triggered = threading.Event()
@@ -148,7 +149,7 @@ class FaultProxy:
         self._changed.set()
         self._changed = asyncio.Event()
         if fault.kind == "refuse" and self._listener is not None:
-            self._listener.close()
+            await _refuse(self._listener)
             self._listener = None
         elif fault.kind != "refuse" and self._listener is None:
             await self._listen()
@@ -159,14 +160,14 @@ class FaultProxy:
 
     async def _close(self) -> None:
         await self._behave(REFUSE)
-        links = list(self._links)
-        for link in links:
+        self._over.set()
+        for link in self._links:
             link.reset()
-        if links:
-            await asyncio.wait([link.task for link in links])
+        while left := asyncio.all_tasks() - {asyncio.current_task()}:  # connections that are being made, too
+            await asyncio.wait(left)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._fault.kind == "reset":
+        if self._fault.kind == "reset" or self._over.is_set():
             _abort(writer)
             return
         try:
@@ -177,6 +178,8 @@ class FaultProxy:
         link = _Link(writer, upper_writer)
         self._links.add(link)
         try:
+            if self._over.is_set():
+                return
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._pump(link, reader, upper_writer, is_request=True))
                 group.create_task(self._pump(link, upper_reader, writer, is_request=False))
@@ -220,7 +223,6 @@ class _Link:
 
     def __init__(self, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
         self._ends = (client, server)
-        self.task = _current_task()
         self.sent = 0
 
     def reset(self) -> None:
@@ -228,11 +230,12 @@ class _Link:
             _abort(end)
 
 
-def _current_task() -> asyncio.Task[Any]:
-    task = asyncio.current_task()
-    if task is None:
-        raise RuntimeError("a connection is served by a task")
-    return task
+async def _refuse(listener: asyncio.Server) -> None:
+    """Listen no more, once those who were let in are served: asyncio leaves their connections open otherwise."""
+    for place in listener.sockets:
+        asyncio.get_running_loop().remove_reader(place.fileno())
+    await asyncio.sleep(0)
+    listener.close()
 
 
 def _bound(port: int) -> socket.socket:
