@@ -22,6 +22,7 @@ AT_HOME = {
     "test_an_errback_is_given_what_failed_before_its_job_went_on_later": "a job stays running while others wait for it",
     "test_a_body_that_gives_up_its_calls_goes_on": "others' notes come before the record of what wrote them",
     "test_a_body_that_returns_ends_the_calls_it_leaves_behind": "who executes it stops at its next look",
+    "test_that_coroutines_run_at_once_is_told": "one may be told to have ended before another is told to have begun",
     "test_nothing_that_tasks_say_is_lost_or_late": "a node's end is read from the ledger, what its task says is not",
     "test_who_closes_the_app_ends_what_runs_and_what_waits": "the test's other app would go on with what is handed on",
     "test_a_loop_can_turn_often": "each of its 900 turns would wait for two transactions",

@@ -178,10 +178,13 @@ class ResultsContract(BackendCase):
 
     # ------------------------------------------------------------------------------------------------ at once
     async def test_coroutines_wait_at_once(self, stage: Stage, room: Room) -> None:
-        job = await stage.submit(all_meet, room.path, 1000)
-        assert await stage.drive(job.result()) == 1000
+        assert await stage.run(all_meet, room.path, 1000) == 1000
+
+    async def test_that_coroutines_run_at_once_is_told(self, stage: Stage, room: Room) -> None:
+        job = await stage.submit(all_meet, room.path, 100)
+        assert await stage.drive(job.result()) == 100
         if not self.executes_elsewhere:  # else nobody hears of a start
-            assert peak(await stage.events(job)) == 1000
+            assert peak(await stage.events(job)) == 100
 
     async def test_plain_functions_that_block_run_in_parallel(self, stage: Stage, room: Room) -> None:
         assert await stage.run(all_meet_in_threads, room.path, 8) == sum(range(8))
