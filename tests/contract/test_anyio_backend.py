@@ -66,6 +66,16 @@ async def test_what_a_function_returns_because_it_sees_the_cancel_is_dropped() -
         assert await job.wait() is JobState.CANCELLED
 
 
+@pytest.mark.parametrize("turns", range(24))
+async def test_a_body_that_has_returned_leaves_nobody_waiting_for_a_call(turns: int) -> None:
+    async with Millstream(settings=Settings(durability="off")) as app:
+        busy = asyncio.ensure_future(keep_busy())  # an idle loop tells bodies of ends at once
+        assert await (await app.submit(returns_first, turns)).result() == turns
+        await asyncio.sleep(0)
+        assert listening.pop().done()
+        busy.cancel()
+
+
 async def test_who_was_called_takes_what_comes_next_without_being_called_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,6 +96,23 @@ async def test_who_was_called_takes_what_comes_next_without_being_called_again(
 @task
 async def answer() -> int:
     return 42
+
+
+listening: list[asyncio.Task[int]] = []
+
+
+@flow
+async def returns_first(turns: int) -> int:
+    """Return after so many turns of the loop, whether or not a call has been answered."""
+    listening.append(asyncio.ensure_future(answer()))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    return turns
+
+
+async def keep_busy() -> None:
+    while True:  # noqa: ASYNC110  it waits for nothing
+        await asyncio.sleep(0)
 
 
 async def test_a_body_whose_own_time_is_over_on_a_busy_loop_is_not_stopped() -> None:

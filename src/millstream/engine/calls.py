@@ -36,12 +36,13 @@ class Calls:
         timers: Per body that runs, whether it waits for a time of its own.
     """
 
-    __slots__ = ("_answers", "_ended", "_futures", "_open_notes", "_run", "_turns", "continued", "timers")
+    __slots__ = ("_answers", "_ended", "_futures", "_open_notes", "_run", "_turns", "_untold", "continued", "timers")
 
     def __init__(self, run: Run) -> None:
         """Start with none."""
         self._run = run
         self._futures: dict[str, asyncio.Future[Any]] = {}
+        self._untold: dict[str, asyncio.Future[Any]] = {}  # of calls that have ended, until their bodies hear of it
         self._open_notes = 0
         self._ended: list[tuple[float, int, Callable[[], None]]] = []
         self._answers = 0
@@ -77,7 +78,8 @@ class Calls:
         future = self._futures.pop(frame.path, None)
         if future is None:
             return False
-        act = partial(_answer, future, frame, failure)
+        self._untold[frame.path] = future
+        act = partial(self._tell, frame, failure)
         past, gate = self._run.past, self._run.gate
         recorded = None if past is None else past.ends.get(frame.name(0))
         act = partial(self._in_order, _AFTER_THE_RECORD if recorded is None else recorded.seq, act)
@@ -86,6 +88,19 @@ class Calls:
         else:
             gate.then(act, is_pure=_is_pure(frame))
         return True
+
+    def _tell(self, frame: Frame, failure: Failure | None) -> None:
+        """Let the body that made a call go on with its result or its error, unless it has taken it back."""
+        future = self._untold.pop(frame.path, None)
+        if future is None or future.done():
+            return
+        if failure is not None:
+            future.set_exception(failure.to_error())
+            return
+        try:
+            future.set_result(frame.content.result())
+        except LookupError as error:
+            future.set_exception(error)
 
     def _in_order(self, seq: float, act: Callable[[], None]) -> None:
         """Answer calls one by one in the order of the record, also of one that is written just now.
@@ -115,9 +130,12 @@ class Calls:
             self._run.resume(())
 
     def revoke(self, place: Place, key: str) -> None:
-        """Take back a call that has not ended."""
+        """Take back a call that has not ended; of one that has, the body does not hear any more."""
         frame, index = place
         path = frame.name(index) + key
+        untold = self._untold.pop(path, None)
+        if untold is not None:
+            untold.cancel()
         future = None if self._run.is_stopped else self._futures.pop(path, None)
         if future is not None:
             future.cancel()
@@ -125,7 +143,7 @@ class Calls:
                 revoke(self._run, self._run.plan.frames[path])
 
     def revoke_all(self, place: Place) -> None:
-        """Take back all calls of the flow at a place that have not ended."""
+        """Take back all calls of the flow at a place, whose body is over."""
         frame, index = place
         for child in frame.children.get(index, ()):
             self.revoke(place, child.path.removeprefix(frame.name(index)))
@@ -167,20 +185,8 @@ class Calls:
 
     def close(self) -> None:
         """Cancel whatever is awaited."""
-        for future in self._futures.values():
+        for future in (*self._futures.values(), *self._untold.values()):
             future.cancel()
-
-
-def _answer(future: asyncio.Future[Any], frame: Frame, failure: Failure | None) -> None:
-    if future.done():
-        return
-    if failure is not None:
-        future.set_exception(failure.to_error())
-        return
-    try:
-        future.set_result(frame.content.result())
-    except LookupError as error:
-        future.set_exception(error)
 
 
 def _is_pure(frame: Frame) -> bool:
