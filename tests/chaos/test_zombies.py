@@ -18,10 +18,10 @@ def stage(url: str, tmp_path: Path) -> Iterator[Stage]:
         yield stage
 
 
-async def test_a_process_stopped_at_node_7_records_nothing_once_another_has_taken_over(stage: Stage) -> None:
+async def test_a_process_stopped_at_node_8_records_nothing_once_another_has_taken_over(stage: Stage) -> None:
     async with stage.client() as app:
         stage.witness.install()
-        zombie = stage.start(stops="before-effect:8")
+        zombie = stage.start(stops="before-effect:9")
         assert await (await app.submit("chain", length=1)).result()  # so that it is not about to make room for its log
         job = await app.submit("chain", length=10)
         await stage.stopped(zombie)
@@ -36,5 +36,5 @@ async def test_a_process_stopped_at_node_7_records_nothing_once_another_has_take
     assert [claim.pid for claim in stage.witness.claims() if claim.job == job.id] == [zombie.pid, other.pid]
     begun = Counter(effect.node for effect in stage.effects(zombie) if effect.job == job.id)
     assert set(begun.values()) == {1}
-    assert len(begun) == 7  # it was in the seventh, which it ended in vain; it began no other
-    assert len(stage.effects(other)) == 4
+    assert len(begun) == 8  # it was in the eighth, a coroutine, which it went on with in vain; it began no other
+    assert len(stage.effects(other)) == 3
