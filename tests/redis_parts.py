@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Self, cast
 
 from millstream.clock import SystemClock
@@ -13,6 +13,7 @@ from millstream.events.redis.log import RedisEventLog
 from millstream.events.redis.transport import Transport
 from millstream.events.tail import Tail
 from millstream.ledger.base import SharedLedger
+from millstream.model.event import Draft
 from millstream.testing.contract_events import RecordedEvents
 
 
@@ -50,3 +51,21 @@ class Part(RedisEventLog):
     async def _follow(self) -> None:
         while True:
             await self.tail.follow()
+
+
+class Parts:
+    """Several processes' parts in one event log, over one ledger."""
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self.recorded = RecordedEvents()
+        self._stack = stack
+
+    async def part(self, url: str, ttl_seconds: int = 60, bounds: Bounds | None = None) -> Part:
+        part = Part(url, self.recorded, ttl_seconds, bounds)
+        part.tail._clock = SystemClock()
+        return await self._stack.enter_async_context(part.started())
+
+    def put(self, part: Part, job: str, first: int, *drafts: Draft, attempt: int = 1, segment: int = 1) -> None:
+        """Append as a process does: what is durable is recorded first."""
+        self.recorded.record(job, first, drafts)
+        part.append(job, first, drafts, attempt, segment)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from millstream.authoring import current
 from millstream.clock import new_id
 from tests.celery_workers import Workers, workers
 from tests.integration.results_tasks import gate
+from tests.redis_parts import Parts
 
 
 @pytest.fixture(params=["off", "full"])
@@ -44,3 +46,16 @@ async def program(settings: dict[str, str]) -> AsyncIterator[Millstream]:
     """An app by the same settings."""
     async with Millstream(settings=Settings(**settings)) as app:  # type: ignore[arg-type]
         yield app
+
+
+@pytest.fixture
+async def parts() -> AsyncIterator[Parts]:
+    """Several processes' parts in one event log, which end with the test."""
+    async with AsyncExitStack() as stack:
+        yield Parts(stack)
+
+
+@pytest.fixture
+def job() -> str:
+    """The id of a job."""
+    return new_id()

@@ -1,23 +1,13 @@
 """What Redis keeps of jobs that have ended, and what a process remembers of those that nobody reads here any more."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from functools import partial
-
-import pytest
 
 from millstream.clock import new_id
 from millstream.ledger.activity import Look
-from tests.integration.test_redis_log_faults import KEYS, SHORT, Parts, end, fact, sent, story, until
-from tests.redis_parts import Early
+from tests.integration.test_redis_log_faults import KEYS, SHORT, end, fact, sent, story, until
+from tests.redis_parts import Early, Parts
 from tests.valkey import ValkeyServer
-
-
-@pytest.fixture
-async def parts() -> AsyncIterator[Parts]:
-    async with AsyncExitStack() as stack:
-        yield Parts(stack)
 
 
 async def leave(reader: asyncio.Task[object]) -> None:

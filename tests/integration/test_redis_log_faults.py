@@ -3,20 +3,18 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
-from millstream.clock import SystemClock, new_id
+from millstream.clock import new_id
 from millstream.events.base import CursorLostError
 from millstream.events.redis.keys import Keys
 from millstream.events.redis.link import Bounds
 from millstream.model.event import START, TERMINAL, Cursor, Draft, Event
-from millstream.testing.contract_events import RecordedEvents
 from millstream.testing.proxy import HALF_OPEN, PASS, FaultProxy
-from tests.redis_parts import Part
+from tests.redis_parts import Part, Parts
 from tests.valkey import ValkeyServer
 
 SHORT = Bounds(connect=1.0, command=1.0)
@@ -33,35 +31,6 @@ def passing(kind: str) -> Draft:
 
 def end() -> Draft:
     return True, TERMINAL, time.time(), None, {"state": "succeeded", "reason": None}
-
-
-class Parts:
-    """Several processes' parts in one event log, over one ledger."""
-
-    def __init__(self, stack: AsyncExitStack) -> None:
-        self.recorded = RecordedEvents()
-        self._stack = stack
-
-    async def part(self, url: str, ttl_seconds: int = 60, bounds: Bounds | None = None) -> Part:
-        part = Part(url, self.recorded, ttl_seconds, bounds)
-        part.tail._clock = SystemClock()
-        return await self._stack.enter_async_context(part.started())
-
-    def put(self, part: Part, job: str, first: int, *drafts: Draft, attempt: int = 1, segment: int = 1) -> None:
-        """Append as a process does: what is durable is recorded first."""
-        self.recorded.record(job, first, drafts)
-        part.append(job, first, drafts, attempt, segment)
-
-
-@pytest.fixture
-async def parts() -> AsyncIterator[Parts]:
-    async with AsyncExitStack() as stack:
-        yield Parts(stack)
-
-
-@pytest.fixture
-def job() -> str:
-    return new_id()
 
 
 async def story(part: Part, job: str, after: Cursor = START) -> list[Event]:

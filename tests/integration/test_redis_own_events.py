@@ -1,29 +1,16 @@
 """What begins in a process is read there without a look into Redis, and without a gap when others go on with it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Sequence
 
 import pytest
 
-from millstream.clock import new_id
 from millstream.events.memory import MOST_UNREAD
 from millstream.model.event import START, TERMINAL
-from tests.integration.test_redis_log_faults import Parts, durable, end, fact, passing, sent, story, tokens, until
+from tests.integration.test_redis_log_faults import durable, end, fact, passing, sent, story, tokens, until
 from tests.integration.test_redis_refusals import see
-from tests.redis_parts import Part
+from tests.redis_parts import Part, Parts
 from tests.valkey import ValkeyServer
-
-
-@pytest.fixture
-async def parts() -> AsyncIterator[Parts]:
-    async with AsyncExitStack() as stack:
-        yield Parts(stack)
-
-
-@pytest.fixture
-def job() -> str:
-    return new_id()
 
 
 async def test_who_reads_where_a_job_began_reads_nothing_from_redis(

@@ -2,11 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AsyncExitStack, aclosing
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import cast
-
-import pytest
 
 from millstream.clock import new_id
 from millstream.errors import JobNotFoundError
@@ -16,7 +14,6 @@ from tests.integration.test_redis_log_faults import (
     KEYS,
     LENGTH,
     WHOLE,
-    Parts,
     durable,
     end,
     fact,
@@ -27,14 +24,8 @@ from tests.integration.test_redis_log_faults import (
     tokens,
     until,
 )
-from tests.redis_parts import Part
+from tests.redis_parts import Part, Parts
 from tests.valkey import ValkeyServer
-
-
-@pytest.fixture
-async def parts() -> AsyncIterator[Parts]:
-    async with AsyncExitStack() as stack:
-        yield Parts(stack)
 
 
 async def test_what_redis_refuses_time_and_again_is_tried_more_and_more_seldom(
